@@ -1,0 +1,125 @@
+"""The one-file format: what a deployed model says of itself, kept as metadata inside its `.onnx`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audiorep.errors import BundleError
+
+FORMAT_VERSION = 1
+PREFIX = "audiorep."
+ACTIVATIONS = ("softmax", "sigmoid")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model needs to be run and judged, in a checkpoint's `config.json` and a bundle's metadata alike."""
+
+    name: str
+    """Architecture, or the name its maker gave it."""
+    labels: dict[str, list[str]]
+    """Class names of each head, in the order of its scores."""
+    sample_rate: int
+    """Hz of the waveform it takes."""
+    window_seconds: float
+    """Length of sound it sees at once."""
+    hop_seconds: float
+    """Default distance between windows in a long recording."""
+    front_end: dict[str, Any]
+    """Settings of the log-mel inside (see `audiorep.frontend.FrontEndConfig`)."""
+    activation: str = "softmax"
+    """How logits became scores: `softmax` (one label a window) or `sigmoid` (any number of labels)."""
+    thresholds: dict[str, list[float]] = field(default_factory=dict)
+    """Score from which a label is reported, per class of each head; a missing head reports from 0 (softmax) or 0.5."""
+    licence: str = "unknown"
+    """Of the weights."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Data, code version, date and measured accuracy."""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        problems = [text for fine, text in self._checks() if not fine]
+        if problems:
+            raise BundleError(f"model {self.name}: " + "; ".join(problems) + ".")
+
+    @property
+    def task(self) -> str:
+        """`single-label` or `multi-label`."""
+        return "single-label" if self.activation == "softmax" else "multi-label"
+
+    @property
+    def window_samples(self) -> int:
+        """Samples in a window: one short, so that a centred STFT yields a whole number of frames."""
+        return round(self.window_seconds * self.sample_rate) - 1
+
+    def threshold(self, head: str) -> list[float]:
+        """The reporting threshold of each class of `head`."""
+        default = 0.0 if self.activation == "softmax" else 0.5
+        return self.thresholds.get(head) or [default] * len(self.labels[head])
+
+    def to_metadata(self) -> dict[str, str]:
+        """Flat strings for a model file; every value but the task is JSON."""
+        return {f"{PREFIX}{key}": json.dumps(value) for key, value in {**dataclasses.asdict(self), "task": self.task}.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> ModelInfo:
+        """The information in a model file's metadata.
+
+        Raises:
+            BundleError: it was not written by audiorep, by a newer version, or is damaged.
+        """
+        values = {}
+        for key, text in metadata.items():
+            if key.startswith(PREFIX):
+                try:
+                    values[key.removeprefix(PREFIX)] = json.loads(text)
+                except ValueError:
+                    raise BundleError(f"{path}: its metadata {key} is not JSON. Export the model again.") from None
+        return cls.from_dict(values, path)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], path: Path) -> ModelInfo:
+        """The information in a mapping, refused with `path` where a field is missing or unknown to this version.
+
+        Raises:
+            BundleError: as `from_metadata`.
+        """
+        if not values:
+            raise BundleError(
+                f"{path} is not an audiorep model: it carries no labels or settings. Make one with: audiorep export"
+            )
+        version = values.get("format_version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise BundleError(
+                f"{path} has format version {version!r}; this audiorep reads up to {FORMAT_VERSION}. Upgrade audiorep."
+            )
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        missing = [
+            n
+            for n, f in fields.items()
+            if n not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        if missing:
+            raise BundleError(f"{path} lacks {', '.join(missing)}. Export the model again.")
+        try:
+            return cls(**{name: values[name] for name in fields if name in values})
+        except (TypeError, AttributeError) as error:
+            raise BundleError(f"{path}: its settings are damaged ({error}). Export the model again.") from None
+
+    def _checks(self) -> list[tuple[bool, str]]:
+        sizes = {head: len(names) for head, names in self.labels.items()}
+        return [
+            (bool(sizes) and all(sizes.values()), f"labels {sizes} need at least one class a head"),
+            (self.sample_rate > 0, f"sample_rate is {self.sample_rate} Hz"),
+            (
+                self.window_seconds > 0 and self.hop_seconds > 0,
+                f"window {self.window_seconds} s and hop {self.hop_seconds} s must be positive",
+            ),
+            (self.activation in ACTIVATIONS, f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}"),
+            (all(len(t) == sizes.get(h) for h, t in self.thresholds.items()), "thresholds must match the labels, one a class"),
+        ]

@@ -1,0 +1,97 @@
+"""The checkpoint folder: `model.safetensors`, `config.json`, `README.md` (model card), `metrics.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from audiorep import config as configuration
+from audiorep import models
+from audiorep.bundle import ModelInfo
+from audiorep.errors import AudiorepError, CheckpointError
+from audiorep.files import replacing, write_json
+from audiorep.frontend import FrontEndConfig, LogMel
+
+WEIGHTS, CONFIG, CARD, METRICS = "model.safetensors", "config.json", "README.md", "metrics.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network in its training form, with all that is needed to use it."""
+
+    network: nn.Module
+    """In evaluation mode: (B, 1, T, F) to {head: logits (B, K)}."""
+    front_end: LogMel
+    """(B, N) to (B, 1, T, F)."""
+    info: ModelInfo
+    architecture: str
+    """A key of `models.ARCHITECTURES`."""
+
+
+def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, architecture: str) -> None:
+    """Writes weights and configuration; each file appears whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with replacing(folder / WEIGHTS) as partial:
+        save_file(tensors, partial)
+    settings = {**dataclasses.asdict(network.config), "heads": {h: len(names) for h, names in info.labels.items()}}  # type: ignore[call-overload]
+    write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **dataclasses.asdict(info)})
+
+
+def load(folder: str | os.PathLike[str]) -> Checkpoint:
+    """The checkpoint in `folder`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the weights belong to another network.
+    """
+    folder = Path(folder)
+    values = read_json(folder / CONFIG)
+    try:
+        name, settings = values.pop("architecture"), values.pop("network")
+        network = models.build(name, settings.pop("heads"), settings)
+        info = ModelInfo.from_dict(values, folder / CONFIG)
+        front_end = LogMel(configuration.load(FrontEndConfig, info.front_end, where=f"{folder / CONFIG}: front end"))
+    except (KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is not a checkpoint's configuration (no {error}).") from None
+    except AudiorepError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
+    _load_weights(network, folder / WEIGHTS)
+    return Checkpoint(network.eval(), front_end.eval(), info, name)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a checkpoint's JSON file.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} is not a checkpoint: it has no {path.name}.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is not a JSON object.")
+    return values
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.") from None
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        problems = " ".join(line.strip() for line in str(error).splitlines()[1:4])
+        raise CheckpointError(f"{path} holds the weights of another network: {problems}") from None

@@ -1,0 +1,420 @@
+"""The command line: parse, one library call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+import audiorep
+from audiorep.errors import AudiorepError, ConfigError, require
+
+if TYPE_CHECKING:
+    from audiorep.datasets import Example, Splits
+    from audiorep.datasets.check import Problem
+    from audiorep.evaluate import Evaluation
+    from audiorep.predict import Classifier, Detection, Recording
+
+DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+LONG_SECONDS = 30.0  # files up to this get one answer, longer ones times
+
+app = typer.Typer(
+    help="Recognise sounds fast on small machines.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
+models_app = typer.Typer(help="Look at networks and models.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+app.add_typer(models_app, name="models")
+
+Model = Annotated[
+    Path | None, typer.Option("--model", "-m", help="Bundle (.onnx) or checkpoint folder; default: the one inside the package.")
+]
+SHOWN = 10  # problems of a kind that are listed on the screen
+
+View = Literal["auto", "file", "windows", "merged"]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all.")]
+DataRoot = Annotated[Path, typer.Argument(help="Folder of classes, CSV manifest, or ESC-50.", show_default=False)]
+Format = Annotated[str | None, typer.Option("--data-format", help="folder, csv or esc50; default: recognised.")]
+Folds = Annotated[list[int] | None, typer.Option("--test-fold", help="Fold to test on; may be given again.")]
+ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold to validate on; may be given again.")]
+
+
+def main() -> None:
+    """Runs the command line; what is refused becomes one sentence and exit status 2."""
+    try:
+        app()
+    except AudiorepError as error:
+        _say(f"Error: {error}")
+        sys.exit(WRONG_USAGE)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(audiorep.__version__)
+        raise typer.Exit(DONE)
+
+
+@app.command()
+def predict(
+    paths: Annotated[
+        list[str], typer.Argument(help="Sound files, folders (searched recursively) and patterns.", show_default=False)
+    ],
+    model: Model = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output", "-o", help="File (.csv, .jsonl), or folder for --format audacity or raven; may be given again."
+        ),
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="csv, jsonl, audacity or raven; default: the output's suffix.")] = None,
+    view: Annotated[
+        View, typer.Option(help="One answer a file, each window, or windows merged; auto: file up to 30 s, then merged.")
+    ] = "auto",
+    top: Annotated[int, typer.Option(min=1, help="Labels for each file or window.")] = 1,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Report scores from here; default: the model's.")
+    ] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds between windows; default: the model's.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Recognise the sounds in files: labels with times and scores."""
+    from audiorep import audio
+    from audiorep.output import Outputs, as_dict
+    from audiorep.predict import Classifier, Failure
+
+    classifier = Classifier.load(model, threads)
+    files = list(audio.find(paths))
+    classifier.hop_samples(hop)
+    failed = 0
+    with Outputs(output or [], format, files) as outputs, _progress("Listening", _total_seconds(files)) as advance:
+        for result in classifier.files(files, hop, advance):
+            found = [] if isinstance(result, Failure) else _view(result, view, top, threshold)
+            outputs.write(result, found)
+            if isinstance(result, Failure):
+                failed += 1
+                _say(f"Error: {result.error}")
+            if as_json:
+                print(json.dumps(as_dict(result, found), ensure_ascii=False), flush=True)
+            elif not isinstance(result, Failure):
+                _print_result(result, found, len(files) > 1)
+    if failed:
+        _say(f"{failed} of {len(files)} files could not be used.")
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def train(
+    data: DataRoot,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the checkpoint; a stopped run there goes on.", show_default=False)
+    ],
+    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings that differ from the defaults.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, for example optimizer.learning_rate=0.001.")
+    ] = None,
+    data_format: Format = None,
+) -> None:
+    """Train a network on labelled clips; the same command resumes a run that was stopped."""
+    require("lightning", extra="train")
+    from audiorep import config as configuration
+    from audiorep import datasets, workflow
+    from audiorep.train import TrainConfig
+
+    values = configuration.read_toml(recipe) if recipe else {}
+    values = configuration.override(values, settings or [])
+    config = configuration.load(TrainConfig, values, where=str(recipe or "settings"))
+    examples = datasets.examples(data, format=data_format, splits=config.splits)
+    _say(workflow.describe(examples))
+    evaluations = workflow.train(config, examples, data, output, progress=sys.stderr.isatty(), say=_say)
+    for evaluation in evaluations:
+        _print_evaluation(evaluation)
+    _say(f"Checkpoint, model card and pictures: {output}\nNext: audiorep export {output} -o model.onnx")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Bundle (.onnx) or checkpoint folder.", show_default=False)],
+    data: DataRoot,
+    split: Annotated[str, typer.Option(help="train, valid, test, or all.")] = "test",
+    test_fold: Folds = None,
+    valid_fold: ValidFolds = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all numbers.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG file for the confusion matrix.")] = None,
+    data_format: Format = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on labelled clips, through the same path as predict."""
+    require("torchmetrics", extra="train")
+    from audiorep import datasets, report
+    from audiorep.evaluate import describe_split
+    from audiorep.evaluate import evaluate as run
+    from audiorep.files import write_json
+    from audiorep.predict import Classifier
+
+    classifier = Classifier.load(model, threads)
+    splits = _splits_of(classifier, test_fold, valid_fold)
+    examples = datasets.examples(data, None if split == "all" else split, data_format, splits)
+    with _progress("Evaluating", None) as advance:
+        evaluation = run(classifier, examples, describe_split(data, split, examples), advance)
+    if output is not None:
+        write_json(output, evaluation.summary())
+    if picture is not None:
+        head, card = next(iter(evaluation.heads.items()))
+        report.confusion(card, classifier.info.labels[head], evaluation.split, picture)
+    if as_json:
+        print(json.dumps(evaluation.summary(), ensure_ascii=False))
+    else:
+        _print_evaluation(evaluation, every_class=True)
+    for failure in evaluation.failures:
+        _say(f"Error: {failure.error}")
+    if evaluation.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write (.onnx).", show_default=False)],
+    clips: Annotated[
+        list[str] | None, typer.Option(help="Sounds to check the scores on; default: clips the training run lists.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the one-file model: waveform in, scores out, checked against the checkpoint."""
+    require("torch", extra="train")
+    from audiorep import checkpoint, workflow
+    from audiorep.runtimes import onnx
+
+    if output.suffix != ".onnx":
+        raise ConfigError(f"{output}: a bundle's name ends in .onnx.")
+    loaded = checkpoint.load(source)
+    waveforms, origin = workflow.parity_clips(source, loaded.info, clips)
+    parity = onnx.export(loaded, output, waveforms)
+    if as_json:
+        print(json.dumps({"path": str(output), "bytes": output.stat().st_size, **vars(parity), "clips_from": origin}))
+        return
+    print(f"{output}: {output.stat().st_size / 1e6:.2f} MB, waveform in, {', '.join(loaded.info.labels)} out")
+    print(
+        f"Same scores as the checkpoint on {parity.clips} {origin}: largest difference {parity.largest:.1e}, "
+        f"mean {parity.mean:.1e}, same label on {parity.agreement:.0%}"
+    )
+
+
+@data_app.command("check")
+def data_check(
+    data: DataRoot,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Every problem as .csv or .json.")] = None,
+    shortest: Annotated[float, typer.Option(min=0.0, help="Clips below these seconds are too short.")] = 0.1,
+    test_fold: Folds = None,
+    valid_fold: ValidFolds = None,
+    data_format: Format = None,
+    as_json: Json = False,
+) -> None:
+    """Find what is wrong with a data set: unreadable, silent, clipped, duplicate, leaking … Exit status 1 if anything is."""
+    from audiorep import datasets
+    from audiorep.datasets.check import check, write
+
+    if output is not None and output.suffix not in (".csv", ".json"):
+        raise ConfigError(f"{output}: problems are written as .csv or .json.")
+    splits = datasets.Splits(valid_folds=tuple(valid_fold or ()), test_folds=tuple(test_fold or ()))
+    examples = datasets.examples(data, format=data_format, splits=splits)
+    with _progress("Checking", len(examples)) as advance:
+        problems = check(examples, shortest, advance)
+    if output is not None:
+        write(problems, output)
+    if as_json:
+        print(json.dumps([vars(problem) for problem in problems], ensure_ascii=False))
+    else:
+        _print_problems(examples, problems)
+    raise typer.Exit(SOME_FAILED if problems else DONE)
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """The architectures, with parameters and multiply-accumulates at the paper's input."""
+    require("torch", extra="train")
+    from audiorep import models, reparam
+
+    rows = []
+    for name, row in models.ARCHITECTURES.items():
+        network = models.build(name, {"label": 309})
+        trained = models.cost(network, (1, 1, 512, 128))
+        fused = models.cost(reparam.fuse(network.eval()), (1, 1, 512, 128))
+        rows.append(
+            {
+                "name": name,
+                "parameters": trained.parameters,
+                "fused_parameters": fused.parameters,
+                "fused_macs": fused.macs,
+                "about": row.about,
+            }
+        )
+    if as_json:
+        print(json.dumps(rows))
+        return
+    cells = [
+        [r["name"], f"{r['parameters']:,}", f"{r['fused_parameters']:,}", f"{r['fused_macs'] / 1e9:.3f} G", r["about"]]
+        for r in rows
+    ]
+    _print_table(["name", "parameters", "fused", "MACs", "about"], cells, right={1, 2, 3})
+    print("309 classes, input 512×128")
+
+
+@models_app.command("info")
+def models_info(
+    path: Annotated[
+        Path | None, typer.Argument(help="Bundle (.onnx) or checkpoint folder; default: the one inside the package.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What is inside a model file: labels, rates, window, front end, licence, provenance."""
+    from audiorep.predict import BUNDLED, Classifier
+
+    classifier = Classifier.load(path)
+    info = classifier.info
+    values = {**vars(info), "task": info.task, "path": str(path or BUNDLED), "runs_on": classifier.session.device}
+    if as_json:
+        print(json.dumps(values, ensure_ascii=False))
+        return
+    for key, value in values.items():
+        if key == "labels":
+            for head, labels in info.labels.items():
+                print(f"{'labels ' + head:<16} {len(labels)}: {', '.join(labels)}")
+        elif value not in ({}, ""):
+            print(f"{key:<16} {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+
+
+def _view(recording: Recording, view: str, top: int, threshold: float | None) -> list[Detection]:
+    """The labels to report of a recording."""
+    if view == "auto":
+        view = "file" if recording.seconds <= LONG_SECONDS else "merged"
+    if view == "windows":
+        return recording.detections(top, threshold)
+    return recording.whole(top, threshold) if view == "file" else recording.merged(top, threshold)
+
+
+def _print_result(recording: Recording, found: Sequence[Detection], several: bool) -> None:
+    whole = len(found) > 0 and all(d.start == 0 and d.end == recording.seconds for d in found)
+    if whole or not found:
+        labels = ", ".join(f"{d.label} {d.score:.0%}" for d in found) or "nothing above the threshold"
+        print(f"{recording.path}: {labels}" if several else labels, flush=True)
+        return
+    print(f"{recording.path} ({_clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
+    for d in found:
+        print(f"  {_clock(d.start)} – {_clock(d.end)}  {d.label} {d.score:.0%}", flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+
+
+def _print_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
+    print(evaluation.split)
+    for head, card in evaluation.heads.items():
+        title = f"  {head}: " if len(evaluation.heads) > 1 else "  "
+        print(title + ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in card.summary.items()))
+        if every_class:
+            cells = [
+                [r.label, str(r.clips), f"{r.recall:.0%}", f"{r.precision:.0%}", f"{r.average_precision:.3f}", r.mistaken_for]
+                for r in sorted(card.classes, key=lambda r: r.recall)
+            ]
+            _print_table(["class", "clips", "recall", "precision", "AP", "mistaken most for"], cells, right={1, 2, 3, 4})
+
+
+def _print_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> None:
+    from collections import Counter
+
+    from audiorep.datasets.check import KINDS
+
+    counts = Counter(problem.kind for problem in problems)
+    shown: Counter[str] = Counter()
+    for problem in problems:
+        shown[problem.kind] += 1
+        if shown[problem.kind] <= SHOWN:
+            print(f"{problem.kind}: {problem.subject}: {problem.detail.removeprefix(problem.subject).strip()}")
+    if problems:
+        print()
+        _print_table(
+            ["problem", "count", "meaning"],
+            [[kind, str(counts[kind]), text] for kind, text in KINDS.items() if counts[kind]],
+            right={1},
+        )
+    hidden = sum(max(count - SHOWN, 0) for count in counts.values())
+    print(
+        f"{len(examples)} clips, {len(problems)} problems"
+        + (f"; {hidden} not listed here, -o writes them all" if hidden else "")
+    )
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        print(
+            "  ".join(
+                f"{cell:>{w}}" if i in right else f"{cell:<{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+        )
+
+
+def _splits_of(classifier: Classifier, test_fold: list[int] | None, valid_fold: list[int] | None) -> Splits:
+    """The rule the model was trained by, or the folds that are asked for."""
+    from audiorep.config import from_plain
+    from audiorep.datasets import Splits
+
+    recorded = classifier.info.provenance.get("splits", {})
+    splits = from_plain(Splits, recorded)
+    if test_fold or valid_fold:
+        from dataclasses import replace
+
+        return replace(splits, test_folds=tuple(test_fold or ()), valid_folds=tuple(valid_fold or ()))
+    return splits
+
+
+def _total_seconds(files: Sequence[Path]) -> float | None:
+    """Seconds of sound in all, or None where no one watches; unreadable files count nothing."""
+    if not sys.stderr.isatty():
+        return None
+    from audiorep import audio
+    from audiorep.errors import AudioError
+
+    total = 0.0
+    for path in files:
+        try:
+            total += audio.probe(path).seconds
+        except AudioError:
+            continue
+    return total
+
+
+@contextmanager
+def _progress(title: str, total: float | None) -> Iterator[Callable[[float], None]]:
+    """A progress bar on the error stream, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda amount: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,98 @@
+"""Frozen dataclasses from TOML, dictionaries and `key=value` overrides, with every problem in one error."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from audiorep.errors import ConfigError, require
+
+
+class Config:
+    """Base of configuration dataclasses: an unknown key is an error."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+
+_C = TypeVar("_C")
+
+
+def load(cls: type[_C], values: Mapping[str, Any], where: str) -> _C:
+    """A `cls` from nested `values`; fields left out keep their defaults.
+
+    Raises:
+        ConfigError: unknown keys, wrong types or refused values, all named, with `where` they came from.
+    """
+    pydantic = require("pydantic", extra="train")
+    try:
+        return pydantic.TypeAdapter(cls).validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{where}: {'; '.join(_problems(error.errors()))}") from None
+
+
+def from_plain(cls: type[_C], values: Mapping[str, Any]) -> _C:
+    """A `cls` from a flat mapping that this project wrote: lists become tuples, unknown keys are left out."""
+    known = getattr(cls, "__dataclass_fields__", {})
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in known})
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: it is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from None
+
+
+def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """`values` with each `section.key=value` put in; values are TOML, and text needs no quotes.
+
+    Raises:
+        ConfigError: a setting without `=`, or a path through something that is not a section.
+    """
+    result = _copy(values)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        *sections, key = path.strip().split(".")
+        if not equals or not key:
+            raise ConfigError(f"{setting!r} is not a setting; write section.key=value, for example optimizer.lr=0.001.")
+        table = result
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{setting!r}: {section} is a value, not a section.")
+        table[key] = _value(text.strip())
+    return result
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _problems(errors: Iterable[Mapping[str, Any]]) -> list[str]:
+    texts = []
+    for error in errors:
+        key = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "unexpected_keyword_argument":
+            texts.append(f"{key} is not a setting")
+        elif error["type"] == "value_error":
+            texts.append(str(error["ctx"]["error"]).rstrip("."))
+        else:
+            texts.append(f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}")
+    return texts

@@ -1,0 +1,175 @@
+"""What is wrong with a data set, found before it is trained on."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiorep import audio
+from audiorep.datasets.example import Example
+from audiorep.errors import AudioError
+from audiorep.files import replacing, write_json
+
+SILENT = 1e-3  # of full scale, -60 dB
+CLIPPED_LEVEL, CLIPPED_SHARE = 0.9985, 1e-3  # a thousandth of all samples at full scale is audible
+IMBALANCE = 10.0  # largest class over smallest
+
+KINDS = {
+    "missing": "no file at the path",
+    "unreadable": "not audio that can be read",
+    "empty": "no samples",
+    "truncated": "shorter than its header promises",
+    "non-finite": "NaN or infinite samples",
+    "silent": "never louder than -60 dB",
+    "clipped": "at full scale for over a thousandth of its samples",
+    "too short": "shorter than asked for",
+    "odd rate": "another sample rate than most files",
+    "duplicate": "the same sound as another clip",
+    "leak": "the same sound, or group, as a clip of another split",
+    "label conflict": "the same sound as a clip of another label",
+    "imbalance": "a class with less than a tenth of the largest one's clips",
+}
+"""Every kind of problem, and what it means."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one clip or class."""
+
+    kind: str
+    """A key of KINDS."""
+    subject: str
+    """The file, or the class."""
+    detail: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one clip is, from one pass over its samples."""
+
+    example: Example
+    sample_rate: int
+    seconds: float
+    peak: float
+    """0..1."""
+    clipped: float
+    """Share of samples at full scale."""
+    digest: str
+    """Of the decoded samples, so that the same sound in two containers is one."""
+
+
+def check(
+    examples: Sequence[Example], shortest_seconds: float = 0.1, on_progress: Callable[[int], None] | None = None
+) -> list[Problem]:
+    """Everything wrong with `examples`, clip by clip and then over all; empty if nothing is."""
+    measured: list[Measured] = []
+    problems: list[Problem] = []
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(_measure, examples):
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                measured.append(result)
+                problems.extend(_alone(result, shortest_seconds))
+            if on_progress is not None:
+                on_progress(1)
+    return [*problems, *_odd_rates(measured), *_duplicates(measured), *_leaking_groups(measured), *_imbalance(examples)]
+
+
+def write(problems: Sequence[Problem], path: Path) -> None:
+    """Every problem as CSV or, by the suffix `.json`, JSON; the file appears whole or not at all."""
+    rows = [asdict(problem) for problem in problems]
+    if path.suffix == ".json":
+        write_json(path, rows)
+        return
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ("kind", "subject", "detail"))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _measure(example: Example) -> Measured | Problem:
+    try:
+        about = audio.probe(example.path)
+        peak, clipped, samples, digest = 0.0, 0, 0, hashlib.sha256()
+        for block in audio.blocks(example.path, about.sample_rate, example.start, example.end):
+            level = np.abs(block)
+            peak = max(peak, float(level.max(initial=0.0)))
+            clipped += int((level >= CLIPPED_LEVEL).sum())
+            samples += len(block)
+            digest.update(np.round(block * 32767).astype("<i4").tobytes())
+    except AudioError as error:
+        return Problem(error.kind, str(example.path), str(error))
+    return Measured(
+        example, about.sample_rate, samples / about.sample_rate, peak, clipped / max(samples, 1), digest.hexdigest()
+    )
+
+
+def _alone(clip: Measured, shortest_seconds: float) -> Iterator[Problem]:
+    name = str(clip.example.path)
+    if clip.peak < SILENT:
+        yield Problem("silent", name, f"peak {20 * np.log10(max(clip.peak, 1e-10)):.0f} dB")
+    if clip.clipped > CLIPPED_SHARE:
+        yield Problem("clipped", name, f"{clip.clipped:.1%} of its samples are at full scale")
+    if clip.seconds < shortest_seconds:
+        yield Problem("too short", name, f"{clip.seconds:.3f} s; {shortest_seconds:g} s are asked for")
+
+
+def _odd_rates(clips: Sequence[Measured]) -> Iterator[Problem]:
+    rates = Counter(clip.sample_rate for clip in clips)
+    usual = rates.most_common(1)[0][0] if rates else 0
+    for clip in clips:
+        if clip.sample_rate != usual:
+            yield Problem("odd rate", str(clip.example.path), f"{clip.sample_rate} Hz; most have {usual} Hz")
+
+
+def _duplicates(clips: Sequence[Measured]) -> Iterator[Problem]:
+    by_digest: dict[str, list[Measured]] = defaultdict(list)
+    for clip in clips:
+        if clip.peak >= SILENT:  # silence is reported as such
+            by_digest[clip.digest].append(clip)
+    for first, *others in by_digest.values():
+        for other in others:
+            kind = "duplicate"
+            if other.example.split != first.example.split:
+                kind = "leak"
+            elif other.example.labels != first.example.labels:
+                kind = "label conflict"
+            yield Problem(
+                kind, str(other.example.path), f"same sound as {first.example.path}{_where(first.example, other.example)}"
+            )
+
+
+def _leaking_groups(clips: Sequence[Measured]) -> Iterator[Problem]:
+    split_of: dict[str, Example] = {}
+    for clip in clips:
+        group = clip.example.group
+        first = split_of.setdefault(group, clip.example)
+        if group and clip.example.split != first.split:
+            yield Problem("leak", str(clip.example.path), f"group {group}, as {first.path}{_where(first, clip.example)}")
+
+
+def _where(first: Example, other: Example) -> str:
+    differing = [f"{first.split} and {other.split}"] if first.split != other.split else []
+    if first.labels != other.labels:
+        differing.append(" and ".join("+".join(_all_labels(example)) for example in (first, other)))
+    return f" ({'; '.join(differing)})" if differing else ""
+
+
+def _imbalance(examples: Iterable[Example]) -> Iterator[Problem]:
+    counts = Counter(label for example in examples for label in _all_labels(example))
+    largest = max(counts.values(), default=0)
+    for label, count in sorted(counts.items()):
+        if count * IMBALANCE < largest:
+            yield Problem("imbalance", label, f"{count} clips; the largest class has {largest}")
+
+
+def _all_labels(example: Example) -> list[str]:
+    return [label for labels in example.labels.values() for label in labels]

@@ -1,0 +1,27 @@
+"""ESC-50 in its own layout: `audio/` and `meta/esc50.csv`, five official folds (Piczak 2015)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audiorep.datasets.example import Example
+from audiorep.datasets.manifest import rows
+from audiorep.errors import DataError
+
+META = Path("meta") / "esc50.csv"
+
+
+def examples(root: Path) -> list[Example]:
+    """Its 2,000 clips; those cut from one source recording share a group, and lie in one fold.
+
+    Raises:
+        DataError: the table is missing, lacks a column, or names a fold that is no number.
+    """
+    found = []
+    for line, row in rows(root / META, required=("filename", "fold", "category", "src_file")):
+        if not row["fold"].isdigit():
+            raise DataError(f"{root / META}, line {line}: fold is {row['fold']!r}; a number is needed.")
+        path = root / "audio" / row["filename"]
+        labels = {"label": (row["category"],)}
+        found.append(Example(path, labels, fold=int(row["fold"]), group=row["src_file"], licence=row.get("licence", "")))
+    return found

@@ -1,0 +1,86 @@
+"""A `Classifier` over the clips of a split, as metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiorep.datasets import Example
+from audiorep.errors import DataError
+from audiorep.metrics import Scorecard, score
+from audiorep.predict import Classifier, Failure, Stretch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model reached on a split."""
+
+    split: str
+    """Which clips these are, in words."""
+    clips: int
+    failures: list[Failure]
+    heads: dict[str, Scorecard]
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        heads = {
+            head: {**card.summary, "classes": [dataclasses.asdict(row) for row in card.classes]}
+            for head, card in self.heads.items()
+        }
+        return {"split": self.split, "clips": self.clips, "unreadable": [str(f.error) for f in self.failures], "heads": heads}
+
+
+def evaluate(
+    classifier: Classifier, examples: Sequence[Example], split: str, on_progress: Callable[[float], None] | None = None
+) -> Evaluation:
+    """Metrics of `classifier` on `examples`; a clip's scores are the mean over its windows.
+
+    Clips that cannot be read are counted, listed and left out.
+
+    Raises:
+        DataError: no clip can be read, or one has a label that the model does not know.
+    """
+    targets = {head: _targets(examples, head, labels) for head, labels in classifier.info.labels.items()}
+    stretches = [Stretch(example.path, example.start, example.end) for example in examples]
+    results = list(classifier.files(stretches, on_progress=on_progress))
+    failures = [result for result in results if isinstance(result, Failure)]
+    good = [index for index, result in enumerate(results) if not isinstance(result, Failure)]
+    if not good:
+        raise DataError(
+            f"None of the {len(examples)} clips of {split} can be read; the first: {failures[0].error}"
+            if failures
+            else f"{split} has no clips."
+        )
+    cards = {}
+    for head, labels in classifier.info.labels.items():
+        scores = np.stack([results[index].mean(head) for index in good])  # type: ignore[union-attr]
+        cards[head] = score(scores, targets[head][good], labels, classifier.info.activation == "sigmoid")
+    return Evaluation(split, len(good), failures, cards)
+
+
+def describe_split(data: Path, split: str, examples: Sequence[Example]) -> str:
+    """The split in words, with its folds."""
+    folds = sorted({example.fold for example in examples if example.fold is not None})
+    numbers = f", fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}" if folds else ""
+    return f"{split} split of {data.name}{numbers} ({len(examples)} clips)"
+
+
+def _targets(examples: Sequence[Example], head: str, labels: list[str]) -> np.ndarray:
+    numbers = {label: k for k, label in enumerate(labels)}
+    targets = np.zeros((len(examples), len(labels)), np.int64)
+    for index, example in enumerate(examples):
+        names = example.labels.get(head)
+        if names is None:
+            raise DataError(f"{example.path} has no label for the model's head {head!r}; it has {', '.join(example.labels)}.")
+        for name in names:
+            if name not in numbers:
+                raise DataError(
+                    f"{example.path} is labelled {name!r}, which the model does not know; it knows {len(labels)}: {', '.join(labels[:8])} …"
+                )
+            targets[index, numbers[name]] = 1
+    return targets

@@ -1,0 +1,172 @@
+"""Log-mel front end (paper, section 3.1).
+
+Magnitude STFT, periodic Hann window zero-padded and centred to `n_fft`, frames centred with constant zero padding,
+HTK mels over 0 Hz to half the sample rate without normalisation, `ln(mel + 1e-6)`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiorep.config import Config
+from audiorep.errors import ConfigError
+
+LOG_OFFSET = 1e-6  # the paper's; another value shifts every network's input
+
+
+@dataclass(frozen=True)
+class FrontEndConfig(Config):
+    """Settings of the log-mel front end; stored in every checkpoint and bundle."""
+
+    sample_rate: int = 16_000
+    """Hz of the waveform."""
+    window_ms: float = 20.0
+    """Length of the Hann window."""
+    hop_ms: float = 10.0
+    """Distance between the centres of neighbouring frames."""
+    n_fft: int = 2048
+    """Length of the transform; the window is zero-padded to it."""
+    mels: int = 128
+    """Mel bands F."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.sample_rate < 1000:
+            problems.append(f"sample_rate is {self.sample_rate} Hz; at least 1000 is needed")
+        if self.window < 4 or self.window % 2:
+            problems.append(f"window_ms {self.window_ms} gives {self.window} samples; an even number of at least 4 is needed")
+        if self.hop < 1:
+            problems.append(f"hop_ms {self.hop_ms} gives {self.hop} samples; at least 1 is needed")
+        if self.n_fft < self.window or self.n_fft % 2:
+            problems.append(f"n_fft is {self.n_fft}; an even number of at least the window's {self.window} samples is needed")
+        if not 1 <= self.mels <= self.n_fft // 2:
+            problems.append(f"mels is {self.mels}; 1 to {self.n_fft // 2} fit n_fft {self.n_fft}")
+        if problems:
+            raise ConfigError("front end: " + "; ".join(problems) + ".")
+
+    @property
+    def window(self) -> int:
+        """Samples in the window."""
+        return round(self.sample_rate * self.window_ms / 1000)
+
+    @property
+    def hop(self) -> int:
+        """Samples between frames."""
+        return round(self.sample_rate * self.hop_ms / 1000)
+
+    def samples(self, seconds: float) -> int:
+        """Samples of a clip of `seconds`: one short, so that a centred STFT yields exactly `seconds / hop` frames."""
+        return round(self.sample_rate * seconds) - 1
+
+    def frames(self, samples: int) -> int:
+        """Frames T that `samples` samples yield."""
+        return 1 + samples // self.hop
+
+
+FRONT_ENDS: dict[str, FrontEndConfig] = {
+    "vggsound": FrontEndConfig(16_000, 20, 10),
+    "epic_kitchens": FrontEndConfig(24_000, 10, 5),
+    "epic_sounds": FrontEndConfig(24_000, 10, 5),
+    "speech_commands": FrontEndConfig(16_000, 5, 2),
+    "urbansound8k": FrontEndConfig(16_000, 20, 10),
+    "nsynth": FrontEndConfig(16_000, 20, 10),
+    "light": FrontEndConfig(16_000, 40, 20, n_fft=640, mels=64),
+    "speech_light": FrontEndConfig(16_000, 25, 10, n_fft=512, mels=40),
+}
+"""The paper's six settings (its table 1), and lighter ones for the small networks."""
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram: (B, N) float32 in -1..1 to (B, 1, T, F), T = 1 + N // hop.
+
+    An FFT, for training and for running in torch; `exportable` gives the form for other runtimes.
+    """
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.window, dtype=torch.float64).float(), persistent=False)
+        self.register_buffer("mel", torch.from_numpy(mel_filters(config)).float(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(B, N) to (B, 1, T, F)."""
+        window, hop = self.config.window, self.config.hop
+        padded = functional.pad(waveform, (window // 2, window // 2))
+        frames = padded.unfold(-1, window, hop)[:, : self.config.frames(waveform.shape[-1])] * self.window  # (B, T, W)
+        spectrum = torch.view_as_real(torch.fft.rfft(frames, n=self.config.n_fft))  # (B, T, n_fft/2 + 1, 2)
+        magnitude = spectrum.square().sum(-1).sqrt()
+        return torch.log(magnitude @ self.mel + LOG_OFFSET)[:, None]  # (B, 1, T, F)
+
+    def exportable(self) -> MatrixLogMel:
+        """The same without an FFT or STFT operator."""
+        return MatrixLogMel(self.config).to(self.mel.device)
+
+
+class MatrixLogMel(nn.Module):
+    """`LogMel` as slices and matrix products, which every runtime has fast kernels for: (B, N) to (B, 1, T, F).
+
+    A periodic Hann window is symmetric about its middle sample, so a frame is folded there: cosines see the sum of its
+    halves, sines the difference, which halves the arithmetic of a plain DFT. A bin 60 dB below the loudest carries
+    float32's rounding of a long sum, so single values may differ from `LogMel` by some 1e-4.
+    """
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        super().__init__()
+        self.config = config
+        cosines, sines = _half_transforms(config)
+        for name, table in (("cosines", cosines), ("sines", sines), ("mel", mel_filters(config)[1:-1])):
+            self.register_buffer(name, torch.from_numpy(table).float(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(B, N) to (B, 1, T, F)."""
+        half, hop = self.config.window // 2, self.config.hop
+        frames = self.config.frames(waveform.shape[-1])
+        after = _frames(waveform, 0, frames, half, hop)  # (B, T, W/2), from each frame's middle on
+        before = _frames(waveform, half - 1, frames, half, hop).flip(-1)  # and from its middle back
+        real = (after + before) @ self.cosines
+        imaginary = (after - before) @ self.sines
+        magnitude = (real * real + imaginary * imaginary).sqrt()  # (B, T, n_fft/2 - 1)
+        return torch.log(magnitude @ self.mel + LOG_OFFSET)[:, None]  # (B, 1, T, F)
+
+
+def mel_filters(config: FrontEndConfig) -> np.ndarray:
+    """Triangular HTK filters without normalisation, float64 (n_fft/2 + 1, F)."""
+
+    def mel(hertz: float) -> float:
+        return 2595.0 * math.log10(1.0 + hertz / 700.0)
+
+    edges = 700.0 * (10.0 ** (np.linspace(0.0, mel(config.sample_rate / 2), config.mels + 2) / 2595.0) - 1.0)
+    bins = np.linspace(0.0, config.sample_rate / 2, config.n_fft // 2 + 1)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return np.maximum(0.0, np.minimum(rising, falling))
+
+
+def _half_transforms(config: FrontEndConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Windowed cosines and sines, (W/2, n_fft/2 - 1); bins 0 and n_fft/2 carry no mel weight and are left out."""
+    half = config.window // 2
+    offsets = np.arange(half)[:, None]
+    window = 0.5 + 0.5 * np.cos(np.pi * offsets / half)
+    window[0] /= 2  # the middle sample is in both halves
+    angles = 2 * np.pi * offsets * np.arange(1, config.n_fft // 2) / config.n_fft
+    return window * np.cos(angles), window * np.sin(angles)
+
+
+def _frames(waveform: Tensor, lead: int, frames: int, length: int, hop: int) -> Tensor:
+    """(B, T, length): frame t holds samples t·hop - lead …, zeros outside the waveform.
+
+    Rows of gcd(length, hop) samples are sliced and joined, since `unfold` becomes a gather of single samples in ONNX.
+    """
+    row = math.gcd(length, hop)
+    step, parts = hop // row, length // row
+    rows_needed = (frames - 1) * step + parts
+    padded = functional.pad(waveform, (lead, rows_needed * row))[:, : rows_needed * row]
+    rows = padded.unflatten(1, (-1, row))
+    last = (frames - 1) * step + 1
+    return torch.cat([rows[:, part : part + last : step] for part in range(parts)], dim=-1)

@@ -1,0 +1,182 @@
+"""AudioRepInceptionNeXt: one stream, parallel k×1 and 1×k depthwise branches (arXiv 2404.13551, section 3.2).
+
+Every part whose merge is linear is a `Sequential` of convolution and batch norm or a `Parallel`, so that
+`audiorep.reparam.fuse` turns a block into five convolutions and one addition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from audiorep.config import Config
+from audiorep.errors import ConfigError
+from audiorep.reparam import Parallel
+
+
+@dataclass(frozen=True)
+class ArinConfig(Config):
+    """Every size of an AudioRepInceptionNeXt; the defaults are the paper's (`arin_base`)."""
+
+    heads: dict[str, int] = field(default_factory=lambda: {"label": 309})
+    """Classes of each output."""
+    width: int = 64
+    """Channels of the stem and first stage; each stage doubles them."""
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    """Blocks in each stage."""
+    time_kernels: tuple[int, ...] = (3, 11, 21)
+    """Lengths of the parallel k×1 branches, odd."""
+    frequency_kernels: tuple[int, ...] = (3, 11, 21)
+    """Lengths of the parallel 1×k branches, odd."""
+    stem_kernel: tuple[int, int] = (5, 7)
+    """Time × frequency, odd; its stride is 2×2 and a 3×3 max-pool of stride 2 follows."""
+    expansion: int = 4
+    """Width of the block's inner layer over its outer."""
+    standard_stages: tuple[int, ...] = ()
+    """Stages, counted from 1, whose mixing uses standard convolutions instead of depthwise ones."""
+    dropout: float = 0.5
+    """Before the heads."""
+    stochastic_depth: float = 0.0
+    """Rate at which the last block is skipped in training; earlier blocks less, linearly (arXiv 1603.09382)."""
+
+    def __post_init__(self) -> None:
+        stages = range(1, len(self.depths) + 1)
+        kernels = (*self.time_kernels, *self.frequency_kernels, *self.stem_kernel)
+        checks = [
+            (bool(self.heads) and all(k >= 1 for k in self.heads.values()), f"heads {self.heads} need at least one class each"),
+            (self.width >= 1, f"width is {self.width}; at least 1 is needed"),
+            (bool(self.depths) and min(self.depths) >= 1, f"depths {self.depths} need at least one block a stage"),
+            (all(k >= 1 and k % 2 for k in kernels), f"kernels {kernels} must be odd and positive, to keep the size"),
+            (bool(self.time_kernels) and bool(self.frequency_kernels), "time_kernels and frequency_kernels need a length each"),
+            (self.expansion >= 1, f"expansion is {self.expansion}; at least 1 is needed"),
+            (
+                set(self.standard_stages) <= set(stages),
+                f"standard_stages {self.standard_stages} must lie in 1..{len(self.depths)}",
+            ),
+            (0 <= self.dropout < 1, f"dropout is {self.dropout}; 0 to below 1 is allowed"),
+            (0 <= self.stochastic_depth < 1, f"stochastic_depth is {self.stochastic_depth}; 0 to below 1 is allowed"),
+        ]
+        problems = [text for fine, text in checks if not fine]
+        if problems:
+            raise ConfigError("network: " + "; ".join(problems) + ".")
+
+
+class Arin(nn.Module):
+    """AudioRepInceptionNeXt: (B, 1, T, F) to {head: logits (B, K)}, for any T and F."""
+
+    def __init__(self, config: ArinConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = _stem(config)
+        self.stages = nn.Sequential(*_stages(config))
+        self.dropout = nn.Dropout(config.dropout)
+        channels = config.width * 2 ** (len(config.depths) - 1)
+        self.heads = nn.ModuleDict({name: nn.Linear(channels, classes) for name, classes in config.heads.items()})
+        self.apply(_initialise)
+        for block in self.modules():
+            if isinstance(block, Block):
+                nn.init.zeros_(block.project.bn.weight)  # type: ignore[union-attr,arg-type]
+
+    def forward_features(self, spectrogram: Tensor) -> Tensor:
+        """(B, 1, T, F) to the last stage's map (B, C, T', F')."""
+        return self.stages(self.stem(spectrogram))
+
+    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
+        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
+        pooled = self.dropout(self.forward_features(spectrogram).mean((2, 3)))  # (B, C)
+        return {name: head(pooled) for name, head in self.heads.items()}
+
+
+class Block(nn.Module):
+    """Reduce, mix time, mix frequency, expand, project, add the shortcut: (B, C_in, T, F) to (B, C, T/s, F/s)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, skip_rate: float, standard: bool, config: ArinConfig) -> None:
+        super().__init__()
+        groups = 1 if standard else outputs
+        self.reduce = _conv_bn_relu(inputs, outputs, (1, 1), stride)
+        self.time = _mix(outputs, [(k, 1) for k in config.time_kernels], groups)
+        self.frequency = _mix(outputs, [(1, k) for k in config.frequency_kernels], groups)
+        self.expand = _conv_bn_relu(outputs, outputs * config.expansion, (1, 1))
+        self.project = _conv_bn(outputs * config.expansion, outputs, (1, 1))
+        self.skip = StochasticDepth(skip_rate)
+        keeps_shape = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if keeps_shape else _conv_bn(inputs, outputs, (1, 1), stride)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, F) to (B, C, T/s, F/s)."""
+        y = self.relu(self.time(self.reduce(x)))
+        y = self.relu(self.frequency(y))
+        return self.relu(self.skip(self.project(self.expand(y))) + self.shortcut(x))
+
+
+class StochasticDepth(nn.Module):
+    """Zeroes whole clips of a residual branch in training, at `rate`, and scales the others up (arXiv 1603.09382)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, …) to the same shape."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        return x * torch.empty(x.shape[0], *[1] * (x.dim() - 1), device=x.device, dtype=x.dtype).bernoulli_(keep).div_(keep)
+
+    def extra_repr(self) -> str:
+        """The rate, for `print(network)`."""
+        return f"rate={self.rate:.3f}"
+
+
+def _stem(config: ArinConfig) -> nn.Sequential:
+    convolution = _conv_bn_relu(1, config.width, config.stem_kernel, stride=2)
+    convolution.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
+    return convolution
+
+
+def _stages(config: ArinConfig) -> list[nn.Sequential]:
+    last = max(sum(config.depths) - 1, 1)
+    stages, inputs, index = [], config.width, 0
+    for stage, depth in enumerate(config.depths):
+        outputs, blocks = config.width * 2**stage, []
+        for position in range(depth):
+            stride = 2 if stage and position == 0 else 1
+            skip_rate = config.stochastic_depth * index / last
+            blocks.append(Block(inputs, outputs, stride, skip_rate, stage + 1 in config.standard_stages, config))
+            inputs, index = outputs, index + 1
+        stages.append(nn.Sequential(*blocks))
+    return stages
+
+
+def _mix(channels: int, kernels: list[tuple[int, int]], groups: int) -> Parallel:
+    """Convolutions of several lengths with a batch norm each, added to each other and to the input."""
+    branches: dict[str, nn.Module] = {
+        f"k{max(kernel)}": _conv_bn(channels, channels, kernel, groups=groups) for kernel in kernels
+    }
+    return Parallel({**branches, "identity": nn.Identity()})
+
+
+def _conv_bn(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, groups: int = 1) -> nn.Sequential:
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs)))
+
+
+def _conv_bn_relu(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1) -> nn.Sequential:
+    sequence = _conv_bn(inputs, outputs, kernel, stride)
+    sequence.add_module("relu", nn.ReLU())
+    return sequence
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        fan_out = module.out_channels * math.prod(module.kernel_size) // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)

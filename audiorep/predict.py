@@ -1,0 +1,399 @@
+"""The `Classifier`: files, long recordings and waveforms to labels with times; decoding runs beside inference."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from audiorep import audio
+from audiorep.bundle import ModelInfo
+from audiorep.errors import AudioError, AudiorepError, BundleError
+from audiorep.runtimes import Session
+
+BUNDLED = Path(__file__).parent / "assets" / "esc50_nano.onnx"
+"""The model inside the package: 50 environmental sounds."""
+
+BATCH = 16  # windows run at once; larger batches are no faster on a CPU
+AHEAD = 4  # blocks decoded ahead of inference for each file
+DECODERS = 2  # files decoded at once
+
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Part of a sound file."""
+
+    path: Path
+    start: float = 0.0
+    """Seconds."""
+    end: float | None = None
+    """Seconds; None is the file's end."""
+
+
+Source = str | os.PathLike[str] | Stretch
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One label over one stretch of a recording."""
+
+    start: float
+    """Seconds."""
+    end: float
+    """Seconds."""
+    head: str
+    label: str
+    score: float
+    """0..1: the window's, or the highest of the windows merged."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Scores of every window of one file."""
+
+    path: Path
+    info: ModelInfo = field(repr=False)
+    seconds: float
+    """Length of the sound."""
+    starts: np.ndarray
+    """(W,) seconds at which the windows begin."""
+    scores: dict[str, np.ndarray]
+    """{head: (W, K)}."""
+    complete: bool = True
+    """False where the user stopped it before its end; `seconds` then counts what was heard."""
+
+    def mean(self, head: str | None = None) -> np.ndarray:
+        """(K,) scores of the whole file: the mean over its windows."""
+        return self.scores[head or next(iter(self.scores))].mean(axis=0)
+
+    def top(self, count: int = 5, head: str | None = None) -> list[tuple[str, float]]:
+        """The `count` most likely labels of the whole file, best first, with their scores."""
+        head = head or next(iter(self.scores))
+        mean = self.mean(head)
+        return [(self.info.labels[head][k], float(mean[k])) for k in np.argsort(-mean, kind="stable")[:count]]
+
+    @property
+    def label(self) -> str:
+        """The most likely label of the whole file."""
+        return self.top(1)[0][0]
+
+    def end(self, window: int) -> float:
+        """Seconds at which a window's sound ends."""
+        return min(float(self.starts[window]) + self.info.window_seconds, self.seconds)
+
+    def whole(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
+        """The `top` labels of the whole file that reach `threshold` (default: the model's own), best first."""
+        found = []
+        for head in self.scores:
+            mean = self.mean(head)
+            found += [
+                Detection(0.0, self.seconds, head, self.info.labels[head][k], float(mean[k]))
+                for k in self._reported(head, mean, top, threshold)
+            ]
+        return found
+
+    def detections(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
+        """The `top` labels of each window that reach `threshold` (default: the model's own), in order of time."""
+        return [
+            Detection(
+                float(self.starts[window]),
+                self.end(window),
+                head,
+                self.info.labels[head][k],
+                float(self.scores[head][window, k]),
+            )
+            for window in range(len(self.starts))
+            for head in self.scores
+            for k in self._reported(head, self.scores[head][window], top, threshold)
+        ]
+
+    def merged(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
+        """Detections with touching or overlapping windows of the same label joined; the highest score is kept."""
+        done: list[Detection] = []
+        open_: dict[tuple[str, str], Detection] = {}
+        for found in self.detections(top, threshold):
+            key = found.head, found.label
+            before = open_.get(key)
+            if before is not None and found.start <= before.end + 1e-3:
+                open_[key] = Detection(before.start, found.end, *key, max(before.score, found.score))
+                continue
+            if before is not None:
+                done.append(before)
+            open_[key] = found
+        return sorted([*done, *open_.values()], key=lambda d: (d.start, -d.score))
+
+    def _reported(self, head: str, scores: np.ndarray, top: int, threshold: float | None) -> list[int]:
+        limits = self.info.threshold(head) if threshold is None else [threshold] * len(scores)
+        return [int(k) for k in np.argsort(-scores, kind="stable")[:top] if scores[k] >= limits[k]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be used, and why."""
+
+    path: Path
+    error: AudiorepError
+
+
+class Classifier:
+    """A model with its labels, ready for files.
+
+    >>> classifier = Classifier.from_bundle()
+    >>> classifier.file("samples/siren.flac").label
+    'siren'
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.info = session.info
+
+    @classmethod
+    def from_bundle(cls, path: str | os.PathLike[str] | None = None, threads: int | None = None) -> Classifier:
+        """A classifier from a bundle (`.onnx`), or the one inside the package.
+
+        Raises:
+            BundleError: the file is missing, not ONNX, or not an audiorep bundle.
+        """
+        from audiorep.runtimes.onnx import OnnxSession
+
+        return cls(OnnxSession(BUNDLED if path is None else path, threads))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None, threads: int | None = None) -> Classifier:
+        """A classifier from a bundle (`.onnx`) or, with torch installed, from a checkpoint folder.
+
+        Raises:
+            BundleError: a file that is no bundle, or nothing there.
+            CheckpointError: a folder that is no checkpoint.
+            MissingExtraError: a checkpoint, but no torch.
+        """
+        if path is None or not Path(path).is_dir():
+            return cls.from_bundle(path, threads)
+        from audiorep.errors import require
+
+        require("torch", extra="train")
+        from audiorep.runtimes.torch import TorchSession
+
+        return cls(TorchSession.from_checkpoint(path, threads))
+
+    def scores(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
+        """(B, N) or (N,) float32 mono at `info.sample_rate` Hz, of any length, to {head: scores (B, K)}.
+
+        Raises:
+            AudioError: another shape, no samples, or NaN.
+        """
+        waveforms = np.asarray(waveforms)
+        if waveforms.dtype.kind != "f":
+            raise AudioError(
+                f"A waveform of {waveforms.dtype} was given; floats in -1..1 are needed. Divide integers by their range."
+            )
+        batch = np.ascontiguousarray(np.atleast_2d(waveforms), dtype=np.float32)
+        if batch.ndim != 2 or 0 in batch.shape:
+            raise AudioError(f"A waveform of shape {waveforms.shape} was given; (N,) or (B, N) with samples is needed.")
+        if not np.isfinite(batch).all():
+            raise AudioError("The waveform holds NaN or infinite samples.")
+        return self.session(batch)
+
+    def file(self, path: Source, hop_seconds: float | None = None) -> Recording:
+        """The scores of one file, of any length, rate and channel count.
+
+        Raises:
+            AudioError: the file cannot be used; the text says why.
+        """
+        result = next(self.files([path], hop_seconds))
+        if isinstance(result, Failure):
+            raise result.error
+        return result
+
+    def files(
+        self, paths: Iterable[Source], hop_seconds: float | None = None, on_progress: Callable[[float], None] | None = None
+    ) -> Iterator[Recording | Failure]:
+        """The scores of each file, in order; memory does not grow with their number or length.
+
+        Files are decoded by threads beside inference, and windows of several files share a batch. A file that cannot be
+        used becomes a `Failure` and the rest go on. `on_progress` is told the seconds of sound just scored. Ctrl-C in a
+        long recording gives what was scored of it, marked incomplete, before it goes on up.
+        """
+        decoder = _Decoder(paths, self.info, self.hop_samples(hop_seconds))
+        scored: list[_Scored] = []  # windows of the file that is under way
+        try:
+            for chunks in _batches(decoder):
+                for chunk, scores in zip(chunks, self._run(chunks), strict=True):
+                    scored.append(_Scored(chunk.starts, scores))
+                    if on_progress is not None:
+                        on_progress(chunk.seconds)
+                    if chunk.end is not None:
+                        yield self._result(chunk, scored)
+                        scored = []
+        except KeyboardInterrupt:
+            if scored:
+                yield self._interrupted(decoder.current, scored)
+            raise
+        finally:
+            decoder.close()
+
+    def hop_samples(self, hop_seconds: float | None = None) -> int:
+        """Samples between windows.
+
+        Raises:
+            BundleError: the hop is not positive, or longer than the window, which would skip sound.
+        """
+        hop = self.info.hop_seconds if hop_seconds is None else hop_seconds
+        if not 0 < hop <= self.info.window_seconds:
+            raise BundleError(f"hop {hop:g} s: it must be above 0 and at most the window's {self.info.window_seconds:g} s.")
+        return max(1, round(hop * self.info.sample_rate))
+
+    def _run(self, chunks: list[_Chunk]) -> list[dict[str, np.ndarray]]:
+        """The scores of each chunk's windows; all chunks make one batch."""
+        sizes = [len(chunk.windows) for chunk in chunks]
+        if not any(sizes):
+            return [{} for _ in chunks]
+        scores = self.session(np.concatenate([chunk.windows for chunk in chunks]))
+        borders = np.cumsum(sizes)[:-1]
+        parts = {head: np.split(values, borders) for head, values in scores.items()}
+        return [{head: values[index] for head, values in parts.items()} for index in range(len(chunks))]
+
+    def _result(self, last: _Chunk, scored: list[_Scored]) -> Recording | Failure:
+        if isinstance(last.end, AudiorepError):
+            return Failure(last.path, last.end)
+        assert last.end is not None
+        return self._recording(last.path, last.end, scored, complete=True)
+
+    def _interrupted(self, path: Path, scored: list[_Scored]) -> Recording:
+        heard = scored[-1].starts[-1] / self.info.sample_rate + self.info.window_seconds
+        return self._recording(path, heard, scored, complete=False)
+
+    def _recording(self, path: Path, seconds: float, scored: list[_Scored], complete: bool) -> Recording:
+        starts = np.concatenate([part.starts for part in scored]) / self.info.sample_rate
+        scores = {head: np.concatenate([part.scores[head] for part in scored if part.scores]) for head in self.info.labels}
+        return Recording(path, self.info, seconds, starts, scores, complete)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some consecutive windows of one file."""
+
+    path: Path
+    starts: np.ndarray
+    """(n,) first samples."""
+    windows: np.ndarray
+    """(n, N)."""
+    seconds: float
+    """Of sound that these windows are the first to hold."""
+    end: float | AudiorepError | None = None
+    """The file's length in seconds if it ends here, its error if it fails here, None if more follows."""
+
+
+@dataclass(frozen=True)
+class _Scored:
+    starts: np.ndarray
+    scores: dict[str, np.ndarray]
+
+
+def _batches(chunks: Iterable[_Chunk]) -> Iterator[list[_Chunk]]:
+    """Chunks gathered until they hold a batch of windows."""
+    gathered: list[_Chunk] = []
+    count = 0
+    for chunk in chunks:
+        gathered.append(chunk)
+        count += len(chunk.windows)
+        if count >= BATCH:
+            yield gathered
+            gathered, count = [], 0
+    if gathered:
+        yield gathered
+
+
+class _Decoder:
+    """Chunks of windows of each file in order, decoded ahead of their use by a few threads."""
+
+    def __init__(self, sources: Iterable[Source], info: ModelInfo, hop: int) -> None:
+        self.current = Path()
+        self._sources = iter(sources)
+        self._rate, self._length, self._hop = info.sample_rate, info.window_samples, hop
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(DECODERS, "decode")
+
+    def __iter__(self) -> Iterator[_Chunk]:
+        waiting: deque[tuple[Path, queue.Queue[_Chunk]]] = deque()
+        while True:
+            while len(waiting) < 4 * DECODERS and (source := next(self._sources, None)) is not None:
+                stretch = source if isinstance(source, Stretch) else Stretch(Path(source))
+                chunks: queue.Queue[_Chunk] = queue.Queue(AHEAD)
+                self._pool.submit(self._decode, stretch, chunks)
+                waiting.append((stretch.path, chunks))
+            if not waiting:
+                return
+            self.current, chunks = waiting.popleft()
+            while (chunk := chunks.get()).end is None:
+                yield chunk
+            yield chunk
+
+    def close(self) -> None:
+        """Stops the threads; what they had decoded is dropped."""
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _decode(self, stretch: Stretch, out: queue.Queue[_Chunk]) -> None:
+        path = stretch.path
+        nothing = _Chunk(path, np.zeros(0, np.int64), np.zeros((0, self._length), np.float32), 0.0)
+        try:
+            for chunk in self._chunks(stretch):
+                self._put(chunk, out)
+        except AudiorepError as error:
+            self._put(replace(nothing, end=error), out)
+        except _StoppedError:
+            pass
+        except Exception as error:  # a fault of one file must not end the others
+            self._put(replace(nothing, end=AudioError(f"{path} could not be decoded ({type(error).__name__}: {error}).")), out)
+
+    def _chunks(self, stretch: Stretch) -> Iterator[_Chunk]:
+        heard, told = 0, 0.0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal heard
+            for block in audio.blocks(stretch.path, self._rate, stretch.start, stretch.end):
+                heard += len(block)
+                yield block
+
+        held: _Chunk | None = None
+        for group in _groups(audio.windows(counted(), self._length, self._hop), BATCH):
+            if held is not None:
+                yield held
+            starts = np.array([start for start, _ in group])
+            seconds = heard / self._rate - told
+            told += seconds
+            held = _Chunk(stretch.path, starts, np.stack([window for _, window in group]), seconds)
+        if held is None:
+            raise AudioError(f"{stretch.path} is too short: it has no samples at {self._rate} Hz.")
+        yield replace(held, end=heard / self._rate)
+
+    def _put(self, chunk: _Chunk, out: queue.Queue[_Chunk]) -> None:
+        while not self._stop.is_set():
+            try:
+                return out.put(chunk, timeout=0.1)
+            except queue.Full:
+                continue
+        raise _StoppedError
+
+
+class _StoppedError(Exception):
+    """The user of the decoder has gone."""
+
+
+def _groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group

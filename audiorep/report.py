@@ -1,0 +1,179 @@
+"""What a training leaves for people: pictures and a model card."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audiorep import checkpoint
+from audiorep.evaluate import Evaluation
+from audiorep.files import replacing, write_json, write_text
+from audiorep.metrics import Scorecard
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from audiorep.checkpoint import Checkpoint
+    from audiorep.models import Cost
+
+CURVES, CONFUSION = "curves.png", "confusion.png"
+INK, MUTED, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f6fb4", "#d9730d"
+
+
+def curves(logs: Path, path: Path) -> None:
+    """Loss, accuracy and learning rate by epoch, from all `metrics.csv` files below `logs`, to a PNG."""
+    series = _series(logs)
+    panels = [panel for panel in _PANELS if any(name in series for name, _, _ in panel[1])]
+    figure = _figure(4.2 * len(panels) + 0.4, 3.4)
+    for index, (title, lines) in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), index)
+        for name, label, colour in lines:
+            if name in series:
+                epochs, values = zip(*sorted(series[name].items()), strict=True)
+                axes.plot(np.array(epochs) + 1, values, color=colour, label=label, marker="." if len(epochs) == 1 else None)
+        _dress(axes, title)
+        axes.set_xlabel("epoch")
+        if len(lines) > 1 and len(axes.lines) > 1:
+            axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def confusion(card: Scorecard, labels: list[str], title: str, path: Path) -> None:
+    """The confusion matrix as shares of each true class, with its largest confusions named beside it, to a PNG."""
+    if card.confusion is None:
+        return
+    counts = card.confusion.astype(float)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(4.0 + 0.17 * len(labels), 16.0)
+    figure = _figure(side + 3.2, side)
+    axes = figure.add_subplot(1, 1, 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 9 if len(labels) <= 12 else 6.5
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(labels)), labels, fontsize=size)
+    axes.set_xlabel("recognised as")
+    axes.set_ylabel("true class")
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if len(labels) <= 20:
+        _write_counts(axes, counts, shares)
+    lines = [f"{labels[true]} → {labels[given]}: {int(counts[true, given])}" for true, given in _worst(counts)]
+    text = "Most confused\n" + "\n".join(lines) if lines else "No confusions"
+    axes.text(1.03, 1.0, text, transform=axes.transAxes, va="top", fontsize=9, color=INK, linespacing=1.6)
+    _save(figure, path)
+
+
+def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, attribution: str) -> str:
+    """The checkpoint's `README.md`: what it is, what it was trained on, how well it does and where it fails."""
+    info = model.info
+    clips = info.provenance.get("clips", {})
+    front = info.front_end
+    sections = [
+        f"# {info.name}\n",
+        f"Recognises {_count(info.labels)} in {info.window_seconds:g} s windows of {info.sample_rate} Hz sound ({info.task}).\n",
+        f"- Architecture: `{model.architecture}`, {cost.parameters:,} parameters in training form, {cost.macs / 1e6:,.1f} M multiply-accumulates a window",
+        f"- Front end: {front['mels']} mel bands, {front['window_ms']:g} ms window, {front['hop_ms']:g} ms hop",
+        f"- Trained on {clips.get('train', '?')} clips, validated on {clips.get('valid', 0)}; audiorep {info.provenance.get('audiorep', '?')}",
+        f"- Licence of the weights: {info.licence}\n",
+    ]
+    sections += [_evaluation_text(evaluation) for evaluation in evaluations]
+    if attribution:
+        sections.append(f"## Data\n\n{attribution}\n")
+    sections.append(
+        "## Use\n\n```\naudiorep export . -o model.onnx\naudiorep predict sounds/ --model model.onnx\n```\n\n"
+        "Scores are relative to the classes above: a sound of another kind still gets one of their names. Measure on your own "
+        "recordings before relying on it.\n"
+    )
+    return "\n".join(sections)
+
+
+def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: Cost) -> None:
+    """`metrics.json`, model card and pictures of a trained checkpoint, into its folder."""
+    write_json(folder / checkpoint.METRICS, {e.split.partition(" ")[0]: e.summary() for e in evaluations})
+    attribution = str(model.info.provenance.get("attribution", ""))
+    write_text(folder / checkpoint.CARD, model_card(model, evaluations, cost, attribution))
+    curves(folder / "logs", folder / CURVES)
+    for evaluation in evaluations[:1]:
+        for head, card in evaluation.heads.items():
+            name = CONFUSION if len(evaluation.heads) == 1 else CONFUSION.replace(".", f"_{head}.")
+            confusion(card, model.info.labels[head], f"{evaluation.split}: {_headline(card)}", folder / name)
+
+
+_PANELS = [
+    ("loss", [("train_loss", "training (augmented)", BLUE), ("valid_loss", "validation", ORANGE)]),
+    ("validation accuracy", [("valid_accuracy", "validation", ORANGE)]),
+    ("learning rate", [("learning_rate", "learning rate", MUTED)]),
+]
+
+
+def _series(logs: Path) -> dict[str, dict[int, float]]:
+    """{name: {epoch: value}}; a resumed run's later parts have the last word."""
+    series: dict[str, dict[int, float]] = defaultdict(dict)
+    for file in sorted(logs.glob("part_*/metrics.csv"), key=lambda p: int(p.parent.name.removeprefix("part_"))):
+        with file.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                for name, value in row.items():
+                    if value and name not in ("epoch", "step"):
+                        series[name][int(row["epoch"])] = float(value)
+    return series
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), dpi=130, layout="constrained")
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.grid(True, color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=MUTED, length=0)
+    axes.xaxis.label.set_color(MUTED)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color("#cccccc")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as partial:
+        figure.savefig(partial)
+
+
+def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if shares[row, column] > 0.5 else INK
+            axes.text(column, row, int(count), ha="center", va="center", fontsize=8, color=colour)
+
+
+def _worst(counts: np.ndarray, most: int = 12) -> list[tuple[int, int]]:
+    """(true, given) of the largest counts off the diagonal."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    return [(int(i // len(wrong)), int(i % len(wrong))) for i in order if wrong.flat[i] > 0]
+
+
+def _headline(card: Scorecard) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in card.summary.items())
+
+
+def _count(labels: dict[str, list[str]]) -> str:
+    return " and ".join(f"{len(names)} classes" + (f" ({head})" if len(labels) > 1 else "") for head, names in labels.items())
+
+
+def _evaluation_text(evaluation: Evaluation) -> str:
+    lines = [f"## Measured on the {evaluation.split}\n"]
+    for head, card in evaluation.heads.items():
+        weak = sorted((row for row in card.classes if row.clips), key=lambda row: (row.recall, row.average_precision))[:8]
+        lines.append(f"`{head}`: {_headline(card)}\n")
+        lines.append("Weakest classes:\n\n| class | clips | recognised | mistaken most for |\n|---|---|---|---|")
+        lines += [f"| {row.label} | {row.clips} | {row.recall:.0%} | {row.mistaken_for or '—'} |" for row in weak]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,139 @@
+"""ONNX Runtime, the default: export a checkpoint to the one-file bundle, and run it on whatever the machine has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from audiorep.bundle import ModelInfo
+from audiorep.errors import BundleError, require
+from audiorep.files import replacing
+
+if TYPE_CHECKING:
+    from audiorep.checkpoint import Checkpoint
+
+PARITY_LIMIT = 1e-4  # largest difference of a score that an export may show
+
+
+class OnnxSession:
+    """A bundle ready to run: (B, N) float32 at `info.sample_rate` to {head: scores (B, K)}.
+
+    Raises:
+        BundleError: the file is missing, not ONNX, or not an audiorep bundle.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
+        path = Path(path)
+        if not path.is_file():
+            raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a model file (.onnx) is needed.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.log_severity_level = 3
+        providers = [
+            name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"
+        ]  # that one is remote
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this one
+            raise BundleError(f"{path} is not a model that ONNX Runtime reads ({_first_line(error)}).") from None
+        self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
+        self.device = (
+            f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0].removesuffix('ExecutionProvider')}"
+        )
+        self._check_graph(path)
+
+    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores of each head for each waveform of the batch."""
+        heads = list(self.info.labels)
+        return dict(zip(heads, self._session.run(heads, {"waveform": waveform}), strict=True))
+
+    def _check_graph(self, path: Path) -> None:
+        inputs = [node.name for node in self._session.get_inputs()]
+        outputs = {node.name: node.shape[-1] for node in self._session.get_outputs()}
+        expected = {head: len(names) for head, names in self.info.labels.items()}
+        if inputs != ["waveform"] or any(outputs.get(head) != size for head, size in expected.items()):
+            raise BundleError(f"{path}: its graph takes {inputs} and gives {outputs}; waveform and {expected} are needed.")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a bundle's scores are from its checkpoint's, on the same clips."""
+
+    clips: int
+    largest: float
+    """Largest difference of a score."""
+    mean: float
+    """Mean difference of a score."""
+    agreement: float
+    """Share of clips given the same label."""
+
+
+def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.ndarray]) -> Parity:
+    """Writes `model` to `path` as one self-describing `.onnx`, waveform in and scores out, and checks it on `clips`.
+
+    The network is fused, the front end is inside as matrix products, and batch and length are dynamic. `clips` are (N,)
+    float32 waveforms at the model's rate. The file appears only after its scores agree with the checkpoint's.
+
+    Raises:
+        BundleError: a score differs by more than PARITY_LIMIT, or the folder of `path` does not exist.
+        MissingExtraError: torch or onnx is not installed.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise BundleError(f"{path.parent} does not exist; create the folder first.")
+    with replacing(path) as partial:
+        _write(model, partial)
+        parity = compare(model, OnnxSession(partial), clips)
+        if not parity.largest <= PARITY_LIMIT:  # NaN fails too
+            difference = f"differ from the checkpoint's by up to {parity.largest:.2g}; {PARITY_LIMIT:g} is allowed"
+            raise BundleError(f"{path} was not written: its scores {difference}.")
+    return parity
+
+
+def compare(model: Checkpoint, session: OnnxSession, clips: Sequence[np.ndarray]) -> Parity:
+    """The difference between a checkpoint as it was trained, in torch, and a bundle, on `clips` of (N,) each."""
+    import torch
+
+    from audiorep.runtimes.torch import Pipeline
+
+    trained = Pipeline(model.front_end, model.network, model.info.activation).eval()
+    differences, same = [], 0
+    for clip in clips:
+        with torch.inference_mode():
+            expected = {head: values.numpy() for head, values in trained(torch.from_numpy(clip[None])).items()}
+        found = session(clip[None])
+        differences.append(np.concatenate([np.abs(found[head] - expected[head])[0] for head in expected]))
+        same += all(found[head].argmax() == expected[head].argmax() for head in expected)
+    every = np.concatenate(differences)
+    return Parity(len(clips), float(every.max()), float(every.mean()), same / len(clips))
+
+
+def _write(model: Checkpoint, path: Path) -> None:
+    torch, _ = require("torch", extra="train"), require("onnxscript", extra="train")
+    from audiorep import reparam
+    from audiorep.runtimes.torch import Pipeline
+
+    pipeline = Pipeline(model.front_end.exportable(), reparam.fuse(model.network), model.info.activation).eval()
+    example = torch.zeros(2, model.info.window_samples)
+    shapes = {"waveform": {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}}
+    program = torch.onnx.export(
+        pipeline,
+        (example,),
+        dynamo=True,
+        input_names=["waveform"],
+        output_names=list(model.info.labels),
+        dynamic_shapes=shapes,
+        verbose=False,
+    )
+    program.model.metadata_props.update(model.info.to_metadata())
+    program.save(path, external_data=False)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200].rstrip(".")

@@ -1,0 +1,463 @@
+"""Training: a `TrainConfig` and labelled clips to a checkpoint folder, on Lightning."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Sampler
+
+from audiorep import __version__, audio, augment, checkpoint, models
+from audiorep.augment import AugmentConfig
+from audiorep.bundle import ModelInfo
+from audiorep.config import Config
+from audiorep.datasets import Example, Splits, labels_of
+from audiorep.datasets.clips import Clips
+from audiorep.errors import ConfigError, DataError
+from audiorep.files import replacing, write_json
+from audiorep.frontend import FRONT_ENDS, FrontEndConfig, LogMel
+
+CONFIG, LAST, BEST, LOGS = "train.json", "last.ckpt", "best.ckpt", "logs"
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Config):
+    """How weights move; norms and biases are never decayed."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    """Of SGD, which is Nesterov's."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.weight_decay < 0 or not 0 <= self.momentum < 1:
+            raise ConfigError("optimizer: learning_rate must be above 0, weight_decay at least 0, momentum 0 to below 1")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(Config):
+    """How the learning rate goes."""
+
+    name: Literal["cosine", "step"] = "cosine"
+    """To zero along a cosine, or down in steps."""
+    warmup_epochs: float = 0.0
+    """Epochs of linear rise from zero."""
+    milestones: tuple[float, ...] = ()
+    """Epochs at which a step begins."""
+    factors: tuple[float, ...] = ()
+    """Learning rate from each milestone on, relative to the first."""
+
+    def __post_init__(self) -> None:
+        if len(self.milestones) != len(self.factors) or list(self.milestones) != sorted(self.milestones):
+            raise ConfigError("schedule: milestones must rise and have one factor each")
+        if self.warmup_epochs < 0:
+            raise ConfigError("schedule: warmup_epochs must not be negative")
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """The learning rate at a (fractional) epoch, relative to its base."""
+        warmup = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1.0
+        if self.name == "cosine":
+            return warmup * 0.5 * (1 + math.cos(math.pi * min(epoch / epochs, 1.0)))
+        passed = sum(epoch >= milestone for milestone in self.milestones)
+        return warmup * (self.factors[passed - 1] if passed else 1.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """Everything that decides a training, apart from the data."""
+
+    architecture: str = "arin_nano"
+    """A key of `models.ARCHITECTURES`."""
+    network: dict[str, Any] = field(default_factory=dict)
+    """Fields of the architecture's configuration to change."""
+    front_end: str | FrontEndConfig = "light"
+    """A key of `frontend.FRONT_ENDS`, or all settings."""
+    window_seconds: float = 5.0
+    """Sound the deployed model sees at once."""
+    hop_seconds: float = 0.0
+    """Default distance between its windows; 0 is a whole window."""
+    cut_seconds: float = 0.0
+    """Length of a training cut; 0 is a whole window. Shorter cuts train faster."""
+    multi_label: bool = False
+    """Any number of labels a clip (sigmoid) instead of one (softmax)."""
+    splits: Splits = field(default_factory=Splits)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    epochs: int = 60
+    batch_size: int = 32
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    """Decay a step of the weights' moving average, which becomes the model; 0 keeps none."""
+    balance: Literal["none", "weights", "sampling"] = "none"
+    """Against class imbalance: weigh the loss, or draw rare classes more often."""
+    gradient_clip: float = 5.0
+    """Largest norm of the gradient; 0 clips nothing."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """bf16-mixed is for GPUs: on a CPU it is slower."""
+    workers: int = 0
+    """Processes that load clips; 0 is fastest while decoded clips fit in memory."""
+    seed: int = 0
+    licence: str = "unknown"
+    """Of the trained weights, for the model card."""
+    attribution: str = ""
+    """Whom the data's licence asks to name, for the model card."""
+
+    def __post_init__(self) -> None:
+        checks = [
+            (
+                isinstance(self.front_end, FrontEndConfig) or self.front_end in FRONT_ENDS,
+                f"front_end is {self.front_end!r}; there are {', '.join(FRONT_ENDS)}",
+            ),
+            (
+                self.architecture in models.ARCHITECTURES,
+                f"architecture is {self.architecture!r}; there are {', '.join(models.ARCHITECTURES)}",
+            ),
+            (self.window_seconds > 0 and self.cut_seconds >= 0, "window_seconds must be positive and cut_seconds not negative"),
+            (0 <= self.hop_seconds <= self.window_seconds, f"hop_seconds is {self.hop_seconds}; 0 to a window is allowed"),
+            (
+                min(self.epochs, self.batch_size) >= 1 and self.workers >= 0,
+                "epochs and batch_size must be at least 1, workers at least 0",
+            ),
+            (0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; 0 to below 1 is allowed"),
+            (0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}; 0 to below 1 is allowed"),
+        ]
+        if problems := [text for fine, text in checks if not fine]:
+            raise ConfigError("; ".join(problems))
+
+    @property
+    def front_end_config(self) -> FrontEndConfig:
+        """The front end's settings."""
+        return FRONT_ENDS[self.front_end] if isinstance(self.front_end, str) else self.front_end
+
+
+class Trainee(lightning.LightningModule):
+    """Augmentation, front end, network and loss of one training."""
+
+    def __init__(
+        self, config: TrainConfig, labels: dict[str, list[str]], steps_per_epoch: int, class_weights: dict[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
+        self.front_end = LogMel(config.front_end_config)
+        self.network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network)
+        self.network.to(memory_format=torch.channels_last)
+        self.class_weights = class_weights
+        self.noise: list[Tensor] = []
+        self._generator = Generator()
+
+    def on_train_epoch_start(self) -> None:
+        """Every draw of an epoch depends on the seed and the epoch alone, so a resumed run repeats an unbroken one."""
+        seed = self.settings.seed * 100_003 + self.current_epoch
+        torch.manual_seed(seed)
+        self._generator = Generator(self.device).manual_seed(seed)
+
+    def training_step(self, batch: tuple[Tensor, dict[str, Tensor]], index: int) -> Tensor:
+        """The loss of a batch: waveforms (B, N) and {head: targets (B, K)}."""
+        spectrogram, targets = self._prepare(*batch)
+        logits = self.network(spectrogram)
+        loss = torch.stack([self._loss(values, targets[head], head) for head, values in logits.items()]).mean()
+        self.log("learning_rate", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True)  # type: ignore[union-attr]
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(spectrogram))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, dict[str, Tensor]], index: int) -> None:
+        """Logs loss and accuracy of a batch as it is."""
+        waveform, targets = batch
+        logits = self.network(self.front_end(waveform).contiguous(memory_format=torch.channels_last))
+        for head, values in logits.items():
+            suffix = "" if len(logits) == 1 else f"_{head}"
+            self.log(f"valid_loss{suffix}", self._criterion(values, targets[head]), batch_size=len(waveform))
+            self.log(
+                f"valid_accuracy{suffix}",
+                _accuracy(values, targets[head], self.settings.multi_label),
+                prog_bar=True,
+                batch_size=len(waveform),
+            )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimiser and its schedule, which advances every step."""
+        settings = self.settings.optimizer
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        spared = [p for p in self.network.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        optimizer: torch.optim.Optimizer
+        if settings.name == "adamw":
+            optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        else:
+            optimizer = torch.optim.SGD(
+                groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0
+            )
+        schedule, epochs, steps = self.settings.schedule, self.settings.epochs, self.steps_per_epoch
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor((step + 1) / steps, epochs))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _prepare(self, waveform: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """An augmented spectrogram (B, 1, T, F) and targets to match."""
+        config, generator, front_end = self.settings.augment, self._generator, self.settings.front_end_config
+        samples = front_end.samples(self.settings.cut_seconds or self.settings.window_seconds)
+        with torch.no_grad():
+            noise = self._background(len(waveform), samples) if self.noise else None
+            waveform = augment.augment_waveform(waveform, config, samples, front_end.sample_rate, noise, generator)
+            if config.mixup and torch.rand((), generator=generator, device=generator.device) < config.mixup:
+                ratio, partner = augment.draw_mixup(len(waveform), config.mixup_alpha, generator)
+                waveform = augment.mix(waveform, ratio, partner)
+                targets = {head: augment.mix_targets(values, ratio, partner) for head, values in targets.items()}
+            spectrogram = augment.augment_spectrogram(self.front_end(waveform), config, generator)
+        return spectrogram.contiguous(memory_format=torch.channels_last), targets
+
+    def _background(self, count: int, samples: int) -> Tensor:
+        """(B, samples) cuts of the noise recordings, of unit level."""
+        cuts = []
+        for draw in torch.rand(count, 2, generator=self._generator, device=self._generator.device).tolist():
+            recording = self.noise[int(draw[0] * len(self.noise))]
+            start = int(draw[1] * max(len(recording) - samples, 0))
+            cuts.append(recording[start : start + samples].repeat(-(-samples // len(recording)))[:samples])
+        noise = torch.stack(cuts).to(self.device)
+        return noise / noise.square().mean(1, keepdim=True).sqrt().clamp_min(1e-5)
+
+    def _loss(self, logits: Tensor, targets: Tensor, head: str) -> Tensor:
+        smoothing = self.settings.label_smoothing
+        if smoothing and not self.settings.multi_label:
+            targets = augment.smooth(targets, smoothing)
+        weights = self.class_weights.get(head)
+        return self._criterion(logits, targets, None if weights is None else weights.to(logits.device))
+
+    def _criterion(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        if self.settings.multi_label:
+            return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+        return functional.cross_entropy(logits, targets, weight=weights)
+
+
+def fit(
+    config: TrainConfig,
+    examples: Sequence[Example],
+    output: str | os.PathLike[str],
+    progress: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Trains on the `train` clips, or goes on where a run in `output` stopped, and writes the checkpoint there.
+
+    With `valid` clips the weights of the best epoch are kept, otherwise the last ones. Returns the folder.
+
+    Raises:
+        DataError: no readable training clips, or fewer than two classes.
+        ConfigError: `output` holds a run with other settings or other data.
+        CheckpointError: the run in `output` cannot be read.
+    """
+    output = Path(output)
+    labels = _labels(config, examples)
+    _claim(output, config, labels, examples)
+    lightning.seed_everything(config.seed, verbose=False)
+    train, valid = _clips(config, examples, labels, "train"), _clips(config, examples, labels, "valid")
+    sampler = EpochSampler(train, config)
+    loaders = _loaders(config, train, valid, sampler)
+    trainee = Trainee(config, labels, len(loaders[0]), _class_weights(train, config))
+    trainee.noise = _noise(config)
+    trainer = _trainer(config, output, progress, bool(valid), callbacks)
+    last = output / LAST
+    trainer.fit(
+        trainee, loaders[0], loaders[1] if valid else None, ckpt_path=last if last.exists() else None, weights_only=True
+    )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if valid and (output / BEST).exists():
+        trainee.load_state_dict(torch.load(output / BEST, map_location="cpu", weights_only=True)["state_dict"])
+    checkpoint.save(output, trainee.network, _info(config, labels, examples), config.architecture)
+    return output
+
+
+class EpochSampler(Sampler[int]):
+    """Clip numbers in an order drawn from the seed and the epoch; tells the clips which epoch it is."""
+
+    def __init__(self, clips: Clips, config: TrainConfig) -> None:
+        self._clips, self._seed = clips, config.seed
+        self._weights = _sampling_weights(clips) if config.balance == "sampling" else None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self._clips.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = Generator().manual_seed(self._seed * 100_003 + self._clips.epoch)
+        if self._weights is None:
+            return iter(torch.randperm(len(self), generator=generator).tolist())
+        return iter(torch.multinomial(self._weights, len(self), replacement=True, generator=generator).tolist())
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Lightning checkpoints that appear whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+        """Writes beside `path`, then renames."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _labels(config: TrainConfig, examples: Sequence[Example]) -> dict[str, list[str]]:
+    labels = labels_of([example for example in examples if example.split == "train"])
+    if not labels or min(len(names) for names in labels.values()) < 2 - config.multi_label:
+        raise DataError(f"Training needs at least two classes; the clips to train on have {labels or 'none'}.")
+    known = {head: set(names) for head, names in labels.items()}
+    for example in examples:
+        for head, names in example.labels.items():
+            if unknown := set(names) - known.get(head, set()):
+                raise DataError(
+                    f"{example.path} ({example.split}) is labelled {', '.join(sorted(unknown))}, which no training clip is."
+                )
+            if not config.multi_label and len(names) != 1:
+                raise DataError(f"{example.path} has {len(names)} labels; one is needed, or multi_label = true.")
+    return labels
+
+
+def _claim(output: Path, config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example]) -> None:
+    """Records what the run in `output` is of, or checks that it is the same."""
+    counts = {split: sum(example.split == split for example in examples) for split in ("train", "valid", "test")}
+    record = {"config": asdict(config), "labels": labels, "clips": counts}
+    record = _plain(record)
+    if not (output / CONFIG).exists():
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / CONFIG, record)
+        return
+    before = checkpoint.read_json(output / CONFIG)
+    if before != record:
+        changed = [key for key in record["config"] if before.get("config", {}).get(key) != record["config"][key]]
+        what = ", ".join(changed) or "its clips or labels"
+        raise ConfigError(
+            f"{output} holds a run with other settings ({what} changed). Choose another folder, or delete this one."
+        )
+
+
+def _plain(values: Any) -> Any:
+    """`values` as JSON would give them back."""
+    if isinstance(values, dict):
+        return {str(key): _plain(value) for key, value in values.items()}
+    return [_plain(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def _clips(config: TrainConfig, examples: Sequence[Example], labels: dict[str, list[str]], split: str) -> Clips:
+    front_end, training = config.front_end_config, split == "train"
+    seconds = config.window_seconds
+    if training:  # a faster clip needs more sound
+        seconds = (config.cut_seconds or config.window_seconds) * (1 + config.augment.speed)
+    chosen = [example for example in examples if example.split == split]
+    clips = Clips(chosen, labels, front_end.sample_rate, front_end.samples(seconds), training, config.seed)
+    if training and not len(clips):
+        raise DataError(
+            f"None of the {len(chosen)} training clips can be read. The first: {clips.failures[0]}"
+            if chosen
+            else "There are no training clips."
+        )
+    return clips
+
+
+def _loaders(config: TrainConfig, train: Clips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
+    batch = min(config.batch_size, len(train))
+    pin = torch.cuda.is_available()
+    return [
+        DataLoader(train, batch, sampler=sampler, num_workers=config.workers, drop_last=True, pin_memory=pin),
+        DataLoader(valid, batch, num_workers=config.workers, pin_memory=pin),
+    ]
+
+
+def _trainer(
+    config: TrainConfig, output: Path, progress: bool, validates: bool, callbacks: Sequence[Callback]
+) -> lightning.Trainer:
+    kept = [
+        ModelCheckpoint(
+            output,
+            LAST.removesuffix(".ckpt"),
+            every_n_epochs=1,
+            save_on_train_epoch_end=not validates,
+            enable_version_counter=False,
+        )
+    ]
+    if validates:
+        monitor = "valid_loss" if config.multi_label else "valid_accuracy"
+        mode = "min" if config.multi_label else "max"
+        kept.append(
+            ModelCheckpoint(output, BEST.removesuffix(".ckpt"), monitor=monitor, mode=mode, enable_version_counter=False)
+        )
+    part = f"part_{len(list((output / LOGS).glob('part_*'))) + 1}"  # a logger of Lightning's empties the folder it is given
+    ema = [EMAWeightAveraging(decay=config.ema_decay, use_buffers=True)] if config.ema_decay else []
+    return lightning.Trainer(
+        max_epochs=config.epochs,
+        precision=config.precision,
+        gradient_clip_val=config.gradient_clip or None,
+        callbacks=[*ema, *kept, *callbacks],
+        logger=[CSVLogger(output, LOGS, version=part), TensorBoardLogger(output, LOGS, version=part)],
+        plugins=[AtomicCheckpoints()],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+    )
+
+
+def _class_weights(train: Clips, config: TrainConfig) -> dict[str, Tensor]:
+    """{head: (K,)} inverse to the classes' frequency; for multi-label tasks, absent over present."""
+    if config.balance != "weights":
+        return {}
+    counts = {head: train.class_counts(head).clamp_min(1) for head in train.labels}
+    if config.multi_label:
+        return {head: ((len(train) - count) / count).clamp(0.1, 100) for head, count in counts.items()}
+    return {head: len(train) / (len(count) * count) for head, count in counts.items()}
+
+
+def _sampling_weights(clips: Clips) -> Tensor:
+    """(clips,) weights that draw every class of the first head equally often."""
+    head = next(iter(clips.labels))
+    rarity = 1 / clips.class_counts(head).clamp_min(1)
+    return torch.stack([(clips.target(index, head) * rarity).max() for index in range(len(clips))])
+
+
+def _noise(config: TrainConfig) -> list[Tensor]:
+    if not config.augment.noise_folder:
+        return []
+    rate = config.front_end_config.sample_rate
+    return [torch.from_numpy(audio.read(path, rate)) for path in audio.find([config.augment.noise_folder])]
+
+
+def _accuracy(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
+    if multi_label:
+        return ((logits > 0) == (targets > 0.5)).float().mean()
+    return (logits.argmax(1) == targets.argmax(1)).float().mean()
+
+
+def _info(config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example]) -> ModelInfo:
+    counts = {split: sum(example.split == split for example in examples) for split in ("train", "valid", "test")}
+    return ModelInfo(
+        name=config.architecture,
+        labels=labels,
+        sample_rate=config.front_end_config.sample_rate,
+        window_seconds=config.window_seconds,
+        hop_seconds=config.hop_seconds or config.window_seconds,
+        front_end=asdict(config.front_end_config),
+        activation="sigmoid" if config.multi_label else "softmax",
+        licence=config.licence,
+        provenance={
+            "clips": counts,
+            "splits": asdict(config.splits),
+            "attribution": config.attribution,
+            "audiorep": __version__,
+        },
+    )
