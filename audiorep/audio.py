@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ BLOCK_SECONDS = 10.0
 LOUDEST = 64.0  # floats above this are integers in disguise; honest overshoot of -1..1 stays far below
 TAIL = 0.1  # of a window: less new sound than this at the end does not get a window of its own
 
+_BYTE_ORDER = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">", b"FORM": ">"}  # of the sizes in WAV and AIFF files
+_SLACK = 64  # bytes; some recorders count the header among the samples
+_OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most (RFC 3533)
+
 
 @dataclass(frozen=True)
 class AudioFile:
@@ -30,7 +35,7 @@ class AudioFile:
     """Hz, as stored."""
     channels: int
     frames: int
-    """Samples in each channel."""
+    """Samples in each channel, as promised by the header; a damaged file holds fewer."""
     encoding: str
     """Container and sample type, for example `WAV PCM_16`."""
 
@@ -74,8 +79,6 @@ def blocks(
     with _open(path) as file:
         about = _describe(path, file)
         first, last = _stretch(about, start, end)
-        if first:
-            file.seek(first)
         resampler = (
             None if about.sample_rate == sample_rate else soxr.ResampleStream(about.sample_rate, sample_rate, 1, "float32")
         )
@@ -115,36 +118,50 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     """Every sound file in `paths`: files as they are, folders searched recursively, patterns with `*`, `?`, `[` expanded.
 
     Raises:
-        AudioError: nothing exists at a path, or a folder or pattern holds no sound file.
+        AudioError: a folder or pattern holds no sound file. A file that is not there is for its reader to report.
     """
     for given in map(Path, paths):
-        if given.is_dir():
-            found = _sound_files(given.rglob("*"))
-        elif not given.exists() and any(mark in str(given) for mark in "*?["):
-            root = Path(given.anchor) if given.is_absolute() else Path()
-            found = _sound_files(root.glob(str(given.relative_to(root) if given.is_absolute() else given)))
-        else:
-            found = [given]
+        found = _found(given)
         if not found:
             raise AudioError(f"{given} holds no sound files ({', '.join(sorted(SUFFIXES))}).")
         yield from found
 
 
-def _sound_files(candidates: Iterable[Path]) -> list[Path]:
+def _found(given: Path) -> list[Path]:
+    try:
+        if given.is_dir():
+            return _sound_files(given.rglob("*"), given)
+        if given.exists() or not any(mark in str(given) for mark in "*?["):
+            return [given]
+    except OSError:  # too long a name, or a folder that may not be entered: for its reader to report
+        return [given]
+    root = Path(given.anchor) if given.is_absolute() else Path()
+    return _sound_files(root.glob(str(given.relative_to(root) if given.is_absolute() else given)), given)
+
+
+def _sound_files(candidates: Iterable[Path], given: Path) -> list[Path]:
+    """Sorted; what is hidden counts only where `given` names it."""
     return sorted(
-        path for path in candidates if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        path
+        for path in candidates
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") and part not in given.parts for part in path.parts)
+        and path.is_file()
     )
 
 
 def _open(path: Path) -> soundfile.SoundFile:
-    if not path.exists():
-        raise AudioError(f"{path} does not exist.", "missing")
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder; a sound file is needed here.")
     try:
+        if not path.exists():
+            raise AudioError(f"{path} does not exist.", "missing")
+        if path.is_dir():
+            raise AudioError(f"{path} is a folder; a sound file is needed here.")
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is empty (0 bytes). Re-export or re-copy the file.", "empty")
-        return soundfile.SoundFile(path)
+        if path.suffix.lower() == ".raw":
+            raise AudioError(f"{path} has no header, so its rate and sample type are not known. {_advice(path)}")
+        path.open("rb").close()  # libsndfile would not say why it may not
+        return soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path))  # names need not be UTF-8
     except OSError as error:
         raise AudioError(f"{path} cannot be opened: {error.strerror or error}.") from None
     except soundfile.LibsndfileError as error:
@@ -154,19 +171,84 @@ def _open(path: Path) -> soundfile.SoundFile:
 
 
 def _advice(path: Path) -> str:
+    if path.suffix.lower() == ".raw":
+        return f"Convert it first, for example: ffmpeg -f s16le -ar 16000 -ac 1 -i {path.name} {path.stem}.flac"
     if path.suffix.lower() in {".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mkv"}:
         return f"Convert it first, for example: ffmpeg -i {path.name} {path.stem}.flac"
     return "Allowed are wav, flac, ogg (Vorbis, Opus), mp3 and aiff; check that the file is one of these."
 
 
 def _describe(path: Path, file: soundfile.SoundFile) -> AudioFile:
-    return AudioFile(path, file.samplerate, file.channels, file.frames, f"{file.format} {file.subtype}")
+    frames = _promised_frames(path, file.frames) if file.format in {"WAV", "WAVEX", "RF64", "AIFF"} else file.frames
+    return AudioFile(path, file.samplerate, file.channels, frames, f"{file.format} {file.subtype}")
+
+
+def _promised_frames(path: Path, found_frames: int) -> int:
+    """Frames by the size that the samples' chunk declares; libsndfile counts those it finds, and says nothing."""
+    declared, found = _sound_bytes(path)
+    # what a recorder writes that cannot seek back (ffmpeg, sox, arecord), or that was stopped
+    unknown = declared == 0 or 0x7FFF_F000 <= declared <= 0x8000_0000 or 0xFFFF_F000 <= declared <= 0xFFFF_FFFF
+    if unknown or found == 0 or declared - found <= _SLACK:
+        return found_frames
+    return round(found_frames * declared / found)
+
+
+def _sound_bytes(path: Path) -> tuple[int, int]:
+    """Bytes declared for, and left in the file at, the chunk of samples of a WAV or AIFF file; 0 and 0 without one."""
+    size_64 = 0
+    with path.open("rb") as file:
+        order = _BYTE_ORDER.get(file.read(4), "<")
+        file.seek(12)
+        while len(header := file.read(8)) == 8:
+            name, size = struct.unpack(f"{order}4sI", header)
+            if name in (b"data", b"SSND"):
+                return size_64 or size, path.stat().st_size - file.tell()
+            body = file.tell()
+            if name == b"ds64":  # in RF64 (EBU 3306), where the chunk's own size is too small a number
+                size_64 = struct.unpack("<8xQ", file.read(16))[0]
+            file.seek(body + size + size % 2)
+    return 0, 0
+
+
+def _repair(about: AudioFile) -> str:
+    """Advice on a file whose recorder was stopped before it wrote how many samples there are."""
+    declared, found = _sound_bytes(about.path) if about.encoding.startswith("WAV") else (0, 0)
+    if declared or found < about.sample_rate * about.channels // 10:
+        return ""
+    return f" Its recorder left the length at 0; repair it, for example: ffmpeg -i {about.path.name} {about.path.stem}.flac"
+
+
+def _ends_within_page(path: Path) -> bool:
+    """Whether an Ogg file's last page is cut off."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _OGG_PAGE))
+        tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    end = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 26 else 27
+    return len(page) < end or page[end:] in (b"O", b"Og", b"Ogg")
+
+
+def _length_is_a_guess(about: AudioFile) -> bool:
+    """Whether an MP3 file lacks the frame that names its length, so that it was estimated from the first bit rate."""
+    if not about.encoding.startswith("MP3"):
+        return False
+    with about.path.open("rb") as file:
+        tag = file.read(10)  # ID3v2: its size is four times seven bits
+        if tag[:3] == b"ID3":
+            file.seek(10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True)))
+        else:
+            file.seek(0)
+        first = file.read(4096)
+    return not any(name in first for name in (b"Xing", b"Info", b"VBRI"))
 
 
 def _stretch(about: AudioFile, start: float, end: float | None) -> tuple[int, int | None]:
     """First frame, and the frame after the last (None reads on to the end of the file)."""
+    if about.frames == 0 and about.encoding.startswith("OGG") and _ends_within_page(about.path):
+        raise _truncated(about, 0, "the data ends early")
     if about.frames == 0:
-        raise AudioError(f"{about.path} has no samples. Re-export the file.", "empty")
+        raise AudioError(f"{about.path} has no samples. Re-export the file.{_repair(about)}", "empty")
     first = round(start * about.sample_rate)
     last = None if end is None else round(end * about.sample_rate)
     beyond = about.frames + about.sample_rate // 20  # annotations round up; a twentieth of a second is forgiven
@@ -183,19 +265,25 @@ def _raw_blocks(file: soundfile.SoundFile, about: AudioFile, first: int, last: i
     while position < stop:
         wanted = min(size, stop - position)
         try:
+            if position == first:
+                file.seek(first)
             block = file.read(wanted, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise _truncated(about, position, str(error.error_string).strip().rstrip(".")) from None
         position += len(block)
-        if len(block) < wanted:
+        if len(block) < wanted and not _length_is_a_guess(about):
             raise _truncated(about, position, "the data ends early")
-        yield block, position >= stop
+        yield block, position >= stop or len(block) < wanted
+        if len(block) < wanted:
+            return
+    if last is None and about.encoding.startswith("OGG") and _ends_within_page(about.path):
+        raise _truncated(about, position, "its last page is cut off")
 
 
 def _truncated(about: AudioFile, position: int, reason: str) -> AudioError:
     found, promised = position / about.sample_rate, about.seconds
-    text = f"{about.path} is damaged: its header promises {promised:.2f} s, {found:.2f} s can be read ({reason}). Re-copy the file."
-    return AudioError(text, "truncated")
+    length = f"its header promises {promised:.2f} s, {found:.2f} s can be read" if found < promised else f"it ends at {found:.2f} s"
+    return AudioError(f"{about.path} is damaged: {length} ({reason}). Re-copy the file.", "truncated")
 
 
 def _mono(block: np.ndarray, about: AudioFile) -> np.ndarray:

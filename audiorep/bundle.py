@@ -108,6 +108,8 @@ class ModelInfo:
             raise BundleError(f"{path} lacks {', '.join(missing)}. Export the model again.")
         try:
             return cls(**{name: values[name] for name in fields if name in values})
+        except BundleError as error:
+            raise BundleError(f"{path}, {error}") from None
         except (TypeError, AttributeError) as error:
             raise BundleError(f"{path}: its settings are damaged ({error}). Export the model again.") from None
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import nn
 
 from audiorep import config as configuration
@@ -42,7 +43,7 @@ def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, ar
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(folder / WEIGHTS) as partial:
-        save_file(tensors, partial)
+        partial.write_bytes(serialize(tensors))  # save_file would make it unreadable to other users
     settings = {**dataclasses.asdict(network.config), "heads": {h: len(names) for h, names in info.labels.items()}}  # type: ignore[call-overload]
     write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **dataclasses.asdict(info)})
 

@@ -248,27 +248,17 @@ def models_list(as_json: Json = False) -> None:
     require("torch", extra="train")
     from audiorep import models, reparam
 
-    rows = []
+    rows: list[tuple[str, int, int, int, str]] = []
     for name, row in models.ARCHITECTURES.items():
         network = models.build(name, {"label": 309})
         trained = models.cost(network, (1, 1, 512, 128))
         fused = models.cost(reparam.fuse(network.eval()), (1, 1, 512, 128))
-        rows.append(
-            {
-                "name": name,
-                "parameters": trained.parameters,
-                "fused_parameters": fused.parameters,
-                "fused_macs": fused.macs,
-                "about": row.about,
-            }
-        )
+        rows.append((name, trained.parameters, fused.parameters, fused.macs, row.about))
     if as_json:
-        print(json.dumps(rows))
+        keys = ("name", "parameters", "fused_parameters", "fused_macs", "about")
+        print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
         return
-    cells = [
-        [r["name"], f"{r['parameters']:,}", f"{r['fused_parameters']:,}", f"{r['fused_macs'] / 1e9:.3f} G", r["about"]]
-        for r in rows
-    ]
+    cells = [[name, f"{before:,}", f"{after:,}", f"{macs / 1e9:.3f} G", about] for name, before, after, macs, about in rows]
     _print_table(["name", "parameters", "fused", "MACs", "about"], cells, right={1, 2, 3})
     print("309 classes, input 512×128")
 
@@ -418,3 +408,7 @@ def _progress(title: str, total: float | None) -> Iterator[Callable[[float], Non
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,22 +7,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from audiorep.errors import ConfigError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, with its suffix; what is written there takes `path`'s place if nothing fails."""
+    """A temporary name beside `path`, with its suffix; what is written there takes `path`'s place if nothing fails.
+
+    Raises:
+        ConfigError: nothing can be written there; the text says why. Folders that are missing are made.
+    """
     partial = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes `text` in UTF-8."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
 
 
 def write_json(path: Path, values: object) -> None:

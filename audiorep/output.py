@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
@@ -38,21 +39,32 @@ class Writer(Protocol):
         """Gives the files their names."""
         ...
 
+    def discard(self) -> None:
+        """Leaves nothing behind."""
+        ...
+
 
 class _File:
     """A text file under a temporary name until it is closed."""
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder; this format writes one file for all recordings.")
         self._path, self._partial = path, path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.file: IO[str] = self._partial.open("w", newline="", encoding="utf-8")
+            # a recording's name need not be UTF-8
+            self.file: IO[str] = self._partial.open("w", newline="", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
 
     def close(self) -> None:
         self.file.close()
         self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        self.file.close()
+        self._partial.unlink()
 
 
 class CsvWriter(_File):
@@ -105,6 +117,9 @@ class LabelFiles:
     def close(self) -> None:
         """Nothing is left to do."""
 
+    def discard(self) -> None:
+        """Nothing is left to do."""
+
 
 class AudacityFiles(LabelFiles):
     """Tab-separated start, end and label, for Audacity's File > Import > Labels."""
@@ -145,14 +160,22 @@ class Outputs:
     def __init__(self, paths: Sequence[Path], format: str | None, recordings: Sequence[Path]) -> None:
         parents = [str(Path(recording).resolve().parent) for recording in recordings]
         root = Path(os.path.commonpath(parents)) if parents else Path()
-        self._writers = [_writer(path, format, root) for path in paths]
+        self._writers: list[Writer] = []
+        try:
+            for path in paths:
+                self._writers.append(_writer(path, format, root))
+        except ConfigError:  # nothing was written yet: older files of the other names stay as they are
+            for writer in self._writers:
+                writer.discard()
+            raise
 
     def __enter__(self) -> Outputs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for writer in self._writers:
-            writer.close()
+        with ExitStack() as all_of_them:
+            for writer in self._writers:
+                all_of_them.callback(writer.close)
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
         """Adds one file's result to every output."""

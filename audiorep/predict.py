@@ -200,7 +200,7 @@ class Classifier:
                 f"A waveform of {waveforms.dtype} was given; floats in -1..1 are needed. Divide integers by their range."
             )
         batch = np.ascontiguousarray(np.atleast_2d(waveforms), dtype=np.float32)
-        if batch.ndim != 2 or 0 in batch.shape:
+        if waveforms.ndim not in (1, 2) or 0 in batch.shape:
             raise AudioError(f"A waveform of shape {waveforms.shape} was given; (N,) or (B, N) with samples is needed.")
         if not np.isfinite(batch).all():
             raise AudioError("The waveform holds NaN or infinite samples.")
@@ -231,15 +231,15 @@ class Classifier:
         try:
             for chunks in _batches(decoder):
                 for chunk, scores in zip(chunks, self._run(chunks), strict=True):
-                    scored.append(_Scored(chunk.starts, scores))
+                    scored.append(_Scored(chunk.path, chunk.starts, scores, chunk.end))
                     if on_progress is not None:
                         on_progress(chunk.seconds)
                     if chunk.end is not None:
-                        yield self._result(chunk, scored)
-                        scored = []
+                        done, scored = scored, []
+                        yield self._result(done)
         except KeyboardInterrupt:
-            if scored:
-                yield self._interrupted(decoder.current, scored)
+            if heard := [part for part in scored if len(part.starts)]:
+                yield self._recording(heard)
             raise
         finally:
             decoder.close()
@@ -265,20 +265,18 @@ class Classifier:
         parts = {head: np.split(values, borders) for head, values in scores.items()}
         return [{head: values[index] for head, values in parts.items()} for index in range(len(chunks))]
 
-    def _result(self, last: _Chunk, scored: list[_Scored]) -> Recording | Failure:
-        if isinstance(last.end, AudiorepError):
-            return Failure(last.path, last.end)
-        assert last.end is not None
-        return self._recording(last.path, last.end, scored, complete=True)
+    def _result(self, scored: list[_Scored]) -> Recording | Failure:
+        last = scored[-1]
+        return Failure(last.path, last.end) if isinstance(last.end, AudiorepError) else self._recording(scored)
 
-    def _interrupted(self, path: Path, scored: list[_Scored]) -> Recording:
-        heard = scored[-1].starts[-1] / self.info.sample_rate + self.info.window_seconds
-        return self._recording(path, heard, scored, complete=False)
-
-    def _recording(self, path: Path, seconds: float, scored: list[_Scored], complete: bool) -> Recording:
+    def _recording(self, scored: list[_Scored]) -> Recording:
+        last = scored[-1]
         starts = np.concatenate([part.starts for part in scored]) / self.info.sample_rate
-        scores = {head: np.concatenate([part.scores[head] for part in scored if part.scores]) for head in self.info.labels}
-        return Recording(path, self.info, seconds, starts, scores, complete)
+        scores = {head: np.concatenate([part.scores[head] for part in scored]) for head in self.info.labels}
+        if isinstance(last.end, float):
+            return Recording(last.path, self.info, last.end, starts, scores)
+        heard = float(starts[-1]) + self.info.window_seconds
+        return Recording(last.path, self.info, heard, starts, scores, complete=False)
 
 
 @dataclass(frozen=True)
@@ -298,8 +296,12 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Scored:
+    """A chunk without its windows, so that a long file's sound is not kept."""
+
+    path: Path
     starts: np.ndarray
     scores: dict[str, np.ndarray]
+    end: float | AudiorepError | None
 
 
 def _batches(chunks: Iterable[_Chunk]) -> Iterator[list[_Chunk]]:
@@ -320,23 +322,22 @@ class _Decoder:
     """Chunks of windows of each file in order, decoded ahead of their use by a few threads."""
 
     def __init__(self, sources: Iterable[Source], info: ModelInfo, hop: int) -> None:
-        self.current = Path()
         self._sources = iter(sources)
         self._rate, self._length, self._hop = info.sample_rate, info.window_samples, hop
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(DECODERS, "decode")
 
     def __iter__(self) -> Iterator[_Chunk]:
-        waiting: deque[tuple[Path, queue.Queue[_Chunk]]] = deque()
+        waiting: deque[queue.Queue[_Chunk]] = deque()
         while True:
             while len(waiting) < 4 * DECODERS and (source := next(self._sources, None)) is not None:
                 stretch = source if isinstance(source, Stretch) else Stretch(Path(source))
                 chunks: queue.Queue[_Chunk] = queue.Queue(AHEAD)
                 self._pool.submit(self._decode, stretch, chunks)
-                waiting.append((stretch.path, chunks))
+                waiting.append(chunks)
             if not waiting:
                 return
-            self.current, chunks = waiting.popleft()
+            chunks = waiting.popleft()
             while (chunk := chunks.get()).end is None:
                 yield chunk
             yield chunk
@@ -378,7 +379,8 @@ class _Decoder:
             held = _Chunk(stretch.path, starts, np.stack([window for _, window in group]), seconds)
         if held is None:
             raise AudioError(f"{stretch.path} is too short: it has no samples at {self._rate} Hz.")
-        yield replace(held, end=heard / self._rate)
+        seconds = heard / self._rate
+        yield replace(held, seconds=held.seconds + seconds - told, end=seconds)
 
     def _put(self, chunk: _Chunk, out: queue.Queue[_Chunk]) -> None:
         while not self._stop.is_set():

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from audiorep.models import Cost
 
 CURVES, CONFUSION = "curves.png", "confusion.png"
+COUNTED = 20  # classes up to which every cell shows its count
 INK, MUTED, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f6fb4", "#d9730d"
 
 
 def curves(logs: Path, path: Path) -> None:
     """Loss, accuracy and learning rate by epoch, from all `metrics.csv` files below `logs`, to a PNG."""
+    from matplotlib.ticker import MaxNLocator
+
     series = _series(logs)
     panels = [panel for panel in _PANELS if any(name in series for name, _, _ in panel[1])]
     figure = _figure(4.2 * len(panels) + 0.4, 3.4)
@@ -38,6 +41,10 @@ def curves(logs: Path, path: Path) -> None:
                 axes.plot(np.array(epochs) + 1, values, color=colour, label=label, marker="." if len(epochs) == 1 else None)
         _dress(axes, title)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if title.endswith("accuracy"):
+            axes.set_ylim(0, 1)
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         if len(lines) > 1 and len(axes.lines) > 1:
             axes.legend(frameon=False)
     _save(figure, path)
@@ -62,7 +69,7 @@ def confusion(card: Scorecard, labels: list[str], title: str, path: Path) -> Non
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    if len(labels) <= 20:
+    if len(labels) <= COUNTED:
         _write_counts(axes, counts, shares)
     lines = [f"{labels[true]} → {labels[given]}: {int(counts[true, given])}" for true, given in _worst(counts)]
     text = "Most confused\n" + "\n".join(lines) if lines else "No confusions"
@@ -72,15 +79,17 @@ def confusion(card: Scorecard, labels: list[str], title: str, path: Path) -> Non
 
 def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, attribution: str) -> str:
     """The checkpoint's `README.md`: what it is, what it was trained on, how well it does and where it fails."""
-    info = model.info
+    info, front = model.info, model.info.front_end
     clips = info.provenance.get("clips", {})
-    front = info.front_end
+    size = f"{cost.parameters:,} parameters in training form, {cost.macs / 1e6:,.1f} M multiply-accumulates a window"
+    hearing = f"{front['mels']} mel bands, {front['window_ms']:g} ms window, {front['hop_ms']:g} ms hop"
     sections = [
         f"# {info.name}\n",
         f"Recognises {_count(info.labels)} in {info.window_seconds:g} s windows of {info.sample_rate} Hz sound ({info.task}).\n",
-        f"- Architecture: `{model.architecture}`, {cost.parameters:,} parameters in training form, {cost.macs / 1e6:,.1f} M multiply-accumulates a window",
-        f"- Front end: {front['mels']} mel bands, {front['window_ms']:g} ms window, {front['hop_ms']:g} ms hop",
-        f"- Trained on {clips.get('train', '?')} clips, validated on {clips.get('valid', 0)}; audiorep {info.provenance.get('audiorep', '?')}",
+        f"- Architecture: `{model.architecture}`, {size}",
+        f"- Front end: {hearing}",
+        f"- Trained on {clips.get('train', '?')} clips, {clips.get('valid', 0)} more chose the epoch",
+        f"- Made with audiorep {info.provenance.get('audiorep', '?')}",
         f"- Licence of the weights: {info.licence}\n",
     ]
     sections += [_evaluation_text(evaluation) for evaluation in evaluations]
@@ -103,7 +112,7 @@ def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: 
     for evaluation in evaluations[:1]:
         for head, card in evaluation.heads.items():
             name = CONFUSION if len(evaluation.heads) == 1 else CONFUSION.replace(".", f"_{head}.")
-            confusion(card, model.info.labels[head], f"{evaluation.split}: {_headline(card)}", folder / name)
+            confusion(card, model.info.labels[head], f"{evaluation.split}\n{_headline(card)}", folder / name)
 
 
 _PANELS = [
@@ -150,7 +159,7 @@ def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             colour = "white" if shares[row, column] > 0.5 else INK
-            axes.text(column, row, int(count), ha="center", va="center", fontsize=8, color=colour)
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=8, color=colour)
 
 
 def _worst(counts: np.ndarray, most: int = 12) -> list[tuple[int, int]]:

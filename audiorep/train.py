@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +26,12 @@ from audiorep.bundle import ModelInfo
 from audiorep.config import Config
 from audiorep.datasets import Example, Splits, labels_of
 from audiorep.datasets.clips import Clips
-from audiorep.errors import ConfigError, DataError
+from audiorep.errors import CheckpointError, ConfigError, DataError
 from audiorep.files import replacing, write_json
 from audiorep.frontend import FRONT_ENDS, FrontEndConfig, LogMel
 
 CONFIG, LAST, BEST, LOGS = "train.json", "last.ckpt", "best.ckpt", "logs"
+STEPS_AT_LEAST = 4  # an epoch; batches of a tiny data set are made smaller for it
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class TrainConfig(Config):
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     epochs: int = 60
     batch_size: int = 32
+    """Clips a step; fewer where that would leave less than four steps an epoch."""
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
     """Decay a step of the weights' moving average, which becomes the model; 0 keeps none."""
@@ -151,15 +155,20 @@ class Trainee(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
-        self.front_end = LogMel(config.front_end_config)
+        self.front_end = LogMel(config.front_end_config, torch.float32)
         self.network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network)
-        self.network.to(memory_format=torch.channels_last)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.class_weights = class_weights
         self.noise: list[Tensor] = []
         self._generator = Generator()
 
-    def on_train_epoch_start(self) -> None:
-        """Every draw of an epoch depends on the seed and the epoch alone, so a resumed run repeats an unbroken one."""
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Every draw of an epoch depends on the seed and the epoch alone, so a resumed run repeats an unbroken one.
+
+        Not at the epoch's start: making a loader's iterator draws too, and Lightning makes a run's first one later.
+        """
+        if batch_idx:
+            return
         seed = self.settings.seed * 100_003 + self.current_epoch
         torch.manual_seed(seed)
         self._generator = Generator(self.device).manual_seed(seed)
@@ -187,7 +196,7 @@ class Trainee(lightning.LightningModule):
                 batch_size=len(waveform),
             )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which advances every step."""
         settings = self.settings.optimizer
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
@@ -246,37 +255,49 @@ def fit(
     examples: Sequence[Example],
     output: str | os.PathLike[str],
     progress: bool = False,
-    callbacks: Sequence[Callback] = (),
+    say: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Trains on the `train` clips, or goes on where a run in `output` stopped, and writes the checkpoint there.
 
-    With `valid` clips the weights of the best epoch are kept, otherwise the last ones. Returns the folder.
+    With `valid` clips the weights of the best epoch are kept, otherwise the last ones. `progress` shows a bar; without
+    it `say` is told a line an epoch. Returns the folder.
 
     Raises:
-        DataError: no readable training clips, or fewer than two classes.
+        DataError: no readable training clips, fewer than two classes, or labels that do not fit the task.
         ConfigError: `output` holds a run with other settings or other data.
         CheckpointError: the run in `output` cannot be read.
+        KeyboardInterrupt: the user stopped it; the last whole epoch is kept in `output`.
     """
     output = Path(output)
     labels = _labels(config, examples)
     _claim(output, config, labels, examples)
     lightning.seed_everything(config.seed, verbose=False)
-    train, valid = _clips(config, examples, labels, "train"), _clips(config, examples, labels, "valid")
-    sampler = EpochSampler(train, config)
-    loaders = _loaders(config, train, valid, sampler)
+    train, valid = (_clips(config, examples, labels, split) for split in ("train", "valid"))
+    for failure in [*train.failures, *valid.failures]:
+        say(f"Left out: {failure}")
+    loaders = _loaders(config, train, valid)
     trainee = Trainee(config, labels, len(loaders[0]), _class_weights(train, config))
     trainee.noise = _noise(config)
-    trainer = _trainer(config, output, progress, bool(valid), callbacks)
-    last = output / LAST
-    trainer.fit(
-        trainee, loaders[0], loaders[1] if valid else None, ckpt_path=last if last.exists() else None, weights_only=True
-    )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if valid and (output / BEST).exists():
+    trainer = _trainer(config, output, progress, len(valid) > 0, say)
+    _run(trainer, trainee, loaders, output)
+    if len(valid) and (output / BEST).exists():
         trainee.load_state_dict(torch.load(output / BEST, map_location="cpu", weights_only=True)["state_dict"])
     checkpoint.save(output, trainee.network, _info(config, labels, examples), config.architecture)
     return output
+
+
+class EpochLines(Callback):
+    """A line an epoch, where there is no progress bar."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Says the epoch's metrics."""
+        values = ", ".join(
+            f"{name.replace('_', ' ')} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items())
+        )
+        self._say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {values}")
 
 
 class EpochSampler(Sampler[int]):
@@ -370,46 +391,55 @@ def _clips(config: TrainConfig, examples: Sequence[Example], labels: dict[str, l
     return clips
 
 
-def _loaders(config: TrainConfig, train: Clips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
-    batch = min(config.batch_size, len(train))
+def _run(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[Any]], output: Path) -> None:
+    """Lightning's loop, from the last checkpoint in `output` if there is one."""
+    last = output / LAST
+    try:
+        resumed = last if last.exists() else None
+        trainer.fit(trainee, loaders[0], loaders[1] if len(loaders[1]) else None, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
+    except (pickle.UnpicklingError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+        if trainer.global_step or not last.exists():
+            raise
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{last} cannot be resumed from ({reason}). Delete {output} to start again.") from None
+
+
+def _loaders(config: TrainConfig, train: Clips, valid: Clips) -> list[DataLoader[Any]]:
+    batch = min(config.batch_size, max(2, len(train) // STEPS_AT_LEAST))
     pin = torch.cuda.is_available()
+    sampler = EpochSampler(train, config)
     return [
-        DataLoader(train, batch, sampler=sampler, num_workers=config.workers, drop_last=True, pin_memory=pin),
-        DataLoader(valid, batch, num_workers=config.workers, pin_memory=pin),
+        DataLoader(train, batch, sampler=sampler, num_workers=config.workers, drop_last=len(train) > batch, pin_memory=pin),
+        DataLoader(valid, config.batch_size, num_workers=config.workers, pin_memory=pin),
     ]
 
 
 def _trainer(
-    config: TrainConfig, output: Path, progress: bool, validates: bool, callbacks: Sequence[Callback]
+    config: TrainConfig, output: Path, progress: bool, validates: bool, say: Callable[[str], None]
 ) -> lightning.Trainer:
-    kept = [
-        ModelCheckpoint(
-            output,
-            LAST.removesuffix(".ckpt"),
-            every_n_epochs=1,
-            save_on_train_epoch_end=not validates,
-            enable_version_counter=False,
-        )
-    ]
+    callbacks: list[Callback] = []
+    if config.ema_decay:
+        callbacks.append(EMAWeightAveraging(decay=config.ema_decay, use_buffers=True))
+    if not progress:
+        callbacks.append(EpochLines(say))
     if validates:
-        monitor = "valid_loss" if config.multi_label else "valid_accuracy"
-        mode = "min" if config.multi_label else "max"
-        kept.append(
-            ModelCheckpoint(output, BEST.removesuffix(".ckpt"), monitor=monitor, mode=mode, enable_version_counter=False)
-        )
-    part = f"part_{len(list((output / LOGS).glob('part_*'))) + 1}"  # a logger of Lightning's empties the folder it is given
-    ema = [EMAWeightAveraging(decay=config.ema_decay, use_buffers=True)] if config.ema_decay else []
+        name, mode = ("valid_loss", "min") if config.multi_label else ("valid_accuracy", "max")
+        callbacks.append(ModelCheckpoint(output, Path(BEST).stem, monitor=name, mode=mode, enable_version_counter=False))
+    callbacks.append(ModelCheckpoint(output, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False))
+    part = f"part_{len(list((output / LOGS).glob('part_*'))) + 1}"  # a logger empties the folder it is given
     return lightning.Trainer(
         max_epochs=config.epochs,
         precision=config.precision,
         gradient_clip_val=config.gradient_clip or None,
-        callbacks=[*ema, *kept, *callbacks],
+        callbacks=callbacks,
         logger=[CSVLogger(output, LOGS, version=part), TensorBoardLogger(output, LOGS, version=part)],
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=1,
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from lightning.pytorch.callbacks import Callback
 
 from audiorep import audio, checkpoint, datasets, models, report
 from audiorep.bundle import ModelInfo
@@ -39,7 +38,7 @@ def train(
         DataError, ConfigError, CheckpointError: as `audiorep.train.fit`.
     """
     output = Path(output)
-    fit(config, examples, output, progress, [] if progress else [EpochLines(say)])
+    fit(config, examples, output, progress, say)
     write_clips(examples, output / CLIPS)
     loaded = checkpoint.load(output)
     classifier = Classifier(TorchSession(loaded))
@@ -52,19 +51,6 @@ def train(
     shape = (1, 1, front.frames(front.samples(config.window_seconds)), front.mels)
     report.write(output, loaded, evaluations, models.cost(loaded.network, shape))
     return evaluations
-
-
-class EpochLines(Callback):
-    """A line an epoch, where there is no progress bar."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
-    def on_train_epoch_end(self, trainer: object, module: object) -> None:
-        """Says the epoch's metrics."""
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}  # type: ignore[attr-defined]
-        values = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in sorted(metrics.items()))
-        self._say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {values}")  # type: ignore[attr-defined]
 
 
 def describe(examples: Sequence[Example]) -> str:

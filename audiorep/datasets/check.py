@@ -89,7 +89,8 @@ def write(problems: Sequence[Problem], path: Path) -> None:
     if path.suffix == ".json":
         write_json(path, rows)
         return
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    # file names need not be UTF-8
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.DictWriter(file, ("kind", "subject", "detail"))
         table.writeheader()
         table.writerows(rows)

@@ -22,6 +22,15 @@ def examples(root: Path) -> list[Example]:
         if not row["fold"].isdigit():
             raise DataError(f"{root / META}, line {line}: fold is {row['fold']!r}; a number is needed.")
         path = root / "audio" / row["filename"]
-        labels = {"label": (row["category"],)}
-        found.append(Example(path, labels, fold=int(row["fold"]), group=row["src_file"], licence=row.get("licence", "")))
+        found.append(
+            Example(
+                path,
+                {"label": (row["category"],)},
+                fold=int(row["fold"]),
+                group=row["src_file"],
+                licence=row.get("licence", ""),
+            )
+        )
+    if not found:
+        raise DataError(f"{root / META} has a header and no rows.")
     return found

@@ -105,8 +105,8 @@ def _by_hash(examples: Sequence[Example], splits: Splits) -> list[Example]:
         groups[home.setdefault(group, labels)].add(group)
     split_of: dict[str, str] = {}
     for members in groups.values():
-        ordered = sorted(members, key=lambda name: hashlib.sha256(name.encode()).digest())
-        test, valid = (_share(len(ordered), fraction) for fraction in (splits.test_fraction, splits.valid_fraction))
+        ordered = sorted(members, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
+        test, valid = _shares(len(ordered), splits)
         for index, name in enumerate(ordered):
             split_of[name] = "test" if index < test else "valid" if index < test + valid else "train"
     return [replace(example, split=split_of[_group(example)]) for example in examples]
@@ -117,6 +117,12 @@ def _group(example: Example) -> str:
     return example.group or "/".join(example.path.parts[-2:])
 
 
-def _share(count: int, fraction: float) -> int:
-    """Clips of `count` for a split: at least one where three or more are there to share."""
-    return max(round(count * fraction), int(count >= 3 and fraction > 0))
+def _shares(count: int, splits: Splits) -> tuple[int, int]:
+    """Clips of `count` to test and to validate: at least one each of three or more, and at least one left to train on."""
+    test, valid = (
+        max(round(count * fraction), int(count >= 3 and fraction > 0))
+        for fraction in (splits.test_fraction, splits.valid_fraction)
+    )
+    while test + valid >= count > 0:
+        test, valid = (test - 1, valid) if test >= valid else (test, valid - 1)
+    return test, valid

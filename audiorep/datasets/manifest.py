@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def _example(path: Path, line: int, row: dict[str, str]) -> Example:
     if split and split not in SPLITS:
         raise DataError(f"{path}, line {line}: split is {split!r}; allowed are {', '.join(SPLITS)}.")
     start, end, fold = (_number(path, line, row, name) for name in ("start", "end", "fold"))
+    if fold is not None and fold != int(fold):
+        raise DataError(f"{path}, line {line}: fold is {row['fold']!r}; a whole number is needed.")
     return Example(
         path.parent / row["path"].strip(),
         {"label": labels},
@@ -71,6 +74,9 @@ def _number(path: Path, line: int, row: dict[str, str], name: str) -> float | No
     if not text:
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise DataError(f"{path}, line {line}: {name} is {text!r}; a number is needed.") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{path}, line {line}: {name} is {text!r}; a number is needed.")
+    return number

@@ -39,7 +39,8 @@ class Cost:
 
     parameters: int
     macs: int
-    """Multiply-accumulates of convolutions and matrix products for one input."""
+    """Multiply-accumulates of convolutions and matrix products, and two for each value that a batch norm scales and
+    shifts, for one input: the paper's way of counting."""
 
 
 def build(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] | None = None) -> nn.Module:
@@ -58,12 +59,19 @@ def build(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] | Non
 def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     """Parameters, and multiply-accumulates for an input of `shape`, for example (1, 1, 512, 128)."""
     parameter = next(network.parameters())
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    normed: list[int] = []
+    hooks = [norm.register_forward_hook(lambda module, given, result: normed.append(result.numel())) for norm in norms]
     was_training = network.training
     network.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(shape, dtype=parameter.dtype, device=parameter.device))
-    network.train(was_training)
-    return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(shape, dtype=parameter.dtype, device=parameter.device))
+    finally:
+        network.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2 + 2 * sum(normed))
 
 
 __all__ = ["ARCHITECTURES", "Architecture", "Arin", "ArinConfig", "Cost", "build", "cost"]

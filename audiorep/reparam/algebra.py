@@ -42,8 +42,10 @@ class Taps:
     @property
     def law(self) -> tuple[int, ...]:
         """What decides the output's size: padding less the kernel's reach."""
-        return tuple(before + after - d * (k - 1)
-            for before, after, d, k in zip(self.low, self.high, self.dilation, self.size, strict=True))
+        return tuple(
+            before + after - d * (k - 1)
+            for before, after, d, k in zip(self.low, self.high, self.dilation, self.size, strict=True)
+        )
 
 
 def from_module(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Taps:

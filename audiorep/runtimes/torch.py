@@ -38,7 +38,7 @@ class TorchSession:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = f"PyTorch {torch.__version__}, {self._device}"
         pipeline = Pipeline(model.front_end, reparam.fuse(model.network), model.info.activation).eval()
-        self._pipeline = pipeline.to(self._device, memory_format=torch.channels_last)
+        self._pipeline = pipeline.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def from_checkpoint(cls, folder: str | os.PathLike[str], threads: int | None = None) -> TorchSession:

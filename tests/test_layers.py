@@ -1,0 +1,84 @@
+"""Imports point one way, and running a model needs no torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import audiorep
+
+PACKAGE = Path(audiorep.__file__).parent
+ORDER = [
+    "__init__ errors files config audio bundle frontend reparam models compress augment datasets metrics checkpoint runtimes",
+    "predict output evaluate report train workflow benchmark search cluster serve cli",
+]
+RANK = {name: index for index, name in enumerate(" ".join(ORDER).split())}
+WITHOUT_TORCH = ["errors", "files", "config", "audio", "bundle", "datasets", "runtimes.onnx", "predict", "output", "cli"]
+
+
+def unit(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Units of the package that a file imports anywhere, type checking apart."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "audiorep":
+            parts = node.module.split(".")[1:]
+            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("audiorep.")}
+    return found & RANK.keys()
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_unit_imports_only_units_to_its_left(path):
+    own = unit(path)
+    if own == "__init__":
+        return  # the public face looks right on purpose, and only when asked
+    assert own in RANK, f"{own} has no place in the order"
+    assert all(RANK[other] <= RANK[own] for other in imports(path)), f"{path.name} imports {imports(path)}"
+    if own == "reparam":
+        assert imports(path) <= {"reparam", "errors"}
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_what_prediction_needs_loads_without_torch(module):
+    code = f"import sys, audiorep.{module}; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_and_prediction_import_no_torch(tmp_path):
+    block = "import sys; sys.modules['torch'] = None; sys.modules['lightning'] = None; sys.argv[0] = 'audiorep'; "
+    run = block + "from audiorep.cli import main; main()"
+    for arguments in (["--help"], ["predict", "--help"], ["predict", str(PACKAGE.parent / "samples")], ["models", "info"]):
+        done = subprocess.run([sys.executable, "-c", run, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_costs_nothing():
+    code = "import sys; before = set(sys.modules); import audiorep; print(len(set(sys.modules) - before - {'typing', 're'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 25
+    assert "numpy" not in done.stderr
+
+
+def test_a_missing_extra_is_one_sentence_with_the_command():
+    code = "import sys; sys.modules['torch'] = None; sys.argv = ['audiorep', 'models', 'list']; from audiorep.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "Error: This needs the package torch. Install it with: pip install 'audiorep[train]'"
+
+
+def test_public_surface_is_what_it_was():
+    assert sorted(audiorep.__all__) == ["Classifier", "__version__"]
+    assert audiorep.Classifier.__name__ == "Classifier"

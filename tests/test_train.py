@@ -1,0 +1,309 @@
+"""Training learns, repeats, resumes after a kill exactly where it was, and refuses what it cannot use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from audiorep import checkpoint, config, datasets, train, workflow
+from audiorep.datasets.clips import Clips
+from audiorep.errors import CheckpointError, ConfigError, DataError
+from audiorep.predict import Classifier
+from audiorep.train import OptimizerConfig, ScheduleConfig, TrainConfig
+
+RATE = 4000
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:.*LeafSpec:FutureWarning",
+    "ignore:.*is_leaf:FutureWarning",
+    "ignore:.*exists and is not empty",
+    "ignore:You defined a `validation_step`",
+    "ignore:.*`isinstance.treespec, LeafSpec.` is deprecated",
+    "ignore:You're resuming from a checkpoint that ended before",
+    "ignore:The `weights_only`",
+)
+QUICK = {
+    "architecture": "arin_pico",
+    "network": {"depths": [1, 1], "time_kernels": [3], "frequency_kernels": [3], "dropout": 0.1, "stochastic_depth": 0.1},
+    "front_end": {"sample_rate": RATE, "window_ms": 32, "hop_ms": 16, "n_fft": 128, "mels": 16},
+    "window_seconds": 0.5,
+    "cut_seconds": 0.25,
+    "epochs": 3,
+    "batch_size": 8,
+    "ema_decay": 0.9,
+    "optimizer": {"learning_rate": 0.01},
+    "schedule": {"warmup_epochs": 1},
+    "augment": {"speed": 0.1, "mixup": 0.5, "gain_db": 3, "noise": 0.3, "time_masks": 1, "frequency_masks": 1, "shift_seconds": 0.05},
+}
+
+
+def quick(**changes) -> TrainConfig:
+    return config.load(TrainConfig, {**QUICK, **changes}, where="test")
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> Path:
+    """Three classes of 12 clips each, told apart by pitch."""
+    root = tmp_path_factory.mktemp("tones")
+    generator = np.random.default_rng(0)
+    for label, hertz in {"low": 150, "middle": 500, "high": 1500}.items():
+        (root / label).mkdir()
+        for number in range(12):
+            times = np.arange(int(RATE * generator.uniform(0.4, 0.9))) / RATE
+            clip = 0.3 * np.sin(2 * np.pi * hertz * generator.uniform(0.9, 1.1) * times) + 0.01 * generator.standard_normal(len(times))
+            soundfile.write(root / label / f"{number}.wav", clip, RATE)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tones, tmp_path_factory):
+    """A finished run of enough epochs to learn, with its evaluations."""
+    output = tmp_path_factory.mktemp("runs") / "tones"
+    settings = quick(epochs=25, augment={})
+    return output, workflow.train(settings, datasets.examples(tones), tones, output)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / checkpoint.WEIGHTS)
+
+
+def test_training_learns_and_says_so_of_clips_it_never_saw(trained):
+    output, evaluations = trained
+    test = evaluations[0]
+    assert test.split == f"test split of {test.split.split()[3]} (6 clips)"
+    assert test.heads["label"].summary["top1"] == 1.0
+    values = json.loads((output / "metrics.json").read_text())
+    assert values["test"]["heads"]["label"]["top1"] == 1.0
+    assert values["test"]["clips"] == 6
+
+
+def test_a_run_leaves_checkpoint_card_pictures_logs_and_its_clips(trained):
+    output, _ = trained
+    names = {path.name for path in output.iterdir()}
+    assert {"model.safetensors", "config.json", "README.md", "metrics.json", "curves.png", "confusion.png", "clips.csv"} <= names
+    assert {"last.ckpt", "best.ckpt", "train.json", "logs"} <= names
+    assert not [name for name in names if ".part" in name]
+    parts = [path.name for path in (output / "logs" / "part_1").iterdir()]
+    assert "metrics.csv" in parts
+    assert any(name.startswith("events.out.tfevents") for name in parts)
+    card = (output / "README.md").read_text()
+    assert "test split" in card
+    assert "Weakest classes" in card
+    assert all((output / name).read_bytes().startswith(b"\x89PNG") for name in ("curves.png", "confusion.png"))
+    assert len(datasets.examples(output / "clips.csv", "train")) == 24
+
+
+def test_the_checkpoint_is_the_classifier(trained, tones):
+    classifier = Classifier.load(trained[0])
+    assert classifier.file(tones / "high" / "0.wav").label == "high"
+    assert classifier.info.labels == {"label": ["high", "low", "middle"]}
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tones, tmp_path):
+    examples = datasets.examples(tones)
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        train.fit(quick(seed=seed), examples, tmp_path / name)
+    first, again, other = (weights(tmp_path / name) for name in ("first", "again", "other"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
+    settings = [f"{key}={json.dumps(value)}" for key, value in {"epochs": 40, "workers": workers}.items()]
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(_toml(QUICK))
+    command = [sys.executable, "-m", "audiorep.cli", "train", str(tones), "--recipe", str(recipe)]
+    for setting in settings:
+        command += ["--set", setting]
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([*command, "-o", str(killed)], stderr=subprocess.DEVNULL, start_new_session=True)
+    while not (killed / train.LAST).exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / checkpoint.WEIGHTS).exists()
+    (killed / "last.part.ckpt").write_bytes(b"half a checkpoint")  # what a kill while writing leaves
+    values = {**QUICK, "epochs": 40, "workers": workers}
+    examples = datasets.examples(tones)
+    assert _epoch(killed / train.LAST) < 39
+    train.fit(config.load(TrainConfig, values, "test"), examples, killed)
+    train.fit(config.load(TrainConfig, values, "test"), examples, tmp_path / "unbroken")
+    resumed, unbroken = weights(killed), weights(tmp_path / "unbroken")
+    assert all(torch.allclose(resumed[name], unbroken[name], atol=1e-6) for name in unbroken)
+    assert len(list((killed / "logs").iterdir())) == 2
+
+
+def test_a_run_folder_of_other_settings_is_not_overwritten(tones, tmp_path):
+    examples = datasets.examples(tones)
+    train.fit(quick(epochs=1), examples, tmp_path)
+    with pytest.raises(ConfigError, match=r"other settings \(epochs, batch_size changed\)"):
+        train.fit(quick(epochs=2, batch_size=4), examples, tmp_path)
+    with pytest.raises(ConfigError, match="its clips or labels"):
+        train.fit(quick(epochs=1), examples[1:], tmp_path)
+
+
+def test_a_damaged_last_checkpoint_is_refused_in_words(tones, tmp_path):
+    examples = datasets.examples(tones)
+    train.fit(quick(epochs=1), examples, tmp_path)
+    (tmp_path / train.LAST).write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match="cannot be resumed from"):
+        train.fit(quick(epochs=1), examples, tmp_path)
+
+
+def test_unreadable_clips_are_left_out_and_named(tones, tmp_path):
+    broken = tones.parent / "broken.wav"
+    broken.write_bytes(b"no audio")
+    examples = [*datasets.examples(tones), datasets.Example(broken, {"label": ("low",)}, split="train")]
+    said: list[str] = []
+    train.fit(quick(epochs=1), examples, tmp_path, say=said.append)
+    assert sum(line.startswith("Left out:") and "broken.wav" in line for line in said) == 1
+    assert any(line.startswith("epoch 1/1: ") and "train loss" in line for line in said)
+
+
+def test_multi_label_clips_train_with_sigmoids(tones, tmp_path):
+    examples = [
+        datasets.Example(e.path, {"label": ("sound",) if e.labels["label"] == ("low",) else ("sound", *e.labels["label"])}, split=e.split)
+        for e in datasets.examples(tones)
+    ]
+    evaluations = workflow.train(quick(multi_label=True, balance="weights"), examples, tones, tmp_path)
+    assert evaluations[0].heads["label"].confusion is None
+    info = checkpoint.load(tmp_path).info
+    assert (info.task, info.labels["label"]) == ("multi-label", ["high", "middle", "sound"])
+    recording = Classifier.load(tmp_path).file(examples[0].path)
+    assert recording.mean().sum() != pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{"balance": "weights"}, {"balance": "sampling"}, {"label_smoothing": 0.1}, {"ema_decay": 0.0}])
+@pytest.mark.parametrize("optimizer", [{"name": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4}])
+def test_other_settings_train_too(tones, tmp_path, changes, optimizer):
+    train.fit(quick(epochs=1, optimizer=optimizer, **changes), datasets.examples(tones), tmp_path)
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
+
+
+def test_noise_is_taken_from_recordings(tones, tmp_path):
+    augment = {"noise": 1.0, "noise_folder": str(tones / "low")}
+    train.fit(quick(epochs=1, augment=augment), datasets.examples(tones), tmp_path)
+    assert (tmp_path / checkpoint.WEIGHTS).exists()
+
+
+def test_weight_decay_spares_norms_and_biases():
+    trainee = train.Trainee(quick(), {"label": ["a", "b"]}, 10, {})
+    decayed, spared = trainee.configure_optimizers()["optimizer"].param_groups
+    assert decayed["weight_decay"] == 0.05
+    assert spared["weight_decay"] == 0
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(trainee.network.parameters()))
+
+
+def test_cosine_and_step_schedules_follow_their_numbers():
+    cosine = ScheduleConfig("cosine", warmup_epochs=2)
+    assert [cosine.factor(e, 10) for e in (0, 1, 5, 10)] == pytest.approx([0, 0.5 * 0.9755283, 0.5, 0], abs=1e-6)
+    step = ScheduleConfig("step", milestones=(30, 40), factors=(0.1, 0.01))
+    assert [step.factor(e, 50) for e in (0, 29.9, 30, 40, 49)] == pytest.approx([1, 1, 0.1, 0.01, 0.01])
+
+
+def test_balanced_sampling_draws_classes_alike(tones):
+    examples = [e for e in datasets.examples(tones) if e.labels["label"] != ("low",) or e.path.stem == "0"]
+    clips = Clips(examples, {"label": ["high", "low", "middle"]}, RATE, 1000, random_cuts=True)
+    sampler = train.EpochSampler(clips, quick(balance="sampling"))
+    drawn = []
+    for epoch in range(60):
+        sampler.set_epoch(epoch)
+        drawn += [clips.examples[i].labels["label"][0] for i in sampler]
+    shares = [drawn.count(label) / len(drawn) for label in ("high", "low", "middle")]
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.05)
+
+
+def test_every_clip_is_drawn_once_an_epoch_in_another_order(tones):
+    clips = Clips(datasets.examples(tones), {"label": ["high", "low", "middle"]}, RATE, 1000, random_cuts=True)
+    sampler = train.EpochSampler(clips, quick())
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(len(clips)))
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_cuts_are_random_in_training_repeatable_and_audible(tmp_path):
+    clip = np.zeros(10 * RATE, np.float32)
+    clip[3 * RATE : 4 * RATE] = 0.5
+    soundfile.write(tmp_path / "clip.wav", clip, RATE)
+    example = datasets.Example(tmp_path / "clip.wav", {"label": ("a",)})
+    clips = Clips([example], {"label": ["a"]}, RATE, 2 * RATE, random_cuts=True)
+    cuts = []
+    for epoch in range(30):
+        clips.epoch = epoch
+        cuts.append(clips[0][0].numpy())
+        assert np.array_equal(cuts[-1], clips[0][0].numpy())
+    assert all((cut > 0.4).sum() >= RATE / 2 - 1 for cut in cuts)
+    assert len({cut.tobytes() for cut in cuts}) > 20
+    first = Clips([example], {"label": ["a"]}, RATE, 2 * RATE, random_cuts=False)[0][0]
+    assert first.abs().max() == 0
+
+
+def test_past_the_memory_limit_clips_are_decoded_when_used(tones, monkeypatch):
+    examples = datasets.examples(tones)
+    labels = {"label": ["high", "low", "middle"]}
+    kept = Clips(examples, labels, RATE, 1000, random_cuts=True)
+    monkeypatch.setattr("audiorep.datasets.clips.MEMORY_LIMIT", 0)
+    monkeypatch.setattr("audiorep.datasets.clips._TOGETHER", 2)
+    streamed = Clips(examples, labels, RATE, 1000, random_cuts=True)
+    assert len(streamed._decoded) == 2
+    assert all(torch.equal(kept[i][0], streamed[i][0]) for i in range(len(examples)))
+
+
+def test_training_needs_two_classes_known_labels_and_one_label_a_clip(tones, tmp_path):
+    examples = datasets.examples(tones)
+    low = [e for e in examples if e.labels["label"] == ("low",)]
+    with pytest.raises(DataError, match="at least two classes"):
+        train.fit(quick(), low, tmp_path)
+    with pytest.raises(DataError, match="which no training clip is"):
+        train.fit(quick(), [e for e in examples if e.split == "test" or e.labels["label"] != ("low",)], tmp_path)
+    double = datasets.Example(examples[0].path, {"label": ("low", "high")}, split="train")
+    with pytest.raises(DataError, match="has 2 labels; one is needed, or multi_label = true"):
+        train.fit(quick(), [*examples, double], tmp_path)
+
+
+def test_wrong_settings_are_all_named():
+    values = {"architecture": "resnet", "epochs": 0, "front_end": "loud"}
+    with pytest.raises(ConfigError, match=r"front_end is 'loud'.*architecture is 'resnet'.*epochs"):
+        config.load(TrainConfig, values, "recipe")
+    with pytest.raises(ConfigError, match=r"augment\.mixupp is not a setting.*epochs is 'many'"):
+        config.load(TrainConfig, {"augment": {"mixupp": 1}, "epochs": "many"}, "recipe")
+    with pytest.raises(ConfigError, match="learning_rate"):
+        OptimizerConfig(learning_rate=0)
+    with pytest.raises(ConfigError, match="milestones"):
+        ScheduleConfig("step", milestones=(3,))
+
+
+@pytest.mark.parametrize("recipe", sorted(Path(__file__).parent.parent.joinpath("recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_recipe_loads(recipe):
+    assert config.load(TrainConfig, config.read_toml(recipe), str(recipe)).epochs > 0
+
+
+def _epoch(path: Path) -> int:
+    return torch.load(path, weights_only=True)["epoch"]
+
+
+def _toml(values: dict, prefix: str = "") -> str:
+    plain = {k: v for k, v in values.items() if not isinstance(v, dict)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"[{prefix}{key}]", _toml(value, f"{prefix}{key}.")]
+    return "\n".join(lines)
