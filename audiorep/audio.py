@@ -282,13 +282,16 @@ def _raw_blocks(file: soundfile.SoundFile, about: AudioFile, first: int, last: i
 
 def _truncated(about: AudioFile, position: int, reason: str) -> AudioError:
     found, promised = position / about.sample_rate, about.seconds
-    length = f"its header promises {promised:.2f} s, {found:.2f} s can be read" if found < promised else f"it ends at {found:.2f} s"
+    length = f"it ends at {found:.2f} s"
+    if found < promised:
+        length = f"its header promises {promised:.2f} s, {found:.2f} s can be read"
     return AudioError(f"{about.path} is damaged: {length} ({reason}). Re-copy the file.", "truncated")
 
 
 def _mono(block: np.ndarray, about: AudioFile) -> np.ndarray:
     """(n, channels) to (n,), with its numbers checked."""
-    mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+    with np.errstate(invalid="ignore"):  # infinities of both signs; refused below
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
     peak = float(np.abs(mono).max(initial=0.0))
     if not np.isfinite(peak):
         raise AudioError(f"{about.path} holds NaN or infinite samples. Re-export the file.", "non-finite")

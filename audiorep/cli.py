@@ -52,7 +52,7 @@ ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold
 def main() -> None:
     """Runs the command line; what is refused becomes one sentence and exit status 2."""
     try:
-        app()
+        app(prog_name="audiorep")
     except AudiorepError as error:
         _say(f"Error: {error}")
         sys.exit(WRONG_USAGE)
@@ -137,6 +137,7 @@ def train(
     config = configuration.load(TrainConfig, values, where=str(recipe or "settings"))
     examples = datasets.examples(data, format=data_format, splits=config.splits)
     _say(workflow.describe(examples))
+    _quieten_lightning()
     evaluations = workflow.train(config, examples, data, output, progress=sys.stderr.isatty(), say=_say)
     for evaluation in evaluations:
         _print_evaluation(evaluation)
@@ -285,6 +286,15 @@ def models_info(
                 print(f"{'labels ' + head:<16} {len(labels)}: {', '.join(labels)}")
         elif value not in ({}, ""):
             print(f"{key:<16} {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+
+
+def _quieten_lightning() -> None:
+    """Lightning's advertising and its advice on settings that this project makes on purpose."""
+    import logging
+    import warnings
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 def _view(recording: Recording, view: str, top: int, threshold: float | None) -> list[Detection]:

@@ -63,7 +63,7 @@ def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, An
     for setting in settings:
         path, equals, text = setting.partition("=")
         *sections, key = path.strip().split(".")
-        if not equals or not key:
+        if not equals or not all([*sections, key]):
             raise ConfigError(f"{setting!r} is not a setting; write section.key=value, for example optimizer.lr=0.001.")
         table = result
         for section in sections:

@@ -79,8 +79,7 @@ def _targets(examples: Sequence[Example], head: str, labels: list[str]) -> np.nd
             raise DataError(f"{example.path} has no label for the model's head {head!r}; it has {', '.join(example.labels)}.")
         for name in names:
             if name not in numbers:
-                raise DataError(
-                    f"{example.path} is labelled {name!r}, which the model does not know; it knows {len(labels)}: {', '.join(labels[:8])} …"
-                )
+                known = f"{len(labels)}: {', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}"
+                raise DataError(f"{example.path} is labelled {name!r}, which the model does not know; it knows {known}.")
             targets[index, numbers[name]] = 1
     return targets

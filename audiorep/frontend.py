@@ -176,6 +176,6 @@ def _frames(waveform: Tensor, lead: int, frames: int, length: int, hop: int) -> 
     step, parts = hop // row, length // row
     rows_needed = (frames - 1) * step + parts
     padded = functional.pad(waveform, (lead, rows_needed * row))[:, : rows_needed * row]
-    rows = padded.reshape(len(padded), -1, row)
+    rows = padded.reshape(padded.shape[0], -1, row)
     last = (frames - 1) * step + 1
     return torch.cat([rows[:, part : part + last : step] for part in range(parts)], dim=-1)

@@ -186,9 +186,8 @@ class Outputs:
 def _writer(path: Path, format: str | None, root: Path) -> Writer:
     name = format or path.suffix.removeprefix(".").lower()
     if name not in FORMATS:
-        raise ConfigError(
-            f"{path}: {f'the format {name!r} is not known' if name else 'no format is given'}; --format takes {', '.join(FORMATS)}."
-        )
+        problem = f"the format {name!r} is not known" if name else "no format is given"
+        raise ConfigError(f"{path}: {problem}; --format takes {', '.join(FORMATS)}.")
     return FORMATS[name](path, root)
 
 

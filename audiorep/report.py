@@ -85,7 +85,7 @@ def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, att
     hearing = f"{front['mels']} mel bands, {front['window_ms']:g} ms window, {front['hop_ms']:g} ms hop"
     sections = [
         f"# {info.name}\n",
-        f"Recognises {_count(info.labels)} in {info.window_seconds:g} s windows of {info.sample_rate} Hz sound ({info.task}).\n",
+        f"Recognises {_count(info.labels)} in {info.window_seconds:g} s windows of {info.sample_rate} Hz sound, {info.task}.\n",
         f"- Architecture: `{model.architecture}`, {size}",
         f"- Front end: {hearing}",
         f"- Trained on {clips.get('train', '?')} clips, {clips.get('valid', 0)} more chose the epoch",

@@ -160,6 +160,7 @@ class Trainee(lightning.LightningModule):
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.class_weights = class_weights
         self.noise: list[Tensor] = []
+        self.sampler: EpochSampler | None = None
         self._generator = Generator()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -172,6 +173,11 @@ class Trainee(lightning.LightningModule):
         seed = self.settings.seed * 100_003 + self.current_epoch
         torch.manual_seed(seed)
         self._generator = Generator(self.device).manual_seed(seed)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Sets the clips to the epoch that comes next, since worker processes copy them before Lightning does."""
+        if self.sampler is not None:
+            self.sampler.set_epoch(checkpoint["epoch"] + 1)
 
     def training_step(self, batch: tuple[Tensor, dict[str, Tensor]], index: int) -> Tensor:
         """The loss of a batch: waveforms (B, N) and {head: targets (B, K)}."""
@@ -275,9 +281,10 @@ def fit(
     train, valid = (_clips(config, examples, labels, split) for split in ("train", "valid"))
     for failure in [*train.failures, *valid.failures]:
         say(f"Left out: {failure}")
-    loaders = _loaders(config, train, valid)
+    sampler = EpochSampler(train, config)
+    loaders = _loaders(config, train, valid, sampler)
     trainee = Trainee(config, labels, len(loaders[0]), _class_weights(train, config))
-    trainee.noise = _noise(config)
+    trainee.noise, trainee.sampler = _noise(config), sampler
     trainer = _trainer(config, output, progress, len(valid) > 0, say)
     _run(trainer, trainee, loaders, output)
     if len(valid) and (output / BEST).exists():
@@ -406,10 +413,9 @@ def _run(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[
         raise CheckpointError(f"{last} cannot be resumed from ({reason}). Delete {output} to start again.") from None
 
 
-def _loaders(config: TrainConfig, train: Clips, valid: Clips) -> list[DataLoader[Any]]:
+def _loaders(config: TrainConfig, train: Clips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
     batch = min(config.batch_size, max(2, len(train) // STEPS_AT_LEAST))
     pin = torch.cuda.is_available()
-    sampler = EpochSampler(train, config)
     return [
         DataLoader(train, batch, sampler=sampler, num_workers=config.workers, drop_last=len(train) > batch, pin_memory=pin),
         DataLoader(valid, config.batch_size, num_workers=config.workers, pin_memory=pin),

@@ -15,7 +15,9 @@ from audiorep.frontend import FRONT_ENDS, LOG_OFFSET, FrontEndConfig, LogMel
 def librosa_log_mel(waveform: np.ndarray, config: FrontEndConfig) -> np.ndarray:
     sizes = {"n_fft": config.n_fft, "hop_length": config.hop, "win_length": config.window}
     magnitude = np.abs(librosa.stft(waveform.astype(np.float64), window="hann", center=True, pad_mode="constant", **sizes))
-    mel = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.mels, htk=True, norm=None, dtype=np.float64)
+    mel = librosa.filters.mel(
+        sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.mels, htk=True, norm=None, dtype=np.float64
+    )
     return np.log(mel @ magnitude + LOG_OFFSET).T
 
 

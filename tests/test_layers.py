@@ -73,7 +73,8 @@ def test_importing_the_package_costs_nothing():
 
 
 def test_a_missing_extra_is_one_sentence_with_the_command():
-    code = "import sys; sys.modules['torch'] = None; sys.argv = ['audiorep', 'models', 'list']; from audiorep.cli import main; main()"
+    block = "import sys; sys.modules['torch'] = None; sys.argv = ['audiorep', 'models', 'list']; "
+    code = block + "from audiorep.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == "Error: This needs the package torch. Install it with: pip install 'audiorep[train]'"

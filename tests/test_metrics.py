@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    top_k_accuracy_score,
+)
 
 from audiorep.metrics import score
 
@@ -37,7 +43,9 @@ def test_multi_label_metrics_agree_with_scikit_learn():
     targets = (generator.random((100, 8)) < 0.2).astype(int)
     scores = (0.5 * targets + 0.6 * generator.random((100, 8))).astype(np.float32).clip(0, 1)
     card = score(scores, targets, LABELS, multi_label=True)
-    assert card.summary["mean_average_precision"] == pytest.approx(average_precision_score(targets, scores, average="macro"), abs=1e-6)
+    assert card.summary["mean_average_precision"] == pytest.approx(
+        average_precision_score(targets, scores, average="macro"), abs=1e-6
+    )
     assert card.summary["accuracy"] == pytest.approx(((scores >= 0.5) == targets).mean())
     assert card.confusion is None
 

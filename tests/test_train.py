@@ -44,7 +44,15 @@ QUICK = {
     "ema_decay": 0.9,
     "optimizer": {"learning_rate": 0.01},
     "schedule": {"warmup_epochs": 1},
-    "augment": {"speed": 0.1, "mixup": 0.5, "gain_db": 3, "noise": 0.3, "time_masks": 1, "frequency_masks": 1, "shift_seconds": 0.05},
+    "augment": {
+        "speed": 0.1,
+        "mixup": 0.5,
+        "gain_db": 3,
+        "noise": 0.3,
+        "time_masks": 1,
+        "frequency_masks": 1,
+        "shift_seconds": 0.05,
+    },
 }
 
 
@@ -61,7 +69,9 @@ def tones(tmp_path_factory) -> Path:
         (root / label).mkdir()
         for number in range(12):
             times = np.arange(int(RATE * generator.uniform(0.4, 0.9))) / RATE
-            clip = 0.3 * np.sin(2 * np.pi * hertz * generator.uniform(0.9, 1.1) * times) + 0.01 * generator.standard_normal(len(times))
+            clip = 0.3 * np.sin(2 * np.pi * hertz * generator.uniform(0.9, 1.1) * times) + 0.01 * generator.standard_normal(
+                len(times)
+            )
             soundfile.write(root / label / f"{number}.wav", clip, RATE)
     return root
 
@@ -91,7 +101,15 @@ def test_training_learns_and_says_so_of_clips_it_never_saw(trained):
 def test_a_run_leaves_checkpoint_card_pictures_logs_and_its_clips(trained):
     output, _ = trained
     names = {path.name for path in output.iterdir()}
-    assert {"model.safetensors", "config.json", "README.md", "metrics.json", "curves.png", "confusion.png", "clips.csv"} <= names
+    assert {
+        "model.safetensors",
+        "config.json",
+        "README.md",
+        "metrics.json",
+        "curves.png",
+        "confusion.png",
+        "clips.csv",
+    } <= names
     assert {"last.ckpt", "best.ckpt", "train.json", "logs"} <= names
     assert not [name for name in names if ".part" in name]
     parts = [path.name for path in (output / "logs" / "part_1").iterdir()]
@@ -147,6 +165,14 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
     assert len(list((killed / "logs").iterdir())) == 2
 
 
+def test_workers_change_nothing(tones, tmp_path):
+    examples = datasets.examples(tones)
+    for workers in (0, 2):
+        train.fit(quick(workers=workers), examples, tmp_path / str(workers))
+    alone, helped = weights(tmp_path / "0"), weights(tmp_path / "2")
+    assert all(torch.equal(alone[name], helped[name]) for name in alone)
+
+
 def test_a_run_folder_of_other_settings_is_not_overwritten(tones, tmp_path):
     examples = datasets.examples(tones)
     train.fit(quick(epochs=1), examples, tmp_path)
@@ -176,7 +202,9 @@ def test_unreadable_clips_are_left_out_and_named(tones, tmp_path):
 
 def test_multi_label_clips_train_with_sigmoids(tones, tmp_path):
     examples = [
-        datasets.Example(e.path, {"label": ("sound",) if e.labels["label"] == ("low",) else ("sound", *e.labels["label"])}, split=e.split)
+        datasets.Example(
+            e.path, {"label": ("sound",) if e.labels["label"] == ("low",) else ("sound", *e.labels["label"])}, split=e.split
+        )
         for e in datasets.examples(tones)
     ]
     evaluations = workflow.train(quick(multi_label=True, balance="weights"), examples, tones, tmp_path)
@@ -187,7 +215,9 @@ def test_multi_label_clips_train_with_sigmoids(tones, tmp_path):
     assert recording.mean().sum() != pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("changes", [{"balance": "weights"}, {"balance": "sampling"}, {"label_smoothing": 0.1}, {"ema_decay": 0.0}])
+@pytest.mark.parametrize(
+    "changes", [{"balance": "weights"}, {"balance": "sampling"}, {"label_smoothing": 0.1}, {"ema_decay": 0.0}]
+)
 @pytest.mark.parametrize("optimizer", [{"name": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4}])
 def test_other_settings_train_too(tones, tmp_path, changes, optimizer):
     train.fit(quick(epochs=1, optimizer=optimizer, **changes), datasets.examples(tones), tmp_path)
@@ -291,7 +321,9 @@ def test_wrong_settings_are_all_named():
         ScheduleConfig("step", milestones=(3,))
 
 
-@pytest.mark.parametrize("recipe", sorted(Path(__file__).parent.parent.joinpath("recipes").glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "recipe", sorted(Path(__file__).parent.parent.joinpath("recipes").glob("*.toml")), ids=lambda p: p.stem
+)
 def test_every_recipe_loads(recipe):
     assert config.load(TrainConfig, config.read_toml(recipe), str(recipe)).epochs > 0
 

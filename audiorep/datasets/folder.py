@@ -51,6 +51,7 @@ def examples(root: Path) -> list[Example]:
     ]
     if not found:
         raise DataError(
-            f"{root} holds no sound files in class folders; expected {root.name}/<class>/<clip>.wav, or a split ({', '.join(SPLITS)}) above the class."
+            f"{root} holds no sound files in class folders; expected {root.name}/<class>/<clip>.wav, "
+            f"or a split ({', '.join(SPLITS)}) above the class."
         )
     return found

@@ -39,7 +39,9 @@ def rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
                 raise DataError(f"{path} lacks the column {', '.join(missing)}; its header names {have}.")
             for row in reader:
                 if None in row or None in row.values():
-                    raise DataError(f"{path}, line {reader.line_num}: {len(row)} columns are needed, as in the header.")
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: {len(reader.fieldnames or [])} columns are needed, as in the header."
+                    )
                 yield reader.line_num, row
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None

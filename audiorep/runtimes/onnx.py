@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,17 +125,33 @@ def _write(model: Checkpoint, path: Path) -> None:
     pipeline = Pipeline(model.front_end.exportable(), reparam.fuse(model.network), model.info.activation).eval()
     example = torch.zeros(2, model.info.window_samples)
     shapes = {"waveform": {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}}
-    program = torch.onnx.export(
-        pipeline,
-        (example,),
-        dynamo=True,
-        input_names=["waveform"],
-        output_names=list(model.info.labels),
-        dynamic_shapes=shapes,
-        verbose=False,
-    )
+    with _quiet():
+        program = torch.onnx.export(
+            pipeline,
+            (example,),
+            dynamo=True,
+            input_names=["waveform"],
+            output_names=list(model.info.labels),
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
     program.model.metadata_props.update(model.info.to_metadata())
     program.save(path, external_data=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's talk of its own deprecations and of torchvision, which no user can act on."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

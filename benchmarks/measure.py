@@ -1,0 +1,292 @@
+"""Measures how fast audiorep is, against the usual way in the same run, and keeps the result.
+
+    python benchmarks/measure.py startup                      a cold `--help` and `predict one.wav`
+    python benchmarks/measure.py clips --data ESC50_FOLDER    files on disk to labels, against librosa and eager PyTorch
+    python benchmarks/measure.py long                         a 10-hour 48 kHz stereo file
+    python benchmarks/measure.py pipeline --data ESC50_FOLDER training from clips, against training on ready tensors
+
+Each writes `results/<name>.json` with the environment and the command. Close other programs first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+import audiorep
+from audiorep.files import write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+CLI = [str(Path(sys.executable).with_name("audiorep"))]
+
+
+def startup(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Wall seconds and peak memory of whole processes, cold caches apart: median of nine."""
+    siren = str(ROOT / "samples" / "siren.flac")
+    commands = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "audiorep --help": [*CLI, "--help"],
+        "audiorep predict one file": [*CLI, "predict", siren],
+    }
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for _ in range(10):
+        for name, command in commands.items():
+            runs[name].append(_process(command))
+    return {
+        name: {
+            "seconds_median": statistics.median(seconds for seconds, _ in measured[1:]),
+            "seconds_max": max(seconds for seconds, _ in measured[1:]),
+            "peak_memory_mb": max(memory for _, memory in measured),
+        }
+        for name, measured in runs.items()
+    }
+
+
+def clips(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Clips a second from files to labels: ours and the usual loop, 200 clips of each in turn."""
+    from audiorep.predict import Classifier, Recording
+
+    paths = sorted((arguments.data / "audio").glob("*.ogg"))
+    classifier = Classifier.from_bundle()
+    usual = _usual_way(classifier)
+    seconds: dict[str, list[float]] = {"audiorep": [], "usual": []}
+    list(classifier.files(paths[:16]))
+    [usual(path) for path in paths[:4]]
+    for first in range(0, len(paths), 200):
+        block = paths[first : first + 200]
+        start = time.perf_counter()
+        assert all(isinstance(result, Recording) for result in classifier.files(block))
+        middle = time.perf_counter()
+        for path in block:
+            usual(path)
+        seconds["audiorep"].append((middle - start) / len(block))
+        seconds["usual"].append((time.perf_counter() - middle) / len(block))
+    ratios = [slow / fast for slow, fast in zip(seconds["usual"], seconds["audiorep"], strict=True)]
+    return {
+        "clips": len(paths),
+        "model": classifier.info.name,
+        "audiorep_clips_per_second": 1 / statistics.mean(seconds["audiorep"]),
+        "usual_clips_per_second": 1 / statistics.mean(seconds["usual"]),
+        "ratio_median": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+        "usual": "librosa.load, librosa.stft and mel, the network in the authors' merged form in eager PyTorch, file by file",
+    }
+
+
+def long(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Times real time, and peak memory, of one very long recording through the command line."""
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+        path = Path(folder) / "long.w64"
+        minute = (0.1 * generator.standard_normal((48_000 * 60, 2))).astype(np.float32)
+        with soundfile.SoundFile(path, "w", 48_000, 2, "PCM_16", format="W64") as file:
+            for _ in range(round(arguments.hours * 60)):
+                file.write(np.roll(minute, int(generator.integers(48_000)), axis=0))
+        seconds, memory = _process([*CLI, "predict", str(path), "-o", str(Path(folder) / "out.csv")])
+        rows = (Path(folder) / "out.csv").read_text().count("\n") - 1
+        size = path.stat().st_size
+    return {
+        "hours": arguments.hours,
+        "file_gb": size / 1e9,
+        "seconds": seconds,
+        "times_real_time": arguments.hours * 3600 / seconds,
+        "peak_memory_mb": memory,
+        "rows_written": rows,
+    }
+
+
+def pipeline(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Clips a second that training reaches from clips, over the rate on ready tensors; the two in turn."""
+    import logging
+    import warnings
+
+    import torch
+
+    from audiorep import config, datasets
+    from audiorep.train import TrainConfig
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    loaded = config.load(TrainConfig, config.read_toml(arguments.recipe), str(arguments.recipe))
+    examples = datasets.examples(arguments.data, splits=loaded.splits)
+    ready: list[float] = []
+    whole: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = _Training(loaded, [e for e in examples if e.split == "train"], Path(folder))
+        for _ in range(arguments.rounds):
+            ready.append(run.on_ready_tensors(arguments.steps))
+            whole.append(run.from_clips(arguments.steps))
+    ratios = [clips_rate / tensor_rate for clips_rate, tensor_rate in zip(whole, ready, strict=True)]
+    return {
+        "recipe": arguments.recipe.name,
+        "steps": arguments.steps,
+        "rounds": arguments.rounds,
+        "ready_tensors_clips_per_second": statistics.median(ready),
+        "from_clips_clips_per_second": statistics.median(whole),
+        "ratio_median": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+        "threads": torch.get_num_threads(),
+    }
+
+
+class _Training:
+    """One network trained by turns on tensors that are ready and, through Lightning, from clips."""
+
+    def __init__(self, settings: Any, examples: list[Any], folder: Path) -> None:
+        from audiorep import train
+        from audiorep.datasets import labels_of
+
+        labels = labels_of(examples)
+        self._settings, self._folder = settings, folder
+        self._clips = train._clips(settings, examples, labels, "train")
+        self._sampler = train.EpochSampler(self._clips, settings)
+        nothing = train._clips(settings, [], labels, "valid")
+        self._loader = train._loaders(settings, self._clips, nothing, self._sampler)[0]
+        self._trainee = train.Trainee(settings, labels, len(self._loader), {})
+
+    def on_ready_tensors(self, steps: int) -> float:
+        """Clips a second of forward, backward and optimiser step alone."""
+        import torch
+
+        batch = next(iter(self._loader))
+        spectrogram, targets = self._trainee._prepare(*batch)
+        optimizer = self._trainee.configure_optimizers()["optimizer"]
+        self._trainee.train()
+        for step in range(steps + 3):
+            if step == 3:
+                start = time.perf_counter()
+            logits = self._trainee.network(spectrogram)
+            loss = torch.stack([self._trainee._loss(values, targets[head], head) for head, values in logits.items()]).mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self._trainee.parameters(), self._settings.gradient_clip)
+            optimizer.step()
+        return steps * len(spectrogram) / (time.perf_counter() - start)
+
+    def from_clips(self, steps: int) -> float:
+        """Clips a second of the trainer as `audiorep train` runs it: cuts, augmentation, front end, average, logs."""
+        from lightning.pytorch.callbacks import Callback
+
+        from audiorep import train
+
+        ends: list[float] = []
+
+        class Clock(Callback):
+            def on_train_batch_end(self, *given: object) -> None:
+                ends.append(time.perf_counter())
+
+        trainer = train._trainer(self._settings, self._folder, False, False, lambda text: None)
+        trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
+        trainer.fit_loop.max_epochs = 1
+        trainer.limit_train_batches = min(steps + 3, len(self._loader))
+        trainer.fit(self._trainee, self._loader)
+        counted = ends[2:]
+        return (len(counted) - 1) * self._loader.batch_size / (counted[-1] - counted[0])  # type: ignore[operator]
+
+
+def _usual_way(classifier: Any) -> Callable[[Path], int]:
+    """What a practitioner writes: librosa for the log-mel, the merged network in eager PyTorch, one file after another."""
+    import librosa
+    import torch
+
+    from audiorep import config, models, reparam
+
+    info = classifier.info
+    front = info.front_end
+    recipe = config.read_toml(ROOT / "recipes" / "bundled.toml")
+    network = models.build(recipe["architecture"], {"label": len(info.labels["label"])}, recipe["network"])
+    merged = reparam.merge_branches(network.eval())
+    window, hop = (round(front["sample_rate"] * front[key] / 1000) for key in ("window_ms", "hop_ms"))
+    mel = librosa.filters.mel(sr=info.sample_rate, n_fft=front["n_fft"], n_mels=front["mels"], htk=True, norm=None)
+    step = classifier.hop_samples()
+
+    def label(path: Path) -> int:
+        waveform, _ = librosa.load(path, sr=info.sample_rate)
+        starts = range(0, len(waveform) - info.window_samples + 1, step)
+        windows = np.stack([waveform[start : start + info.window_samples] for start in starts])
+        magnitude = np.abs(librosa.stft(windows, n_fft=front["n_fft"], hop_length=hop, win_length=window, pad_mode="constant"))
+        spectrogram = torch.from_numpy(np.log(mel @ magnitude + 1e-6).astype(np.float32)).transpose(1, 2)[:, None]
+        with torch.inference_mode():
+            return int(merged(spectrogram)["label"].softmax(-1).mean(0).argmax())
+
+    return label
+
+
+def _process(command: list[str]) -> tuple[float, float]:
+    """(wall seconds, peak memory in MB) of a whole process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    assert process.stderr is not None
+    errors = process.stderr.read().decode()
+    process.stderr.close()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: {errors}")
+    return seconds, usage.ru_maxrss / 1000
+
+
+def _environment() -> dict[str, Any]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    packages = ("numpy", "onnxruntime", "torch", "lightning", "librosa", "soundfile", "soxr")
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "audiorep": audiorep.__version__,
+        "packages": {name: version(name) for name in packages},
+        "date": date.today().isoformat(),
+    }
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "startup": startup,
+    "clips": clips,
+    "long": long,
+    "pipeline": pipeline,
+}
+
+
+def main() -> None:
+    """Runs one measurement and writes its result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measure", choices=MEASURES)
+    parser.add_argument("--data", type=Path, help="ESC-50's folder, for clips and pipeline")
+    parser.add_argument("--hours", type=float, default=10.0)
+    parser.add_argument("--scratch", type=Path, help="where the long recording is made (7 GB)")
+    parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "bundled.toml")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.measure in ("clips", "pipeline") and not (arguments.data and arguments.data.is_dir()):
+        parser.error(f"{arguments.measure} needs --data ESC50_FOLDER")
+    result = MEASURES[arguments.measure](arguments)
+    shown = [arguments.measure] + (["--data", "ESC50_FOLDER"] if arguments.data else [])
+    command = " ".join(["python benchmarks/measure.py", *shown])
+    record = {"measure": arguments.measure, "command": command, "result": result, "environment": _environment()}
+    write_json(ROOT / "results" / f"{arguments.measure}.json", record)
+    for key, value in result.items():
+        print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
+
+
+if __name__ == "__main__":
+    main()
