@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -51,10 +53,19 @@ ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold
 
 def main() -> None:
     """Runs the command line; what is refused becomes one sentence and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         app(prog_name="audiorep")
     except AudiorepError as error:
         _say(f"Error: {error}")
+        sys.exit(WRONG_USAGE)
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(SOME_FAILED)
+    except OSError as error:
+        _say(f"Error: {error.filename or 'a file'} cannot be used: {error.strerror or error}.")
         sys.exit(WRONG_USAGE)
 
 
@@ -130,7 +141,7 @@ def train(
     require("lightning", extra="train")
     from audiorep import config as configuration
     from audiorep import datasets, workflow
-    from audiorep.train import TrainConfig
+    from audiorep.recipe import TrainConfig
 
     values = configuration.read_toml(recipe) if recipe else {}
     values = configuration.override(values, settings or [])

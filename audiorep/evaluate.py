@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from audiorep.datasets import Example
+from audiorep.decode import Stretch
 from audiorep.errors import DataError
 from audiorep.metrics import Scorecard, score
-from audiorep.predict import Classifier, Failure, Stretch
+from audiorep.predict import Classifier, Failure
 
 
 @dataclass(frozen=True)

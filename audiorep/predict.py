@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from audiorep import audio
 from audiorep.bundle import ModelInfo
+from audiorep.decode import Chunk, Decoder, Source, batches
 from audiorep.errors import AudioError, AudiorepError, BundleError
 from audiorep.runtimes import Session
 
 BUNDLED = Path(__file__).parent / "assets" / "esc50_nano.onnx"
 """The model inside the package: 50 environmental sounds."""
-
-BATCH = 16  # windows run at once; larger batches are no faster on a CPU
-AHEAD = 4  # blocks decoded ahead of inference for each file
-DECODERS = 2  # files decoded at once
-
-
-_Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Part of a sound file."""
-
-    path: Path
-    start: float = 0.0
-    """Seconds."""
-    end: float | None = None
-    """Seconds; None is the file's end."""
-
-
-Source = str | os.PathLike[str] | Stretch
 
 
 @dataclass(frozen=True)
@@ -226,10 +199,10 @@ class Classifier:
         used becomes a `Failure` and the rest go on. `on_progress` is told the seconds of sound just scored. Ctrl-C in a
         long recording gives what was scored of it, marked incomplete, before it goes on up.
         """
-        decoder = _Decoder(paths, self.info, self.hop_samples(hop_seconds))
+        decoder = Decoder(paths, self.info.sample_rate, self.info.window_samples, self.hop_samples(hop_seconds))
         scored: list[_Scored] = []  # windows of the file that is under way
         try:
-            for chunks in _batches(decoder):
+            for chunks in batches(decoder):
                 for chunk, scores in zip(chunks, self._run(chunks), strict=True):
                     scored.append(_Scored(chunk.path, chunk.starts, scores, chunk.end))
                     if on_progress is not None:
@@ -255,7 +228,7 @@ class Classifier:
             raise BundleError(f"hop {hop:g} s: it must be above 0 and at most the window's {self.info.window_seconds:g} s.")
         return max(1, round(hop * self.info.sample_rate))
 
-    def _run(self, chunks: list[_Chunk]) -> list[dict[str, np.ndarray]]:
+    def _run(self, chunks: list[Chunk]) -> list[dict[str, np.ndarray]]:
         """The scores of each chunk's windows; all chunks make one batch."""
         sizes = [len(chunk.windows) for chunk in chunks]
         if not any(sizes):
@@ -280,21 +253,6 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """Some consecutive windows of one file."""
-
-    path: Path
-    starts: np.ndarray
-    """(n,) first samples."""
-    windows: np.ndarray
-    """(n, N)."""
-    seconds: float
-    """Of sound that these windows are the first to hold."""
-    end: float | AudiorepError | None = None
-    """The file's length in seconds if it ends here, its error if it fails here, None if more follows."""
-
-
-@dataclass(frozen=True)
 class _Scored:
     """A chunk without its windows, so that a long file's sound is not kept."""
 
@@ -302,100 +260,3 @@ class _Scored:
     starts: np.ndarray
     scores: dict[str, np.ndarray]
     end: float | AudiorepError | None
-
-
-def _batches(chunks: Iterable[_Chunk]) -> Iterator[list[_Chunk]]:
-    """Chunks gathered until they hold a batch of windows."""
-    gathered: list[_Chunk] = []
-    count = 0
-    for chunk in chunks:
-        gathered.append(chunk)
-        count += len(chunk.windows)
-        if count >= BATCH:
-            yield gathered
-            gathered, count = [], 0
-    if gathered:
-        yield gathered
-
-
-class _Decoder:
-    """Chunks of windows of each file in order, decoded ahead of their use by a few threads."""
-
-    def __init__(self, sources: Iterable[Source], info: ModelInfo, hop: int) -> None:
-        self._sources = iter(sources)
-        self._rate, self._length, self._hop = info.sample_rate, info.window_samples, hop
-        self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(DECODERS, "decode")
-
-    def __iter__(self) -> Iterator[_Chunk]:
-        waiting: deque[queue.Queue[_Chunk]] = deque()
-        while True:
-            while len(waiting) < 4 * DECODERS and (source := next(self._sources, None)) is not None:
-                stretch = source if isinstance(source, Stretch) else Stretch(Path(source))
-                chunks: queue.Queue[_Chunk] = queue.Queue(AHEAD)
-                self._pool.submit(self._decode, stretch, chunks)
-                waiting.append(chunks)
-            if not waiting:
-                return
-            chunks = waiting.popleft()
-            while (chunk := chunks.get()).end is None:
-                yield chunk
-            yield chunk
-
-    def close(self) -> None:
-        """Stops the threads; what they had decoded is dropped."""
-        self._stop.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _decode(self, stretch: Stretch, out: queue.Queue[_Chunk]) -> None:
-        path = stretch.path
-        nothing = _Chunk(path, np.zeros(0, np.int64), np.zeros((0, self._length), np.float32), 0.0)
-        try:
-            for chunk in self._chunks(stretch):
-                self._put(chunk, out)
-        except AudiorepError as error:
-            self._put(replace(nothing, end=error), out)
-        except _StoppedError:
-            pass
-        except Exception as error:  # a fault of one file must not end the others
-            self._put(replace(nothing, end=AudioError(f"{path} could not be decoded ({type(error).__name__}: {error}).")), out)
-
-    def _chunks(self, stretch: Stretch) -> Iterator[_Chunk]:
-        heard, told = 0, 0.0
-
-        def counted() -> Iterator[np.ndarray]:
-            nonlocal heard
-            for block in audio.blocks(stretch.path, self._rate, stretch.start, stretch.end):
-                heard += len(block)
-                yield block
-
-        held: _Chunk | None = None
-        for group in _groups(audio.windows(counted(), self._length, self._hop), BATCH):
-            if held is not None:
-                yield held
-            starts = np.array([start for start, _ in group])
-            seconds = heard / self._rate - told
-            told += seconds
-            held = _Chunk(stretch.path, starts, np.stack([window for _, window in group]), seconds)
-        if held is None:
-            raise AudioError(f"{stretch.path} is too short: it has no samples at {self._rate} Hz.")
-        seconds = heard / self._rate
-        yield replace(held, seconds=held.seconds + seconds - told, end=seconds)
-
-    def _put(self, chunk: _Chunk, out: queue.Queue[_Chunk]) -> None:
-        while not self._stop.is_set():
-            try:
-                return out.put(chunk, timeout=0.1)
-            except queue.Full:
-                continue
-        raise _StoppedError
-
-
-class _StoppedError(Exception):
-    """The user of the decoder has gone."""
-
-
-def _groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group

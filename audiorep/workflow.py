@@ -17,8 +17,9 @@ from audiorep.errors import AudioError, DataError
 from audiorep.evaluate import Evaluation, describe_split, evaluate
 from audiorep.files import replacing
 from audiorep.predict import Classifier
+from audiorep.recipe import TrainConfig
 from audiorep.runtimes.torch import TorchSession
-from audiorep.train import TrainConfig, fit
+from audiorep.train import fit
 
 CLIPS = "clips.csv"
 PARITY_CLIPS = 32
@@ -65,7 +66,7 @@ def describe(examples: Sequence[Example]) -> str:
 
 def write_clips(examples: Sequence[Example], path: Path) -> None:
     """The clips and their splits as a CSV manifest."""
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         rows = csv.writer(file)
         rows.writerow(COLUMNS)
         for e in examples:

@@ -118,7 +118,7 @@ def pipeline(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from audiorep import config, datasets
-    from audiorep.train import TrainConfig
+    from audiorep.recipe import TrainConfig
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")

@@ -13,11 +13,23 @@ import audiorep
 
 PACKAGE = Path(audiorep.__file__).parent
 ORDER = [
-    "__init__ errors files config audio bundle frontend reparam models compress augment datasets metrics checkpoint runtimes",
-    "predict output evaluate report train workflow benchmark search cluster serve cli",
+    "__init__ errors files config audio decode bundle frontend reparam models compress augment datasets",
+    "metrics checkpoint runtimes predict output evaluate report recipe train workflow benchmark search cluster serve cli",
 ]
 RANK = {name: index for index, name in enumerate(" ".join(ORDER).split())}
-WITHOUT_TORCH = ["errors", "files", "config", "audio", "bundle", "datasets", "runtimes.onnx", "predict", "output", "cli"]
+WITHOUT_TORCH = [
+    "errors",
+    "files",
+    "config",
+    "audio",
+    "decode",
+    "bundle",
+    "datasets",
+    "runtimes.onnx",
+    "predict",
+    "output",
+    "cli",
+]
 
 
 def unit(path: Path) -> str:

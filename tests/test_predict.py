@@ -14,10 +14,11 @@ import pytest
 import soundfile
 from conftest import RATE, make_info
 
-from audiorep import audio, predict
+from audiorep import audio, decode
 from audiorep.bundle import ModelInfo
+from audiorep.decode import Stretch
 from audiorep.errors import AudioError, BundleError
-from audiorep.predict import Classifier, Detection, Failure, Recording, Stretch
+from audiorep.predict import Classifier, Detection, Failure, Recording
 
 LENGTH = RATE - 1  # samples in a window of one second
 
@@ -164,7 +165,7 @@ def test_batches_stay_small_however_long_a_file_is(level):
     session = FakeSession()
     list(Classifier(session).files([level("a.wav", 0.1), level("long.wav", 0.1, 100), level("b.wav", 0.1)]))
     assert sum(session.batches) == 201
-    assert max(session.batches) < 2 * predict.BATCH
+    assert max(session.batches) < 2 * decode.BATCH
 
 
 def test_files_that_fail_cost_the_others_nothing(level, tmp_path):
@@ -221,11 +222,11 @@ def test_stretches_of_one_file_are_results_of_their_own(ramp):
     np.testing.assert_allclose([r.scores["label"][0, 0] for r in results], np.arange(10) / 10 + 0.05, atol=1e-3)
 
 
-@pytest.mark.parametrize("seconds", [0.2, 1.05, 5.55, 47.09])
-def test_progress_adds_up_to_the_length_of_the_sound(level, seconds):
+@pytest.mark.parametrize(("seconds", "hop"), [(0.2, 0.5), (1.05, 0.5), (47.09, 0.5), (10.04, 0.6)])
+def test_progress_adds_up_to_the_length_of_the_sound(level, seconds, hop):
     told: list[float] = []
     paths = [level("a.wav", 0.1, seconds), level("b.wav", 0.1, seconds)]
-    results = list(Classifier(FakeSession()).files(paths, on_progress=told.append))
+    results = list(Classifier(FakeSession()).files(paths, hop, told.append))
     assert sum(told) == pytest.approx(sum(result.seconds for result in results))
     assert min(told) >= 0
 
@@ -244,7 +245,7 @@ def test_files_are_asked_for_only_a_little_ahead(level):
     for _ in range(100):
         next(results)
     results.close()
-    assert asked < 100 + predict.BATCH + 4 * predict.DECODERS + 1
+    assert asked < 100 + decode.BATCH + 4 * decode.DECODERS + 1
 
 
 def test_memory_stays_flat_over_many_and_long_files(level):

@@ -20,7 +20,7 @@ from audiorep import checkpoint, config, datasets, train, workflow
 from audiorep.datasets.clips import Clips
 from audiorep.errors import CheckpointError, ConfigError, DataError
 from audiorep.predict import Classifier
-from audiorep.train import OptimizerConfig, ScheduleConfig, TrainConfig
+from audiorep.recipe import OptimizerConfig, ScheduleConfig, TrainConfig
 
 RATE = 4000
 pytestmark = pytest.mark.filterwarnings(

@@ -1,0 +1,151 @@
+"""Files to batches of windows, decoded by a few threads ahead of their use, in constant memory."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from audiorep import audio
+from audiorep.errors import AudioError, AudiorepError
+
+BATCH = 16  # windows run at once; larger batches are no faster on a CPU
+AHEAD = 4  # chunks decoded ahead of inference for each file
+DECODERS = 2  # files decoded at once
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Part of a sound file."""
+
+    path: Path
+    start: float = 0.0
+    """Seconds."""
+    end: float | None = None
+    """Seconds; None is the file's end."""
+
+
+Source = str | os.PathLike[str] | Stretch
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive windows of one file."""
+
+    path: Path
+    starts: np.ndarray
+    """(n,) first samples."""
+    windows: np.ndarray
+    """(n, N)."""
+    seconds: float
+    """Of sound that these windows are the first to hold."""
+    end: float | AudiorepError | None = None
+    """The file's length in seconds if it ends here, its error if it fails here, None if more follows."""
+
+
+def batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Chunks gathered until they hold a batch of windows."""
+    gathered: list[Chunk] = []
+    count = 0
+    for chunk in chunks:
+        gathered.append(chunk)
+        count += len(chunk.windows)
+        if count >= BATCH:
+            yield gathered
+            gathered, count = [], 0
+    if gathered:
+        yield gathered
+
+
+class Decoder:
+    """Chunks of windows of each file in order, decoded ahead of their use by a few threads."""
+
+    def __init__(self, sources: Iterable[Source], sample_rate: int, length: int, hop: int) -> None:
+        self._sources = iter(sources)
+        self._rate, self._length, self._hop = sample_rate, length, hop
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(DECODERS, "decode")
+
+    def __iter__(self) -> Iterator[Chunk]:
+        waiting: deque[queue.Queue[Chunk]] = deque()
+        while True:
+            while len(waiting) < 4 * DECODERS and (source := next(self._sources, None)) is not None:
+                stretch = source if isinstance(source, Stretch) else Stretch(Path(source))
+                chunks: queue.Queue[Chunk] = queue.Queue(AHEAD)
+                self._pool.submit(self._decode, stretch, chunks)
+                waiting.append(chunks)
+            if not waiting:
+                return
+            chunks = waiting.popleft()
+            while (chunk := chunks.get()).end is None:
+                yield chunk
+            yield chunk
+
+    def close(self) -> None:
+        """Stops the threads; what they had decoded is dropped."""
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _decode(self, stretch: Stretch, out: queue.Queue[Chunk]) -> None:
+        path = stretch.path
+        nothing = Chunk(path, np.zeros(0, np.int64), np.zeros((0, self._length), np.float32), 0.0)
+        try:
+            for chunk in self._chunks(stretch):
+                self._put(chunk, out)
+        except AudiorepError as error:
+            self._put(replace(nothing, end=error), out)
+        except _StoppedError:
+            pass
+        except Exception as error:  # a fault of one file must not end the others
+            self._put(replace(nothing, end=AudioError(f"{path} could not be decoded ({type(error).__name__}: {error}).")), out)
+
+    def _chunks(self, stretch: Stretch) -> Iterator[Chunk]:
+        heard, told = 0, 0.0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal heard
+            for block in audio.blocks(stretch.path, self._rate, stretch.start, stretch.end):
+                heard += len(block)
+                yield block
+
+        held: Chunk | None = None
+        for group in _groups(audio.windows(counted(), self._length, self._hop), BATCH):
+            if held is not None:
+                yield held
+            starts = np.array([start for start, _ in group])
+            seconds = heard / self._rate - told
+            told += seconds
+            held = Chunk(stretch.path, starts, np.stack([window for _, window in group]), seconds)
+        if held is None:
+            raise AudioError(f"{stretch.path} is too short: it has no samples at {self._rate} Hz.")
+        seconds = heard / self._rate
+        yield replace(held, seconds=held.seconds + seconds - told, end=seconds)
+
+    def _put(self, chunk: Chunk, out: queue.Queue[Chunk]) -> None:
+        while not self._stop.is_set():
+            try:
+                return out.put(chunk, timeout=0.1)
+            except queue.Full:
+                continue
+        raise _StoppedError
+
+
+class _StoppedError(Exception):
+    """The user of the decoder has gone."""
+
+
+def _groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
