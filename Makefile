@@ -4,7 +4,7 @@ PIP_FLAGS = --quiet --disable-pip-version-check --constraint constraints.txt
 DEV = .venv/bin
 DEMO = .venv-demo/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check model clean
 
 demo: .venv-demo/installed  ## base install, then name the sounds in samples/
 	$(DEMO)/audiorep predict samples --top 3
@@ -14,6 +14,15 @@ test: .venv/installed  ## everything pinned: lint, types, all tests
 	$(DEV)/ruff check .
 	$(DEV)/mypy
 	$(DEV)/python -m pytest
+
+model: .venv/installed  ## train the bundled model again: make model ESC50=folder (an hour on two cores; resumes)
+	$(DEV)/audiorep train $(ESC50) -o runs/bundled --recipe recipes/bundled.toml
+	$(DEV)/audiorep export runs/bundled -o audiorep/assets/esc50_nano.onnx
+	awk -F, 'NR == 1 {print "clip,freesound,licence,split"} NR > 1 {n = split($$1, p, "/"); print p[n] "," $$7 "," $$8 "," $$5}' \
+		runs/bundled/clips.csv > audiorep/assets/ATTRIBUTION.csv
+	cp runs/bundled/README.md audiorep/assets/README.md
+	mkdir -p results/bundled
+	cp runs/bundled/metrics.json runs/bundled/curves.png runs/bundled/confusion.png results/bundled/
 
 check: .venv/installed  ## the developer's loop: format, lint, types, fast tests
 	$(DEV)/ruff format --quiet .

@@ -149,7 +149,11 @@ def train(
     examples = datasets.examples(data, format=data_format, splits=config.splits)
     _say(workflow.describe(examples))
     _quieten_lightning()
-    evaluations = workflow.train(config, examples, data, output, progress=sys.stderr.isatty(), say=_say)
+    try:
+        evaluations = workflow.train(config, examples, data, output, progress=sys.stderr.isatty(), say=_say)
+    except KeyboardInterrupt:
+        _say(f"Stopped. The same command goes on from the last whole epoch in {output}.")
+        raise typer.Exit(INTERRUPTED) from None
     for evaluation in evaluations:
         _print_evaluation(evaluation)
     _say(f"Checkpoint, model card and pictures: {output}\nNext: audiorep export {output} -o model.onnx")
@@ -179,8 +183,9 @@ def evaluate(
     classifier = Classifier.load(model, threads)
     splits = _splits_of(classifier, test_fold, valid_fold)
     examples = datasets.examples(data, None if split == "all" else split, data_format, splits)
+    trained = [example for example in datasets.examples(data, None, data_format, splits) if example.split == "train"]
     with _progress("Evaluating", None) as advance:
-        evaluation = run(classifier, examples, describe_split(data, split, examples), advance)
+        evaluation = run(classifier, examples, describe_split(data, split, examples, trained), advance)
     if output is not None:
         write_json(output, evaluation.summary())
     if picture is not None:

@@ -64,11 +64,14 @@ def evaluate(
     return Evaluation(split, len(good), failures, cards)
 
 
-def describe_split(data: Path, split: str, examples: Sequence[Example]) -> str:
-    """The split in words, with its folds."""
+def describe_split(data: Path, split: str, examples: Sequence[Example], trained: Sequence[Example] = ()) -> str:
+    """The split in words: its folds, its size, and how many clips are of a recording that `trained` clips are of too."""
     folds = sorted({example.fold for example in examples if example.fold is not None})
     numbers = f", fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}" if folds else ""
-    return f"{split} split of {data.name}{numbers} ({len(examples)} clips)"
+    known = {example.group for example in trained if example.group and example.split != split}
+    leaking = sum(example.group in known for example in examples)
+    leak = f", {leaking} of them from recordings that were trained on" if leaking else ""
+    return f"{split} split of {data.name}{numbers} ({len(examples)} clips{leak})"
 
 
 def _targets(examples: Sequence[Example], head: str, labels: list[str]) -> np.ndarray:

@@ -44,10 +44,11 @@ def train(
     loaded = checkpoint.load(output)
     classifier = Classifier(TorchSession(loaded))
     evaluations = []
+    chosen = {split: [example for example in examples if example.split == split] for split in ("train", "test", "valid")}
     for split in ("test", "valid"):
-        chosen = [example for example in examples if example.split == split]
-        if chosen:
-            evaluations.append(evaluate(classifier, chosen, describe_split(data, split, chosen)))
+        if chosen[split]:
+            words = describe_split(data, split, chosen[split], chosen["train"])
+            evaluations.append(evaluate(classifier, chosen[split], words))
     front = config.front_end_config
     shape = (1, 1, front.frames(front.samples(config.window_seconds)), front.mels)
     report.write(output, loaded, evaluations, models.cost(loaded.network, shape))

@@ -56,6 +56,13 @@ def test_scores_become_metrics_of_the_named_split(classifier, tmp_path):
     assert evaluation.summary()["heads"]["label"]["classes"][1]["mistaken_for"] == "quiet"
 
 
+def test_clips_of_recordings_that_were_trained_on_are_counted(tmp_path):
+    tests = [Example(tmp_path / n, {"label": ("a",)}, split="test", group=g) for n, g in (("a", "1"), ("b", "2"), ("c", ""))]
+    trained = [Example(tmp_path / n, {"label": ("a",)}, split="train", group=g) for n, g in (("d", "1"), ("e", ""))]
+    words = evaluate.describe_split(tmp_path, "test", tests, trained)
+    assert words == f"test split of {tmp_path.name} (3 clips, 1 of them from recordings that were trained on)"
+
+
 def test_a_long_clip_is_the_mean_of_its_windows(classifier, tmp_path):
     waveform = np.concatenate([np.full(RATE, 0.9), np.full(2 * RATE, 0.2)]).astype(np.float32)
     soundfile.write(tmp_path / "long.wav", waveform, RATE, subtype="FLOAT")

@@ -137,6 +137,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tones, tmp_pa
     assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
     settings = [f"{key}={json.dumps(value)}" for key, value in {"epochs": 40, "workers": workers}.items()]
