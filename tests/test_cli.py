@@ -283,14 +283,14 @@ def test_ctrl_c_leaves_complete_output_for_what_was_done(tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_in_training_says_how_to_go_on(clips, tmp_path):
     command = [sys.executable, "-m", "audiorep.cli", "train", str(clips), "-o", str(tmp_path / "run"), "--set", "epochs=9999"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
     lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if line.startswith("epoch 2/"):
-            process.send_signal(signal.SIGINT)
-    assert process.wait() == 130
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("epoch 2/"):
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
     assert lines[-1] == f"Stopped. The same command goes on from the last whole epoch in {tmp_path / 'run'}.\n"
     assert not [line for line in lines if "Traceback" in line]
 
