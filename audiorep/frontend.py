@@ -100,17 +100,21 @@ class LogMel(nn.Module):
         self.register_buffer("mel", torch.from_numpy(mel_filters(config)).float(), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """(B, N) to (B, 1, T, F)."""
+        """(B, N) to (B, 1, T, F), in float32 also under autocast: half precision would lose quiet bands."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            return self._log_mel(waveform)
+
+    def exportable(self) -> MatrixLogMel:
+        """The same without an FFT or STFT operator."""
+        return MatrixLogMel(self.config).to(self.mel.device)
+
+    def _log_mel(self, waveform: Tensor) -> Tensor:
         window, hop = self.config.window, self.config.hop
         padded = functional.pad(waveform, (window // 2, window // 2))
         frames = padded.unfold(-1, window, hop)[:, : self.config.frames(waveform.shape[-1])] * self.window  # (B, T, W)
         spectrum = torch.fft.rfft(frames, n=self.config.n_fft).to(torch.complex64)  # (B, T, n_fft/2 + 1)
         magnitude = torch.view_as_real(spectrum).square().sum(-1).sqrt()
         return torch.log(magnitude @ self.mel + LOG_OFFSET)[:, None]  # (B, 1, T, F)
-
-    def exportable(self) -> MatrixLogMel:
-        """The same without an FFT or STFT operator."""
-        return MatrixLogMel(self.config).to(self.mel.device)
 
 
 class MatrixLogMel(nn.Module):

@@ -171,6 +171,7 @@ def fit(
     trainee = Trainee(config, labels, len(loaders[0]), _class_weights(train, config))
     trainee.noise, trainee.sampler = _noise(config), sampler
     trainer = _trainer(config, output, progress, len(valid) > 0, say)
+    say(f"Training {config.architecture} on {len(train)} clips, {trainer.strategy.root_device}")
     _run(trainer, trainee, loaders, output)
     if len(valid) and (output / BEST).exists():
         trainee.load_state_dict(torch.load(output / BEST, map_location="cpu", weights_only=True)["state_dict"])

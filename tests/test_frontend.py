@@ -74,6 +74,13 @@ def test_exportable_form_has_no_transform_operator():
     assert not [name for name in names if "fft" in name or "stft" in name]
 
 
+def test_log_mel_stays_exact_under_autocast():
+    front_end, waveform = LogMel(FRONT_ENDS["light"]), 0.1 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    expected = front_end(waveform)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(front_end(waveform), expected)
+
+
 def test_all_wrong_settings_are_named_at_once():
     with pytest.raises(ConfigError) as caught:
         FrontEndConfig(sample_rate=16_000, window_ms=300, hop_ms=0, n_fft=2048, mels=5000)
