@@ -7,7 +7,7 @@ DEMO = .venv-demo/bin
 .PHONY: demo test check model clean
 
 demo: .venv-demo/installed  ## base install, then name the sounds in samples/
-	$(DEMO)/audiorep predict samples --top 3
+	$(DEMO)/audiorep predict samples
 
 test: .venv/installed  ## everything pinned: lint, types, all tests
 	$(DEV)/ruff format --check .
