@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from audiorep.datasets import Example, Splits
     from audiorep.datasets.check import Problem
     from audiorep.evaluate import Evaluation
-    from audiorep.predict import Classifier, Detection, Recording
+    from audiorep.predict import Classifier, Detection, Failure, Recording
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 LONG_SECONDS = 30.0  # files up to this get one answer, longer ones times
@@ -102,24 +102,24 @@ def predict(
 ) -> None:
     """Recognise the sounds in files: labels with times and scores."""
     from audiorep import audio
-    from audiorep.output import Outputs, as_dict
+    from audiorep.output import Outputs
     from audiorep.predict import Classifier, Failure
 
     classifier = Classifier.load(model, threads)
     files = list(audio.find(paths))
     classifier.hop_samples(hop)
-    failed = 0
-    with Outputs(output or [], format, files) as outputs, _progress("Listening", _total_seconds(files)) as advance:
-        for result in classifier.files(files, hop, advance):
-            found = [] if isinstance(result, Failure) else _view(result, view, top, threshold)
-            outputs.write(result, found)
-            if isinstance(result, Failure):
-                failed += 1
-                _say(f"Error: {result.error}")
-            if as_json:
-                print(json.dumps(as_dict(result, found), ensure_ascii=False), flush=True)
-            elif not isinstance(result, Failure):
-                _print_result(result, found, len(files) > 1)
+    done = failed = 0
+    try:
+        with Outputs(output or [], format, files) as outputs, _progress("Listening", _total_seconds(files)) as advance:
+            for result in classifier.files(files, hop, advance):
+                found = [] if isinstance(result, Failure) else _view(result, view, top, threshold)
+                outputs.write(result, found)
+                done += 1
+                failed += isinstance(result, Failure)
+                _show(result, found, as_json, several=len(files) > 1)
+    except KeyboardInterrupt:
+        _say(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
+        raise typer.Exit(INTERRUPTED) from None
     if failed:
         _say(f"{failed} of {len(files)} files could not be used.")
         raise typer.Exit(SOME_FAILED)
@@ -320,6 +320,19 @@ def _view(recording: Recording, view: str, top: int, threshold: float | None) ->
     if view == "windows":
         return recording.detections(top, threshold)
     return recording.whole(top, threshold) if view == "file" else recording.merged(top, threshold)
+
+
+def _show(result: Recording | Failure, found: Sequence[Detection], as_json: bool, several: bool) -> None:
+    """One file's result on the screen."""
+    from audiorep.output import as_dict
+    from audiorep.predict import Failure
+
+    if isinstance(result, Failure):
+        _say(f"Error: {result.error}")
+    if as_json:
+        print(json.dumps(as_dict(result, found), ensure_ascii=False), flush=True)
+    elif not isinstance(result, Failure):
+        _print_result(result, found, several)
 
 
 def _print_result(recording: Recording, found: Sequence[Detection], several: bool) -> None:

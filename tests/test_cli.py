@@ -271,6 +271,7 @@ def test_ctrl_c_leaves_complete_output_for_what_was_done(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
+    assert errors.endswith("files; what was written is complete for these.\n")
     assert "Traceback" not in errors
     rows = list(csv.DictReader(output.read_text().splitlines()))
     starts = [float(r["start"]) for r in rows if r["path"] == str(long)]
