@@ -301,11 +301,16 @@ def _run(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[
 
 def _loaders(config: TrainConfig, train: Clips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
     batch = min(config.batch_size, max(2, len(train) // STEPS_AT_LEAST))
-    pin = torch.cuda.is_available()
+    shared: dict[str, Any] = {"collate_fn": _whole, "num_workers": config.workers, "pin_memory": torch.cuda.is_available()}
     return [
-        DataLoader(train, batch, sampler=sampler, num_workers=config.workers, drop_last=len(train) > batch, pin_memory=pin),
-        DataLoader(valid, config.batch_size, num_workers=config.workers, pin_memory=pin),
+        DataLoader(train, batch, sampler=sampler, drop_last=len(train) > batch, **shared),
+        DataLoader(valid, config.batch_size, **shared),
     ]
+
+
+def _whole(batch: Any) -> Any:
+    """A batch as `Clips.__getitems__` made it: there is nothing left to collate."""
+    return batch
 
 
 def _trainer(

@@ -48,12 +48,19 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         return len(self.examples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        clip, audible = self._clip(index)
-        start = self._start(len(clip), audible, index) if self.random_cuts else 0
-        cut = np.zeros(self.samples, np.float32)
-        inside = clip[max(0, start) : max(0, start + self.samples)]
-        cut[max(0, -start) : max(0, -start) + len(inside)] = inside
-        return torch.from_numpy(cut), {head: self.target(index, head) for head in self.labels}
+        waveforms, targets = self.__getitems__([index])
+        return waveforms[0], {head: values[0] for head, values in targets.items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """(waveforms (B, N), {head: targets (B, K)}): a whole batch, written in place once."""
+        batch = np.zeros((len(indices), self.samples), np.float32)
+        for row, index in zip(batch, indices, strict=True):
+            clip, audible = self._clip(index)
+            start = self._start(len(clip), audible, index) if self.random_cuts else 0
+            inside = clip[max(0, start) : max(0, start + self.samples)]
+            row[max(0, -start) : max(0, -start) + len(inside)] = inside
+        targets = {head: torch.stack([self.target(index, head) for index in indices]) for head in self.labels}
+        return torch.from_numpy(batch), targets
 
     def class_counts(self, head: str) -> Tensor:
         """(K,) clips of each class."""
