@@ -117,14 +117,10 @@ def fit(waveform: np.ndarray, samples: int) -> np.ndarray:
 def find(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     """Every sound file in `paths`: files as they are, folders searched recursively, patterns with `*`, `?`, `[` expanded.
 
-    Raises:
-        AudioError: a folder or pattern holds no sound file. A file that is not there is for its reader to report.
+    What is not there, or holds no sound file, is given as it is: its reader reports it, and the others go on.
     """
     for given in map(Path, paths):
-        found = _found(given)
-        if not found:
-            raise AudioError(f"{given} holds no sound files ({', '.join(sorted(SUFFIXES))}).")
-        yield from found
+        yield from _found(given) or [given]
 
 
 def _found(given: Path) -> list[Path]:
@@ -165,9 +161,10 @@ def _open(path: Path) -> soundfile.SoundFile:
     except OSError as error:
         raise AudioError(f"{path} cannot be opened: {error.strerror or error}.") from None
     except soundfile.LibsndfileError as error:
-        raise AudioError(
-            f"{path} cannot be read as audio ({str(error.error_string).strip().rstrip('.')}). {_advice(path)}"
-        ) from None
+        reason = str(error.error_string).strip().rstrip(".")
+        if "does not exist" in reason:  # libsndfile's answer to a damaged mp3
+            reason = "its data is damaged"
+        raise AudioError(f"{path} cannot be read as audio ({reason}). {_advice(path)}") from None
 
 
 def _advice(path: Path) -> str:

@@ -13,6 +13,7 @@ from audiorep.errors import BundleError
 
 FORMAT_VERSION = 1
 PREFIX = "audiorep."
+LONGEST_WINDOW = 3600.0  # seconds; a longer one is a mistake, and would need its memory
 ACTIVATIONS = ("softmax", "sigmoid")
 
 
@@ -56,6 +57,11 @@ class ModelInfo:
     def window_samples(self) -> int:
         """Samples in a window: one short, so that a centred STFT yields a whole number of frames."""
         return round(self.window_seconds * self.sample_rate) - 1
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between windows."""
+        return max(1, round(self.hop_seconds * self.sample_rate))
 
     def threshold(self, head: str) -> list[float]:
         """The reporting threshold of each class of `head`."""
@@ -119,9 +125,14 @@ class ModelInfo:
             (bool(sizes) and all(sizes.values()), f"labels {sizes} need at least one class a head"),
             (self.sample_rate > 0, f"sample_rate is {self.sample_rate} Hz"),
             (
-                self.window_seconds > 0 and self.hop_seconds > 0,
-                f"window {self.window_seconds} s and hop {self.hop_seconds} s must be positive",
+                0 < self.hop_seconds <= self.window_seconds <= LONGEST_WINDOW,
+                f"window {self.window_seconds:g} s and hop {self.hop_seconds:g} s: both must be positive, the hop at most "
+                f"the window, the window at most {LONGEST_WINDOW:g} s",
             ),
             (self.activation in ACTIVATIONS, f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}"),
-            (all(len(t) == sizes.get(h) for h, t in self.thresholds.items()), "thresholds must match the labels, one a class"),
+            (
+                all(len(t) == sizes.get(h) and all(isinstance(x, int | float) for x in t) for h, t in self.thresholds.items()),
+                "thresholds must be numbers that match the labels, one a class",
+            ),
+            (isinstance(self.provenance, dict), f"provenance is {self.provenance!r}; a table is needed"),
         ]

@@ -58,8 +58,11 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
     values = read_json(folder / CONFIG)
     try:
         name, settings = values.pop("architecture"), values.pop("network")
-        network = models.build(name, settings.pop("heads"), settings)
+        heads = settings.pop("heads")
+        network = models.build(name, heads, settings)
         info = ModelInfo.from_dict(values, folder / CONFIG)
+        if heads != {head: len(names) for head, names in info.labels.items()}:
+            raise CheckpointError(f"its labels do not match the network's heads {heads}.")
         front_end = LogMel(configuration.load(FrontEndConfig, info.front_end, where=f"{folder / CONFIG}: front end"))
     except (KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG} is not a checkpoint's configuration (no {error}).") from None
@@ -67,6 +70,13 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     _load_weights(network, folder / WEIGHTS)
     return Checkpoint(network.eval(), front_end.eval(), info, name)
+
+
+def annotate(folder: Path, **provenance: Any) -> None:
+    """Adds to what a checkpoint's configuration says of its provenance."""
+    values = read_json(folder / CONFIG)
+    values["provenance"] = {**values["provenance"], **provenance}
+    write_json(folder / CONFIG, values)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import audiorep
-from audiorep.errors import AudiorepError, ConfigError, require
+from audiorep.errors import AudiorepError, ConfigError, DataError, require
 
 if TYPE_CHECKING:
     from audiorep.datasets import Example, Splits
@@ -98,6 +99,7 @@ def predict(
     ] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds between windows; default: the model's.")] = None,
     threads: Threads = None,
+    window: Annotated[float | None, typer.Option(help="Seconds heard at once; default: the model's.")] = None,
     as_json: Json = False,
 ) -> None:
     """Recognise the sounds in files: labels with times and scores."""
@@ -105,13 +107,12 @@ def predict(
     from audiorep.output import Outputs
     from audiorep.predict import Classifier, Failure
 
-    classifier = Classifier.load(model, threads)
+    classifier = Classifier.load(model, threads).with_windows(window, hop)
     files = list(audio.find(paths))
-    classifier.hop_samples(hop)
     done = failed = 0
     try:
         with Outputs(output or [], format, files) as outputs, _progress("Listening", _total_seconds(files)) as advance:
-            for result in classifier.files(files, hop, advance):
+            for result in classifier.files(files, advance):
                 found = [] if isinstance(result, Failure) else _view(result, view, top, threshold)
                 outputs.write(result, found)
                 done += 1
@@ -147,7 +148,8 @@ def train(
     values = configuration.override(values, settings or [])
     config = configuration.load(TrainConfig, values, where=str(recipe or "settings"))
     examples = datasets.examples(data, format=data_format, splits=config.splits)
-    _say(workflow.describe(examples))
+    for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
+        _say(line)
     _quieten_lightning()
     try:
         evaluations = workflow.train(config, examples, data, output, progress=sys.stderr.isatty(), say=_say)
@@ -181,16 +183,22 @@ def evaluate(
     from audiorep.predict import Classifier
 
     classifier = Classifier.load(model, threads)
-    splits = _splits_of(classifier, test_fold, valid_fold)
-    examples = datasets.examples(data, None if split == "all" else split, data_format, splits)
-    trained = [example for example in datasets.examples(data, None, data_format, splits) if example.split == "train"]
+    splits = datasets.Splits() if split == "all" else _splits_of(classifier, test_fold, valid_fold)
+    try:
+        everything = datasets.examples(data, None, data_format, splits)
+        examples = [e for e in everything if split in ("all", e.split)]
+    except DataError as error:
+        raise DataError(f"{error} Clips that this model was never trained on are measured whole with --split all.") from None
+    if not examples:
+        raise DataError(f"{data} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in everything}))}.")
+    trained = [] if split in ("all", "train") else [e for e in everything if e.split == "train"]
     with _progress("Evaluating", None) as advance:
-        evaluation = run(classifier, examples, describe_split(data, split, examples, trained), advance)
+        evaluation = run(classifier, examples, describe_split(data, split, examples), trained, advance)
     if output is not None:
         write_json(output, evaluation.summary())
     if picture is not None:
         head, card = next(iter(evaluation.heads.items()))
-        report.confusion(card, classifier.info.labels[head], evaluation.split, picture)
+        report.confusion(card, classifier.info.labels[head], evaluation.title, picture)
     if as_json:
         print(json.dumps(evaluation.summary(), ensure_ascii=False))
     else:
@@ -212,13 +220,14 @@ def export(
 ) -> None:
     """Write the one-file model: waveform in, scores out, checked against the checkpoint."""
     require("torch", extra="train")
-    from audiorep import checkpoint, workflow
+    from audiorep import checkpoint
+    from audiorep.parity import parity_clips
     from audiorep.runtimes import onnx
 
     if output.suffix != ".onnx":
         raise ConfigError(f"{output}: a bundle's name ends in .onnx.")
     loaded = checkpoint.load(source)
-    waveforms, origin = workflow.parity_clips(source, loaded.info, clips)
+    waveforms, origin = parity_clips(source, loaded.info, clips, _say)
     parity = onnx.export(loaded, output, waveforms)
     if as_json:
         print(json.dumps({"path": str(output), "bytes": output.stat().st_size, **vars(parity), "clips_from": origin}))
@@ -353,7 +362,7 @@ def _clock(seconds: float) -> str:
 
 
 def _print_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
-    print(evaluation.split)
+    print(evaluation.title)
     for head, card in evaluation.heads.items():
         title = f"  {head}: " if len(evaluation.heads) > 1 else "  "
         print(title + ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in card.summary.items()))
@@ -408,8 +417,6 @@ def _splits_of(classifier: Classifier, test_fold: list[int] | None, valid_fold: 
     recorded = classifier.info.provenance.get("splits", {})
     splits = from_plain(Splits, recorded)
     if test_fold or valid_fold:
-        from dataclasses import replace
-
         return replace(splits, test_folds=tuple(test_fold or ()), valid_folds=tuple(valid_fold or ()))
     return splits
 
@@ -440,7 +447,8 @@ def _progress(title: str, total: float | None) -> Iterator[Callable[[float], Non
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    to_file = not sys.stdout.isatty()  # what goes to a file must not be drawn on the terminal
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=not to_file) as bar:
         task = bar.add_task(title, total=total)
         yield lambda amount: bar.advance(task, amount)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,24 +23,40 @@ class Evaluation:
     split: str
     """Which clips these are, in words."""
     clips: int
+    """How many were scored."""
+    leaking: int
+    """How many of the split are of a recording that training clips are of too."""
     failures: list[Failure]
     heads: dict[str, Scorecard]
 
+    @property
+    def title(self) -> str:
+        """The split in words, with its numbers."""
+        leak = f", {self.leaking} of them from recordings that were trained on" if self.leaking else ""
+        lost = f", {len(self.failures)} more unreadable" if self.failures else ""
+        return f"{self.split} ({self.clips} clips{leak}{lost})"
+
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        heads = {
-            head: {**card.summary, "classes": [dataclasses.asdict(row) for row in card.classes]}
-            for head, card in self.heads.items()
+        return {
+            "split": self.split,
+            "clips": self.clips,
+            "from_trained_recordings": self.leaking,
+            "unreadable": [str(failure.error) for failure in self.failures],
+            "heads": {head: card.as_dict() for head, card in self.heads.items()},
         }
-        return {"split": self.split, "clips": self.clips, "unreadable": [str(f.error) for f in self.failures], "heads": heads}
 
 
 def evaluate(
-    classifier: Classifier, examples: Sequence[Example], split: str, on_progress: Callable[[float], None] | None = None
+    classifier: Classifier,
+    examples: Sequence[Example],
+    split: str,
+    trained: Sequence[Example] = (),
+    on_progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
     """Metrics of `classifier` on `examples`; a clip's scores are the mean over its windows.
 
-    Clips that cannot be read are counted, listed and left out.
+    Clips that cannot be read are counted, listed and left out. `trained` clips tell which recordings were trained on.
 
     Raises:
         DataError: no clip can be read, or one has a label that the model does not know.
@@ -52,26 +67,21 @@ def evaluate(
     failures = [result for result in results if isinstance(result, Failure)]
     good = [index for index, result in enumerate(results) if not isinstance(result, Failure)]
     if not good:
-        raise DataError(
-            f"None of the {len(examples)} clips of {split} can be read; the first: {failures[0].error}"
-            if failures
-            else f"{split} has no clips."
-        )
+        reason = f"None of the {len(examples)} clips of {split} can be read; the first: {failures[0].error}" if failures else ""
+        raise DataError(reason or f"{split} has no clips.")
     cards = {}
     for head, labels in classifier.info.labels.items():
         scores = np.stack([results[index].mean(head) for index in good])  # type: ignore[union-attr]
         cards[head] = score(scores, targets[head][good], labels, classifier.info.activation == "sigmoid")
-    return Evaluation(split, len(good), failures, cards)
+    known = {example.group for example in trained if example.group}
+    return Evaluation(split, len(good), sum(example.group in known for example in examples), failures, cards)
 
 
-def describe_split(data: Path, split: str, examples: Sequence[Example], trained: Sequence[Example] = ()) -> str:
-    """The split in words: its folds, its size, and how many clips are of a recording that `trained` clips are of too."""
+def describe_split(data: Path, split: str, examples: Sequence[Example]) -> str:
+    """The split in words, with its folds."""
     folds = sorted({example.fold for example in examples if example.fold is not None})
     numbers = f", fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}" if folds else ""
-    known = {example.group for example in trained if example.group and example.split != split}
-    leaking = sum(example.group in known for example in examples)
-    leak = f", {leaking} of them from recordings that were trained on" if leaking else ""
-    return f"{split} split of {data.name}{numbers} ({len(examples)} clips{leak})"
+    return f"{split} split of {data.name}{numbers}"
 
 
 def _targets(examples: Sequence[Example], head: str, labels: list[str]) -> np.ndarray:

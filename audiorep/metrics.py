@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,11 @@ class Scorecard:
     classes: list[ClassRow]
     confusion: np.ndarray | None
     """(K, K) clips, true class by given class; None for multi-label tasks."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        confusion = None if self.confusion is None else self.confusion.tolist()
+        return {**self.summary, "classes": [asdict(row) for row in self.classes], "confusion": confusion}
 
 
 def score(scores: np.ndarray, targets: np.ndarray, labels: list[str], multi_label: bool) -> Scorecard:

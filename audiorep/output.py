@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO, Protocol
 
 from audiorep.errors import ConfigError
+from audiorep.files import replacing
 from audiorep.predict import Detection, Failure, Recording
 
 COLUMNS = ("path", "start", "end", "head", "label", "score", "error")
@@ -50,21 +51,18 @@ class _File:
     def __init__(self, path: Path) -> None:
         if path.is_dir():
             raise ConfigError(f"{path} is a folder; this format writes one file for all recordings.")
-        self._path, self._partial = path, path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # a recording's name need not be UTF-8
-            self.file: IO[str] = self._partial.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
+        self._given = ExitStack()
+        partial = self._given.enter_context(replacing(path))
+        # a recording's name need not be UTF-8
+        self.file: IO[str] = self._given.enter_context(
+            partial.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+        )
 
     def close(self) -> None:
-        self.file.close()
-        self._partial.replace(self._path)
+        self._given.close()
 
     def discard(self) -> None:
-        self.file.close()
-        self._partial.unlink()
+        self._given.__exit__(ConfigError, ConfigError(), None)
 
 
 class CsvWriter(_File):
@@ -161,6 +159,10 @@ class Outputs:
         parents = [str(Path(recording).resolve().parent) for recording in recordings]
         root = Path(os.path.commonpath(parents)) if parents else Path()
         self._writers: list[Writer] = []
+        if format and not paths:
+            raise ConfigError(f"--format {format} says how to write; name the output too: --output PATH.")
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise ConfigError(f"{', '.join(map(str, paths))}: the same output is named twice.")
         try:
             for path in paths:
                 self._writers.append(_writer(path, format, root))
@@ -184,7 +186,8 @@ class Outputs:
 
 
 def _writer(path: Path, format: str | None, root: Path) -> Writer:
-    name = format or path.suffix.removeprefix(".").lower()
+    suffix = path.suffix.removeprefix(".").lower()
+    name = suffix if suffix in FORMATS else format or suffix
     if name not in FORMATS:
         problem = f"the format {name!r} is not known" if name else "no format is given"
         raise ConfigError(f"{path}: {problem}; --format takes {', '.join(FORMATS)}.")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from audiorep.bundle import ModelInfo
 from audiorep.decode import Chunk, Decoder, Source, batches
-from audiorep.errors import AudioError, AudiorepError, BundleError
+from audiorep.errors import AudioError, AudiorepError, require
 from audiorep.runtimes import Session
 
 BUNDLED = Path(__file__).parent / "assets" / "esc50_nano.onnx"
@@ -128,9 +128,9 @@ class Classifier:
     'siren'
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, info: ModelInfo | None = None) -> None:
         self.session = session
-        self.info = session.info
+        self.info = info or session.info
 
     @classmethod
     def from_bundle(cls, path: str | os.PathLike[str] | None = None, threads: int | None = None) -> Classifier:
@@ -154,8 +154,6 @@ class Classifier:
         """
         if path is None or not Path(path).is_dir():
             return cls.from_bundle(path, threads)
-        from audiorep.errors import require
-
         require("torch", extra="train")
         from audiorep.runtimes.torch import TorchSession
 
@@ -179,19 +177,29 @@ class Classifier:
             raise AudioError("The waveform holds NaN or infinite samples.")
         return self.session(batch)
 
-    def file(self, path: Source, hop_seconds: float | None = None) -> Recording:
+    def with_windows(self, window_seconds: float | None = None, hop_seconds: float | None = None) -> Classifier:
+        """The same model hearing windows of another length, or moving on by another hop; a lone length keeps the overlap.
+
+        Raises:
+            BundleError: they are not positive, or the hop is longer than the window, which would skip sound.
+        """
+        window = self.info.window_seconds if window_seconds is None else window_seconds
+        hop = self.info.hop_seconds * window / self.info.window_seconds if hop_seconds is None else hop_seconds
+        return Classifier(self.session, replace(self.info, window_seconds=window, hop_seconds=hop))
+
+    def file(self, path: Source) -> Recording:
         """The scores of one file, of any length, rate and channel count.
 
         Raises:
             AudioError: the file cannot be used; the text says why.
         """
-        result = next(self.files([path], hop_seconds))
+        result = next(self.files([path]))
         if isinstance(result, Failure):
             raise result.error
         return result
 
     def files(
-        self, paths: Iterable[Source], hop_seconds: float | None = None, on_progress: Callable[[float], None] | None = None
+        self, paths: Iterable[Source], on_progress: Callable[[float], None] | None = None
     ) -> Iterator[Recording | Failure]:
         """The scores of each file, in order; memory does not grow with their number or length.
 
@@ -199,7 +207,8 @@ class Classifier:
         used becomes a `Failure` and the rest go on. `on_progress` is told the seconds of sound just scored. Ctrl-C in a
         long recording gives what was scored of it, marked incomplete, before it goes on up.
         """
-        decoder = Decoder(paths, self.info.sample_rate, self.info.window_samples, self.hop_samples(hop_seconds))
+        info = self.info
+        decoder = Decoder(paths, info.sample_rate, info.window_samples, info.hop_samples)
         scored: list[_Scored] = []  # windows of the file that is under way
         try:
             for chunks in batches(decoder):
@@ -216,17 +225,6 @@ class Classifier:
             raise
         finally:
             decoder.close()
-
-    def hop_samples(self, hop_seconds: float | None = None) -> int:
-        """Samples between windows.
-
-        Raises:
-            BundleError: the hop is not positive, or longer than the window, which would skip sound.
-        """
-        hop = self.info.hop_seconds if hop_seconds is None else hop_seconds
-        if not 0 < hop <= self.info.window_seconds:
-            raise BundleError(f"hop {hop:g} s: it must be above 0 and at most the window's {self.info.window_seconds:g} s.")
-        return max(1, round(hop * self.info.sample_rate))
 
     def _run(self, chunks: list[Chunk]) -> list[dict[str, np.ndarray]]:
         """The scores of each chunk's windows; all chunks make one batch."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from audiorep import models
 from audiorep.augment import AugmentConfig
+from audiorep.bundle import LONGEST_WINDOW
 from audiorep.config import Config
 from audiorep.datasets import Splits
 from audiorep.errors import ConfigError
@@ -25,7 +26,7 @@ class OptimizerConfig(Config):
     """Of SGD, which is Nesterov's."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.weight_decay < 0 or not 0 <= self.momentum < 1:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
             raise ConfigError("optimizer: learning_rate must be above 0, weight_decay at least 0, momentum 0 to below 1")
 
 
@@ -109,17 +110,22 @@ class TrainConfig(Config):
                 self.architecture in models.ARCHITECTURES,
                 f"architecture is {self.architecture!r}; there are {', '.join(models.ARCHITECTURES)}",
             ),
-            (self.window_seconds > 0 and self.cut_seconds >= 0, "window_seconds must be positive and cut_seconds not negative"),
+            (
+                0 < self.window_seconds <= LONGEST_WINDOW and 0 <= self.cut_seconds <= LONGEST_WINDOW,
+                f"window_seconds and cut_seconds must lie in 0..{LONGEST_WINDOW:g}, the window above 0",
+            ),
             (0 <= self.hop_seconds <= self.window_seconds, f"hop_seconds is {self.hop_seconds}; 0 to a window is allowed"),
             (
                 min(self.epochs, self.batch_size) >= 1 and self.workers >= 0,
                 "epochs and batch_size must be at least 1, workers at least 0",
             ),
             (0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; 0 to below 1 is allowed"),
+            (self.gradient_clip >= 0 and self.seed >= 0, "gradient_clip and seed must not be negative"),
             (0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}; 0 to below 1 is allowed"),
         ]
         if problems := [text for fine, text in checks if not fine]:
             raise ConfigError("; ".join(problems))
+        models.configure(self.architecture, {"label": 2}, self.network)  # says at once what is wrong with the network
 
     @property
     def front_end_config(self) -> FrontEndConfig:

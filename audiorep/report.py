@@ -112,7 +112,7 @@ def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: 
     for evaluation in evaluations[:1]:
         for head, card in evaluation.heads.items():
             name = CONFUSION if len(evaluation.heads) == 1 else CONFUSION.replace(".", f"_{head}.")
-            confusion(card, model.info.labels[head], f"{evaluation.split}\n{_headline(card)}", folder / name)
+            confusion(card, model.info.labels[head], f"{evaluation.title}\n{_headline(card)}", folder / name)
 
 
 _PANELS = [
@@ -179,7 +179,7 @@ def _count(labels: dict[str, list[str]]) -> str:
 
 
 def _evaluation_text(evaluation: Evaluation) -> str:
-    lines = [f"## Measured on the {evaluation.split}\n"]
+    lines = [f"## Measured on the {evaluation.title}\n"]
     for head, card in evaluation.heads.items():
         weak = sorted((row for row in card.classes if row.clips), key=lambda row: (row.recall, row.average_precision))[:8]
         lines.append(f"`{head}`: {_headline(card)}\n")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import pickle
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from audiorep import __version__, audio, augment, checkpoint, models
 from audiorep.bundle import ModelInfo
-from audiorep.datasets import Example, labels_of
+from audiorep.datasets import Example, count_splits, labels_of
 from audiorep.datasets.clips import Clips
-from audiorep.errors import CheckpointError, ConfigError, DataError
+from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import replacing, write_json
 from audiorep.frontend import LogMel
 from audiorep.recipe import TrainConfig
@@ -66,9 +66,9 @@ class Trainee(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, dict[str, Tensor]], index: int) -> Tensor:
         """The loss of a batch: waveforms (B, N) and {head: targets (B, K)}."""
-        spectrogram, targets = self._prepare(*batch)
+        spectrogram, targets = self.prepare(*batch)
         logits = self.network(spectrogram)
-        loss = torch.stack([self._loss(values, targets[head], head) for head, values in logits.items()]).mean()
+        loss = torch.stack([self.loss(values, targets[head], head) for head, values in logits.items()]).mean()
         self.log("learning_rate", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True)  # type: ignore[union-attr]
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(spectrogram))
         return loss
@@ -104,7 +104,7 @@ class Trainee(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor((step + 1) / steps, epochs))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _prepare(self, waveform: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def prepare(self, waveform: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """An augmented spectrogram (B, 1, T, F) and targets to match."""
         config, generator, front_end = self.settings.augment, self._generator, self.settings.front_end_config
         samples = front_end.samples(self.settings.cut_seconds or self.settings.window_seconds)
@@ -128,7 +128,8 @@ class Trainee(lightning.LightningModule):
         noise = torch.stack(cuts).to(self.device)
         return noise / noise.square().mean(1, keepdim=True).sqrt().clamp_min(1e-5)
 
-    def _loss(self, logits: Tensor, targets: Tensor, head: str) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, head: str) -> Tensor:
+        """The training loss of one head: logits (B, K) against targets (B, K)."""
         smoothing = self.settings.label_smoothing
         if smoothing and not self.settings.multi_label:
             targets = augment.smooth(targets, smoothing)
@@ -161,20 +162,21 @@ def fit(
     """
     output = Path(output)
     labels = _labels(config, examples)
-    _claim(output, config, labels, examples)
+    _check(output, _record(config, labels, examples))
     lightning.seed_everything(config.seed, verbose=False)
-    train, valid = (_clips(config, examples, labels, split) for split in ("train", "valid"))
-    for failure in [*train.failures, *valid.failures]:
-        say(f"Left out: {failure}")
+    train, valid = (clips_of(config, examples, labels, split) for split in ("train", "valid"))
     sampler = EpochSampler(train, config)
-    loaders = _loaders(config, train, valid, sampler)
+    loaders = make_loaders(config, train, valid, sampler)
     trainee = Trainee(config, labels, len(loaders[0]), _class_weights(train, config))
-    trainee.noise, trainee.sampler = _noise(config), sampler
-    trainer = _trainer(config, output, progress, len(valid) > 0, say)
+    noise, silent = _noise(config)
+    trainee.noise, trainee.sampler = noise, sampler
+    for failure in [*train.failures, *valid.failures, *silent]:
+        say(f"Left out: {failure}")
+    write_json(output / CONFIG, _record(config, labels, examples))
+    trainer = make_trainer(config, output, progress, len(valid) > 0, say)
     say(f"Training {config.architecture} on {len(train)} clips, {trainer.strategy.root_device}")
     _run(trainer, trainee, loaders, output)
-    if len(valid) and (output / BEST).exists():
-        trainee.load_state_dict(torch.load(output / BEST, map_location="cpu", weights_only=True)["state_dict"])
+    _take_weights(trainee, output / (BEST if len(valid) and (output / BEST).exists() else LAST))
     checkpoint.save(output, trainee.network, _info(config, labels, examples), config.architecture)
     return output
 
@@ -243,14 +245,18 @@ def _labels(config: TrainConfig, examples: Sequence[Example]) -> dict[str, list[
     return labels
 
 
-def _claim(output: Path, config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example]) -> None:
-    """Records what the run in `output` is of, or checks that it is the same."""
-    counts = {split: sum(example.split == split for example in examples) for split in ("train", "valid", "test")}
-    record = {"config": asdict(config), "labels": labels, "clips": counts}
-    record = _plain(record)
+def _record(config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example]) -> dict[str, Any]:
+    """What a run is of: settings, labels, and a digest of the clips that stays the same when the data moves."""
+    digest = hashlib.sha256()
+    for clip in sorted(("/".join(e.path.parts[-2:]), str(e.labels), e.start, str(e.end), e.split) for e in examples):
+        digest.update(repr(clip).encode(errors="surrogateescape"))
+    clips = {**count_splits(examples), "digest": digest.hexdigest()[:16]}
+    return _plain({"config": asdict(config), "labels": labels, "clips": clips})
+
+
+def _check(output: Path, record: dict[str, Any]) -> None:
+    """Refuses a folder that holds a run of something else."""
     if not (output / CONFIG).exists():
-        output.mkdir(parents=True, exist_ok=True)
-        write_json(output / CONFIG, record)
         return
     before = checkpoint.read_json(output / CONFIG)
     if before != record:
@@ -268,7 +274,8 @@ def _plain(values: Any) -> Any:
     return [_plain(value) for value in values] if isinstance(values, list | tuple) else values
 
 
-def _clips(config: TrainConfig, examples: Sequence[Example], labels: dict[str, list[str]], split: str) -> Clips:
+def clips_of(config: TrainConfig, examples: Sequence[Example], labels: dict[str, list[str]], split: str) -> Clips:
+    """The clips of a split, as training or validation looks at them."""
     front_end, training = config.front_end_config, split == "train"
     seconds = config.window_seconds
     if training:  # a faster clip needs more sound
@@ -287,19 +294,33 @@ def _clips(config: TrainConfig, examples: Sequence[Example], labels: dict[str, l
 def _run(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[Any]], output: Path) -> None:
     """Lightning's loop, from the last checkpoint in `output` if there is one."""
     last = output / LAST
+    if last.exists():
+        _read(last)  # a damaged one is refused here, where nothing else can be the cause
     try:
         resumed = last if last.exists() else None
         trainer.fit(trainee, loaders[0], loaders[1] if len(loaders[1]) else None, ckpt_path=resumed, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
-    except (pickle.UnpicklingError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
-        if trainer.global_step or not last.exists():
-            raise
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{last} cannot be resumed from ({reason}). Delete {output} to start again.") from None
 
 
-def _loaders(config: TrainConfig, train: Clips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds on a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} cannot be read ({reason}). Delete {path.parent} to start again.") from None
+
+
+def _take_weights(trainee: Trainee, path: Path) -> None:
+    """The weights of a saved epoch (their average, where one is kept), refused if training went out of range."""
+    weights = _read(path)["state_dict"]
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+        raise ConfigError("Training diverged: weights are infinite or NaN. Lower optimizer.learning_rate.")
+    trainee.load_state_dict(weights)
+
+
+def make_loaders(config: TrainConfig, train: Clips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
+    """The loaders of training and validation batches."""
     batch = min(config.batch_size, max(2, len(train) // STEPS_AT_LEAST))
     shared: dict[str, Any] = {"collate_fn": _whole, "num_workers": config.workers, "pin_memory": torch.cuda.is_available()}
     return [
@@ -313,9 +334,10 @@ def _whole(batch: Any) -> Any:
     return batch
 
 
-def _trainer(
+def make_trainer(
     config: TrainConfig, output: Path, progress: bool, validates: bool, say: Callable[[str], None]
 ) -> lightning.Trainer:
+    """Lightning's trainer with this project's checkpoints, logs and average of weights."""
     callbacks: list[Callback] = []
     if config.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=config.ema_decay, use_buffers=True))
@@ -333,6 +355,7 @@ def _trainer(
         callbacks=callbacks,
         logger=[CSVLogger(output, LOGS, version=part), TensorBoardLogger(output, LOGS, version=part)],
         plugins=[AtomicCheckpoints()],
+        devices=1,  # seeds, sampler and messages are written for one process
         enable_progress_bar=progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -357,11 +380,18 @@ def _sampling_weights(clips: Clips) -> Tensor:
     return torch.stack([(clips.target(index, head) * rarity).max() for index in range(len(clips))])
 
 
-def _noise(config: TrainConfig) -> list[Tensor]:
-    if not config.augment.noise_folder:
-        return []
-    rate = config.front_end_config.sample_rate
-    return [torch.from_numpy(audio.read(path, rate)) for path in audio.find([config.augment.noise_folder])]
+def _noise(config: TrainConfig) -> tuple[list[Tensor], list[AudiorepError]]:
+    """Recordings to take background noise from, and the errors of those that cannot be read."""
+    recordings: list[Tensor] = []
+    errors: list[AudiorepError] = []
+    for path in audio.find([config.augment.noise_folder]) if config.augment.noise_folder else ():
+        try:
+            recordings.append(torch.from_numpy(audio.read(path, config.front_end_config.sample_rate)))
+        except AudiorepError as error:
+            errors.append(error)
+    if errors and not recordings:
+        raise DataError(f"augment.noise_folder has no readable sound: {errors[0]}")
+    return recordings, errors
 
 
 def _accuracy(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
@@ -371,7 +401,6 @@ def _accuracy(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
 
 
 def _info(config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example]) -> ModelInfo:
-    counts = {split: sum(example.split == split for example in examples) for split in ("train", "valid", "test")}
     return ModelInfo(
         name=config.architecture,
         labels=labels,
@@ -382,9 +411,10 @@ def _info(config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[
         activation="sigmoid" if config.multi_label else "softmax",
         licence=config.licence,
         provenance={
-            "clips": counts,
+            "clips": count_splits(examples),
             "splits": asdict(config.splits),
             "attribution": config.attribution,
             "audiorep": __version__,
+            "date": date.today().isoformat(),
         },
     )

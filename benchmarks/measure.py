@@ -154,10 +154,10 @@ class _Training:
 
         labels = labels_of(examples)
         self._settings, self._folder = settings, folder
-        self._clips = train._clips(settings, examples, labels, "train")
+        self._clips = train.clips_of(settings, examples, labels, "train")
         self._sampler = train.EpochSampler(self._clips, settings)
-        nothing = train._clips(settings, [], labels, "valid")
-        self._loader = train._loaders(settings, self._clips, nothing, self._sampler)[0]
+        nothing = train.clips_of(settings, [], labels, "valid")
+        self._loader = train.make_loaders(settings, self._clips, nothing, self._sampler)[0]
         self._trainee = train.Trainee(settings, labels, len(self._loader), {})
 
     def on_ready_tensors(self, steps: int) -> float:
@@ -165,14 +165,14 @@ class _Training:
         import torch
 
         batch = next(iter(self._loader))
-        spectrogram, targets = self._trainee._prepare(*batch)
+        spectrogram, targets = self._trainee.prepare(*batch)
         optimizer = self._trainee.configure_optimizers()["optimizer"]
         self._trainee.train()
         for step in range(steps + 3):
             if step == 3:
                 start = time.perf_counter()
             logits = self._trainee.network(spectrogram)
-            loss = torch.stack([self._trainee._loss(values, targets[head], head) for head, values in logits.items()]).mean()
+            loss = torch.stack([self._trainee.loss(values, targets[head], head) for head, values in logits.items()]).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self._trainee.parameters(), self._settings.gradient_clip)
@@ -191,7 +191,7 @@ class _Training:
             def on_train_batch_end(self, *given: object) -> None:
                 ends.append(time.perf_counter())
 
-        trainer = train._trainer(self._settings, self._folder, False, False, lambda text: None)
+        trainer = train.make_trainer(self._settings, self._folder, False, False, lambda text: None)
         trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
         trainer.fit_loop.max_epochs = 1
         trainer.limit_train_batches = min(steps + 3, len(self._loader))
@@ -214,7 +214,7 @@ def _usual_way(classifier: Any) -> Callable[[Path], int]:
     merged = reparam.merge_branches(network.eval())
     window, hop = (round(front["sample_rate"] * front[key] / 1000) for key in ("window_ms", "hop_ms"))
     mel = librosa.filters.mel(sr=info.sample_rate, n_fft=front["n_fft"], n_mels=front["mels"], htk=True, norm=None)
-    step = classifier.hop_samples()
+    step = info.hop_samples
 
     def label(path: Path) -> int:
         waveform, _ = librosa.load(path, sr=info.sample_rate)

@@ -65,7 +65,7 @@ def test_task_follows_from_the_activation_and_is_told_in_the_metadata(activation
 
 @pytest.mark.parametrize(("seconds", "rate", "samples"), [(5.12, 16000, 81919), (1.0, 8000, 7999), (0.96, 44100, 42335)])
 def test_window_is_one_sample_short(seconds, rate, samples):
-    assert make(window_seconds=seconds, sample_rate=rate).window_samples == samples
+    assert make(window_seconds=seconds, hop_seconds=seconds, sample_rate=rate).window_samples == samples
 
 
 @pytest.mark.parametrize(("activation", "default"), [("softmax", 0.0), ("sigmoid", 0.5)])
@@ -125,14 +125,14 @@ def test_fields_of_another_type_are_refused_as_damaged(field, text):
 @pytest.mark.parametrize("thresholds", [{"verb": [0.5]}, {"verb": []}, {"verb": [0.5] * 3}, {"adverb": [0.5]}])
 def test_thresholds_that_do_not_match_the_labels_are_refused(thresholds):
     metadata = {**make().to_metadata(), f"{PREFIX}thresholds": json.dumps(thresholds)}
-    assert "model arin_pico: thresholds must match the labels, one a class" in refusal(metadata)
+    assert "model arin_pico: thresholds must be numbers that match the labels, one a class" in refusal(metadata)
 
 
 def test_all_problems_are_named_in_one_error():
     with pytest.raises(BundleError) as caught:
         make(labels={"label": []}, sample_rate=0, window_seconds=-1.0, activation="relu", thresholds={})
     text = str(caught.value)
-    for problem in ("labels {'label': 0}", "sample_rate is 0 Hz", "window -1.0 s", "activation is 'relu'; allowed are softmax"):
+    for problem in ("labels {'label': 0}", "sample_rate is 0 Hz", "window -1 s", "activation is 'relu'; allowed are softmax"):
         assert problem in text
     assert text.startswith("model arin_pico: ")
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import pty
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LeafSpec",
     "ignore:.*is_leaf",
     "ignore:You defined a `validation_step`",
+    "ignore:This process .* is multi-threaded, use of forkpty",
 )
 
 
@@ -211,9 +216,8 @@ def test_a_bad_file_among_good_ones_costs_nothing_else(run, tmp_path):
     ("arguments", "sentence"),
     [
         (["predict", "samples", "-m", "none.onnx"], "none.onnx does not exist"),
-        (["predict", "empty"], "holds no sound files"),
         (["predict", "a.wav", "-o", "out.xlsx"], "--format takes csv, jsonl, audacity, raven"),
-        (["predict", "a.wav", "--hop", "99"], "hop 99 s"),
+        (["predict", "a.wav", "--hop", "99"], "and hop 99 s"),
         (["train", "nowhere", "-o", "run"], "nowhere does not exist"),
         (["train", "empty", "-o", "run", "--set", "epochs"], "write section.key=value"),
         (["train", "empty", "-o", "run", "--set", "epoch=3"], "epoch is not a setting"),
@@ -250,6 +254,59 @@ def test_wrong_flags_show_the_usage(run, arguments):
 
 def test_version_is_told(run):
     assert run("--version").out.strip() == "0.1.0"
+
+
+def test_an_empty_folder_or_pattern_among_good_files_costs_nothing_else(run, tmp_path):
+    done = run("predict", SAMPLES / "rain.flac", tmp_path, str(tmp_path / "*.wav"))
+    assert done.status == 1
+    assert "rain" in done.out
+    assert "is a folder" in done.err
+    assert "2 of 3 files could not be used" in done.err
+
+
+def test_output_sent_to_a_file_from_a_terminal_arrives_there(tmp_path):
+    script = (
+        f"{shlex.quote(sys.executable)} -m audiorep.cli predict {shlex.quote(str(SAMPLES / 'rain.flac'))} --json > out.jsonl"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execvp("sh", ["sh", "-c", script])
+    with contextlib.suppress(OSError):  # the terminal closes with the command
+        while os.read(terminal, 1024):
+            pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert json.loads((tmp_path / "out.jsonl").read_text())["labels"]
+
+
+def test_the_bundled_model_is_measured_on_other_data_as_a_whole(run, tmp_path):
+    for label in ("rain", "siren"):
+        (tmp_path / label).mkdir()
+        shutil.copy(SAMPLES / f"{label}.flac", tmp_path / label)
+    done = run("evaluate", BUNDLED, tmp_path)
+    assert done.status == 2
+    assert "--split all" in done.err
+    whole = json.loads(run("evaluate", BUNDLED, tmp_path, "--split", "all", "--json").out)
+    assert (whole["clips"], whole["heads"]["label"]["top1"]) == (2, 1.0)
+
+
+def test_window_and_formats_are_as_asked(run, tmp_path):
+    siren = SAMPLES / "siren.flac"
+    labels = json.loads(run("predict", siren, "--window", "1", "--hop", "1", "--view", "windows", "--json").out)["labels"]
+    assert [label["start"] for label in labels] == [0, 1, 2, 3, 4]
+    run("predict", siren, "-o", tmp_path / "a.csv", "-o", tmp_path / "labels", "--format", "audacity")
+    assert (tmp_path / "a.csv").is_file()
+    assert (tmp_path / "labels" / "siren.flac.audacity.txt").is_file()
+    assert "name the output too" in run("predict", siren, "--format", "csv").err
+    assert "named twice" in run("predict", siren, "-o", tmp_path / "b.csv", "-o", tmp_path / "b.csv").err
+
+
+def test_an_export_skips_a_bad_clip_and_says_so(own_model, clips, run, tmp_path):
+    done = run("export", own_model[0], "-o", tmp_path / "new" / "m.onnx", "--clips", clips / "middle")
+    assert done.status == 0
+    assert "Left out:" in done.err
+    assert "10 clips given" in done.out
 
 
 def test_ctrl_c_leaves_complete_output_for_what_was_done(tmp_path):

@@ -47,7 +47,7 @@ def test_scores_become_metrics_of_the_named_split(classifier, tmp_path):
         clip(tmp_path / "d.wav", 0.3, "quiet", fold=5),
     ]
     split = evaluate.describe_split(tmp_path, "test", examples)
-    assert split == f"test split of {tmp_path.name}, fold 5 (4 clips)"
+    assert split == f"test split of {tmp_path.name}, fold 5"
     evaluation = evaluate.evaluate(classifier, examples, split)
     card = evaluation.heads["label"]
     assert card.summary["top1"] == 0.75
@@ -56,11 +56,13 @@ def test_scores_become_metrics_of_the_named_split(classifier, tmp_path):
     assert evaluation.summary()["heads"]["label"]["classes"][1]["mistaken_for"] == "quiet"
 
 
-def test_clips_of_recordings_that_were_trained_on_are_counted(tmp_path):
-    tests = [Example(tmp_path / n, {"label": ("a",)}, split="test", group=g) for n, g in (("a", "1"), ("b", "2"), ("c", ""))]
-    trained = [Example(tmp_path / n, {"label": ("a",)}, split="train", group=g) for n, g in (("d", "1"), ("e", ""))]
-    words = evaluate.describe_split(tmp_path, "test", tests, trained)
-    assert words == f"test split of {tmp_path.name} (3 clips, 1 of them from recordings that were trained on)"
+def test_clips_of_recordings_that_were_trained_on_are_counted(classifier, tmp_path):
+    tests = [clip(tmp_path / f"{n}.wav", 0.9, "loud", group=g) for n, g in (("a", "1"), ("b", "2"), ("c", ""))]
+    trained = [Example(tmp_path / n, {"label": ("loud",)}, split="train", group=g) for n, g in (("d", "1"), ("e", ""))]
+    evaluation = evaluate.evaluate(classifier, tests, "test", trained)
+    assert evaluation.title == "test (3 clips, 1 of them from recordings that were trained on)"
+    assert evaluation.summary()["from_trained_recordings"] == 1
+    assert evaluation.summary()["heads"]["label"]["confusion"] == [[0, 0], [0, 3]]
 
 
 def test_a_long_clip_is_the_mean_of_its_windows(classifier, tmp_path):
@@ -86,6 +88,7 @@ def test_unreadable_clips_are_counted_and_the_rest_measured(classifier, tmp_path
     examples = [clip(tmp_path / "a.wav", 0.9, "loud"), Example(tmp_path / "gone.wav", {"label": ("quiet",)})]
     evaluation = evaluate.evaluate(classifier, examples, "all")
     assert evaluation.clips == 1
+    assert evaluation.title == "all (1 clips, 1 more unreadable)"
     assert [failure.path.name for failure in evaluation.failures] == ["gone.wav"]
     assert "does not exist" in evaluation.summary()["unreadable"][0]
 

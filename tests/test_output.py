@@ -145,7 +145,7 @@ def test_files_are_complete_when_the_run_is_left_by_an_exception(tmp_path, error
     def run() -> None:
         with Outputs(paths, None, [tmp_path / "a.wav"]) as outputs:
             outputs.write(recording(tmp_path / "a.wav"), FOUND)
-            assert sorted(leftovers(tmp_path)) == [".out.csv.part", ".out.jsonl.part"]
+            assert sorted(leftovers(tmp_path)) == [".out.part.csv", ".out.part.jsonl"]
             raise error("stop")
 
     with pytest.raises(error):

@@ -94,7 +94,7 @@ def test_short_file_is_padded_to_one_window_and_keeps_its_length(level):
 @pytest.mark.parametrize("hop", [None, 1.0, 0.1])
 def test_long_file_has_the_score_of_every_window_at_its_time(ramp, monkeypatch, seconds, hop):
     monkeypatch.setattr(audio, "BLOCK_SECONDS", 3.3)
-    recording = Classifier(FakeSession()).file(ramp("a.wav", seconds), hop)
+    recording = Classifier(FakeSession()).with_windows(hop_seconds=hop).file(ramp("a.wav", seconds))
     total, step = round(seconds * RATE), round((hop or 0.5) * RATE)
     first = list(range(0, total - LENGTH + 1, step))
     if total - first[-1] - LENGTH >= 0.1 * LENGTH:
@@ -132,13 +132,22 @@ def test_unusable_file_is_refused_with_its_path(tmp_path):
 
 @pytest.mark.parametrize("hop", [0.0, -1.0, 1.01, float("nan")])
 def test_hop_that_would_skip_sound_or_stand_still_is_refused(level, hop):
-    with pytest.raises(BundleError, match=r"hop .* s: it must be above 0 and at most the window's 1 s"):
-        Classifier(FakeSession()).file(level("a.wav", 0.5), hop)
+    with pytest.raises(BundleError, match=r"hop .* s: both must be positive, the hop at most the window"):
+        Classifier(FakeSession()).with_windows(hop_seconds=hop).file(level("a.wav", 0.5))
 
 
 def test_hop_is_the_models_own_unless_given():
     classifier = Classifier(FakeSession())
-    assert [classifier.hop_samples(), classifier.hop_samples(1.0), classifier.hop_samples(1e-9)] == [500, 1000, 1]
+    hops = [classifier.with_windows(hop_seconds=hop).info.hop_samples for hop in (None, 1.0, 1e-9)]
+    assert hops == [500, 1000, 1]
+
+
+def test_longer_windows_keep_the_overlap_and_show_in_the_times(level):
+    classifier = Classifier(FakeSession()).with_windows(window_seconds=2.0)
+    assert (classifier.info.window_seconds, classifier.info.hop_seconds) == (2.0, 1.0)
+    recording = classifier.file(level("a.wav", 0.5, 5.0))
+    assert recording.starts.tolist() == [0, 1, 2, 3]
+    assert recording.end(0) == 2.0
 
 
 # ---------------------------------------------------------------- many files
@@ -226,7 +235,7 @@ def test_stretches_of_one_file_are_results_of_their_own(ramp):
 def test_progress_adds_up_to_the_length_of_the_sound(level, seconds, hop):
     told: list[float] = []
     paths = [level("a.wav", 0.1, seconds), level("b.wav", 0.1, seconds)]
-    results = list(Classifier(FakeSession()).files(paths, hop, told.append))
+    results = list(Classifier(FakeSession()).with_windows(hop_seconds=hop).files(paths, told.append))
     assert sum(told) == pytest.approx(sum(result.seconds for result in results))
     assert min(told) >= 0
 

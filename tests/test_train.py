@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from audiorep.recipe import OptimizerConfig, ScheduleConfig, TrainConfig
 RATE = 4000
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
+    "ignore:This DataLoader will create",
+    "ignore:.*suggested max number of worker",
     "ignore:.*LeafSpec:FutureWarning",
     "ignore:.*is_leaf:FutureWarning",
     "ignore:.*exists and is not empty",
@@ -91,7 +94,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_training_learns_and_says_so_of_clips_it_never_saw(trained):
     output, evaluations = trained
     test = evaluations[0]
-    assert test.split == f"test split of {test.split.split()[3]} (6 clips)"
+    assert test.title == f"{test.split} (6 clips)"
+    assert test.split.startswith("test split of tones")
     assert test.heads["label"].summary["top1"] == 1.0
     values = json.loads((output / "metrics.json").read_text())
     assert values["test"]["heads"]["label"]["top1"] == 1.0
@@ -179,16 +183,55 @@ def test_a_run_folder_of_other_settings_is_not_overwritten(tones, tmp_path):
     train.fit(quick(epochs=1), examples, tmp_path)
     with pytest.raises(ConfigError, match=r"other settings \(epochs, batch_size changed\)"):
         train.fit(quick(epochs=2, batch_size=4), examples, tmp_path)
-    with pytest.raises(ConfigError, match="its clips or labels"):
-        train.fit(quick(epochs=1), examples[1:], tmp_path)
+    renamed = [replace(examples[0], path=examples[0].path.with_name("other.wav")), *examples[1:]]
+    for changed in (examples[1:], renamed):
+        with pytest.raises(ConfigError, match="its clips or labels"):
+            train.fit(quick(epochs=1), changed, tmp_path)
+    moved = [replace(e, path=Path("/elsewhere", *e.path.parts[-2:])) for e in examples]
+    assert train._record(quick(), {}, moved) == train._record(quick(), {}, examples)
 
 
 def test_a_damaged_last_checkpoint_is_refused_in_words(tones, tmp_path):
     examples = datasets.examples(tones)
     train.fit(quick(epochs=1), examples, tmp_path)
     (tmp_path / train.LAST).write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError, match="cannot be resumed from"):
-        train.fit(quick(epochs=1), examples, tmp_path)
+    real = (tmp_path / train.LAST).read_bytes()
+    for damaged in (b"not a checkpoint", b"abc\n", real[:5000], b""):
+        (tmp_path / train.LAST).write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be read .* Delete .* to start again"):
+            train.fit(quick(epochs=1), examples, tmp_path)
+
+
+@pytest.mark.parametrize("fractions", [{"valid_fraction": 0.0}, {}])
+def test_a_finished_run_run_again_keeps_its_averaged_weights(tones, tmp_path, fractions):
+    settings = quick(ema_decay=0.99, splits=fractions)
+    examples = datasets.examples(tones, splits=settings.splits)
+    train.fit(settings, examples, tmp_path)
+    first = weights(tmp_path)
+    raw = torch.load(tmp_path / train.LAST, weights_only=True)["current_model_state"]
+    train.fit(settings, examples, tmp_path)
+    again = weights(tmp_path)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["stem.conv.weight"], raw["network.stem.conv.weight"])
+
+
+def test_training_that_goes_out_of_range_is_refused(tones, tmp_path):
+    settings = quick(
+        epochs=2, optimizer={"learning_rate": 1e30}, gradient_clip=0.0, ema_decay=0.0, splits={"valid_fraction": 0}
+    )
+    with pytest.raises(ConfigError, match="Training diverged"):
+        train.fit(settings, datasets.examples(tones, splits=settings.splits), tmp_path)
+    assert not (tmp_path / checkpoint.WEIGHTS).exists()
+
+
+def test_a_refused_setting_leaves_the_folder_free(tones, tmp_path):
+    with pytest.raises(ConfigError, match="width is 0"):
+        quick(network={"width": 0})
+    wrong = quick(epochs=1, augment={"noise": 1.0, "noise_folder": str(tmp_path / "none")})
+    with pytest.raises(DataError, match=r"noise_folder has no readable sound: .*none does not exist"):
+        train.fit(wrong, datasets.examples(tones), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "run")
 
 
 def test_unreadable_clips_are_left_out_and_named(tones, tmp_path):
@@ -316,8 +359,11 @@ def test_wrong_settings_are_all_named():
         config.load(TrainConfig, values, "recipe")
     with pytest.raises(ConfigError, match=r"augment\.mixupp is not a setting.*epochs is 'many'"):
         config.load(TrainConfig, {"augment": {"mixupp": 1}, "epochs": "many"}, "recipe")
-    with pytest.raises(ConfigError, match="learning_rate"):
-        OptimizerConfig(learning_rate=0)
+    for rate in (0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="learning_rate"):
+            OptimizerConfig(learning_rate=rate)
+    with pytest.raises(ConfigError, match=r"window_seconds and cut_seconds .*3600.*seed must not be negative"):
+        TrainConfig(window_seconds=1e9, seed=-1)
     with pytest.raises(ConfigError, match="milestones"):
         ScheduleConfig("step", milestones=(3,))
 

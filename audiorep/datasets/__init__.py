@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from audiorep.datasets import esc50, folder, manifest
-from audiorep.datasets.example import Example, Splits, labels_of, split_examples
+from audiorep.datasets.example import SPLITS, Example, Splits, count_splits, labels_of, split_examples
 from audiorep.errors import DataError
 
 FORMATS: dict[str, Callable[[Path], list[Example]]] = {
@@ -51,4 +51,4 @@ def detect(root: Path) -> str:
     return "esc50" if (root / esc50.META).is_file() else "folder"
 
 
-__all__: Sequence[str] = ["FORMATS", "Example", "Splits", "detect", "examples", "labels_of"]
+__all__: Sequence[str] = ["FORMATS", "SPLITS", "Example", "Splits", "count_splits", "detect", "examples", "labels_of"]

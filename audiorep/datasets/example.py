@@ -12,6 +12,7 @@ from audiorep.config import Config
 from audiorep.errors import ConfigError, DataError
 
 SPLITS = ("train", "valid", "test")
+"""In the order in which they are told."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ def labels_of(examples: Iterable[Example]) -> dict[str, list[str]]:
     return {head: sorted(found) for head, found in names.items()}
 
 
+def count_splits(examples: Iterable[Example]) -> dict[str, int]:
+    """Clips in each split."""
+    counts = Counter(example.split for example in examples)
+    return {split: counts[split] for split in SPLITS}
+
+
 def split_examples(examples: Sequence[Example], splits: Splits) -> list[Example]:
     """The same clips, each with its split: its own, its fold's, or one drawn by a stable hash within its class.
 
@@ -96,13 +103,17 @@ def _by_fold(examples: Sequence[Example], splits: Splits) -> list[Example]:
 
 
 def _by_hash(examples: Sequence[Example], splits: Splits) -> list[Example]:
-    """Within each class the groups of lowest hash test, the next validate; adding clips moves few of the others."""
-    groups: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    home: dict[str, tuple[str, ...]] = {}
+    """Within each class the groups of lowest hash test, the next validate, so adding clips moves few of the others.
+
+    A clip of several labels counts for its rarest.
+    """
+    counts = Counter(label for example in examples for label in _all_labels(example))
+    groups: dict[str, set[str]] = defaultdict(set)
+    home: dict[str, str] = {}
     for example in examples:
         group = _group(example)
-        labels = tuple(name for names in example.labels.values() for name in names)
-        groups[home.setdefault(group, labels)].add(group)
+        rarest = min(_all_labels(example), key=lambda label: (counts[label], label), default="")
+        groups[home.setdefault(group, rarest)].add(group)
     split_of: dict[str, str] = {}
     for members in groups.values():
         ordered = sorted(members, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
@@ -110,6 +121,10 @@ def _by_hash(examples: Sequence[Example], splits: Splits) -> list[Example]:
         for index, name in enumerate(ordered):
             split_of[name] = "test" if index < test else "valid" if index < test + valid else "train"
     return [replace(example, split=split_of[_group(example)]) for example in examples]
+
+
+def _all_labels(example: Example) -> list[str]:
+    return [label for labels in example.labels.values() for label in labels]
 
 
 def _group(example: Example) -> str:

@@ -49,11 +49,20 @@ def build(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] | Non
     Raises:
         ConfigError: an unknown name or field, or a value that is refused.
     """
+    config = configure(name, heads, settings)
+    return ARCHITECTURES[name].network(config)
+
+
+def configure(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] | None = None) -> Any:
+    """The configuration of the network that `build` makes of the same arguments.
+
+    Raises:
+        ConfigError: as `build`.
+    """
     if name not in ARCHITECTURES:
         raise ConfigError(f"{name!r} is not an architecture; there are {', '.join(ARCHITECTURES)}.")
     row = ARCHITECTURES[name]
-    values = {**row.settings, **(settings or {}), "heads": dict(heads)}
-    return row.network(load(row.config, values, where=name))
+    return load(row.config, {**row.settings, **(settings or {}), "heads": dict(heads)}, where=name)
 
 
 def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
@@ -74,4 +83,4 @@ def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2 + 2 * sum(normed))
 
 
-__all__ = ["ARCHITECTURES", "Architecture", "Arin", "ArinConfig", "Cost", "build", "cost"]
+__all__ = ["ARCHITECTURES", "Architecture", "Arin", "ArinConfig", "Cost", "build", "configure", "cost"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -36,7 +36,8 @@ class OnnxSession:
         if not path.is_file():
             raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a model file (.onnx) is needed.")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        if threads or hasattr(os, "sched_getaffinity"):  # elsewhere ONNX Runtime counts the cores itself
+            options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.log_severity_level = 3
         providers = [
             name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"
@@ -84,12 +85,10 @@ def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.n
     float32 waveforms at the model's rate. The file appears only after its scores agree with the checkpoint's.
 
     Raises:
-        BundleError: a score differs by more than PARITY_LIMIT, or the folder of `path` does not exist.
+        BundleError: a score differs by more than PARITY_LIMIT.
         MissingExtraError: torch or onnx is not installed.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise BundleError(f"{path.parent} does not exist; create the folder first.")
     with replacing(path) as partial:
         _write(model, partial)
         parity = compare(model, OnnxSession(partial), clips)
@@ -135,8 +134,19 @@ def _write(model: Checkpoint, path: Path) -> None:
             dynamic_shapes=shapes,
             verbose=False,
         )
-    program.model.metadata_props.update(model.info.to_metadata())
-    program.save(path, external_data=False)
+    proto = program.model_proto
+    _strip(proto)
+    for key, value in model.info.to_metadata().items():
+        proto.metadata_props.add(key=key, value=value)
+    path.write_bytes(proto.SerializeToString())
+
+
+def _strip(proto: Any) -> None:
+    """Removes the exporter's notes, which hold stack traces with the paths of the exporting machine."""
+    graph = proto.graph
+    for noted in (proto, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        del noted.metadata_props[:]
+        noted.doc_string = ""
 
 
 @contextmanager
