@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -15,16 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import audiorep
+from audiorep import screen
 from audiorep.errors import AudiorepError, ConfigError, DataError, require
 
 if TYPE_CHECKING:
-    from audiorep.datasets import Example, Splits
-    from audiorep.datasets.check import Problem
-    from audiorep.evaluate import Evaluation
-    from audiorep.predict import Classifier, Detection, Failure, Recording
+    from audiorep.datasets import Splits
+    from audiorep.predict import Classifier
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-LONG_SECONDS = 30.0  # files up to this get one answer, longer ones times
 
 app = typer.Typer(
     help="Recognise sounds fast on small machines.",
@@ -41,7 +37,6 @@ app.add_typer(models_app, name="models")
 Model = Annotated[
     Path | None, typer.Option("--model", "-m", help="Bundle (.onnx) or checkpoint folder; default: the one inside the package.")
 ]
-SHOWN = 10  # problems of a kind that are listed on the screen
 
 View = Literal["auto", "file", "windows", "merged"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -60,13 +55,13 @@ def main() -> None:
     try:
         app(prog_name="audiorep")
     except AudiorepError as error:
-        _say(f"Error: {error}")
+        screen.say(f"Error: {error}")
         sys.exit(WRONG_USAGE)
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(SOME_FAILED)
     except OSError as error:
-        _say(f"Error: {error.filename or 'a file'} cannot be used: {error.strerror or error}.")
+        screen.say(f"Error: {error.filename or 'a file'} cannot be used: {error.strerror or error}.")
         sys.exit(WRONG_USAGE)
 
 
@@ -111,18 +106,21 @@ def predict(
     files = list(audio.find(paths))
     done = failed = 0
     try:
-        with Outputs(output or [], format, files) as outputs, _progress("Listening", _total_seconds(files)) as advance:
+        with (
+            Outputs(output or [], format, files) as outputs,
+            screen.progress("Listening", screen.total_seconds(files)) as advance,
+        ):
             for result in classifier.files(files, advance):
-                found = [] if isinstance(result, Failure) else _view(result, view, top, threshold)
+                found = [] if isinstance(result, Failure) else screen.chosen(result, view, top, threshold)
                 outputs.write(result, found)
                 done += 1
                 failed += isinstance(result, Failure)
-                _show(result, found, as_json, several=len(files) > 1)
+                screen.show(result, found, as_json, several=len(files) > 1)
     except KeyboardInterrupt:
-        _say(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
+        screen.say(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
         raise typer.Exit(INTERRUPTED) from None
     if failed:
-        _say(f"{failed} of {len(files)} files could not be used.")
+        screen.say(f"{failed} of {len(files)} files could not be used.")
         raise typer.Exit(SOME_FAILED)
 
 
@@ -149,16 +147,16 @@ def train(
     config = configuration.load(TrainConfig, values, where=str(recipe or "settings"))
     examples = datasets.examples(data, format=data_format, splits=config.splits)
     for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
-        _say(line)
+        screen.say(line)
     _quieten_lightning()
     try:
-        evaluations = workflow.train(config, examples, data, output, progress=sys.stderr.isatty(), say=_say)
+        evaluations = workflow.train(config, examples, data, output, progress=sys.stderr.isatty(), say=screen.say)
     except KeyboardInterrupt:
-        _say(f"Stopped. The same command goes on from the last whole epoch in {output}.")
+        screen.say(f"Stopped. The same command goes on from the last whole epoch in {output}.")
         raise typer.Exit(INTERRUPTED) from None
     for evaluation in evaluations:
-        _print_evaluation(evaluation)
-    _say(f"Checkpoint, model card and pictures: {output}\nNext: audiorep export {output} -o model.onnx")
+        screen.show_evaluation(evaluation)
+    screen.say(f"Checkpoint, model card and pictures: {output}\nNext: audiorep export {output} -o model.onnx")
 
 
 @app.command()
@@ -192,7 +190,7 @@ def evaluate(
     if not examples:
         raise DataError(f"{data} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in everything}))}.")
     trained = [] if split in ("all", "train") else [e for e in everything if e.split == "train"]
-    with _progress("Evaluating", None) as advance:
+    with screen.progress("Evaluating", None) as advance:
         evaluation = run(classifier, examples, describe_split(data, split, examples), trained, advance)
     if output is not None:
         write_json(output, evaluation.summary())
@@ -202,9 +200,9 @@ def evaluate(
     if as_json:
         print(json.dumps(evaluation.summary(), ensure_ascii=False))
     else:
-        _print_evaluation(evaluation, every_class=True)
+        screen.show_evaluation(evaluation, every_class=True)
     for failure in evaluation.failures:
-        _say(f"Error: {failure.error}")
+        screen.say(f"Error: {failure.error}")
     if evaluation.failures:
         raise typer.Exit(SOME_FAILED)
 
@@ -227,7 +225,7 @@ def export(
     if output.suffix != ".onnx":
         raise ConfigError(f"{output}: a bundle's name ends in .onnx.")
     loaded = checkpoint.load(source)
-    waveforms, origin = parity_clips(source, loaded.info, clips, _say)
+    waveforms, origin = parity_clips(source, loaded.info, clips, screen.say)
     parity = onnx.export(loaded, output, waveforms)
     if as_json:
         print(json.dumps({"path": str(output), "bytes": output.stat().st_size, **vars(parity), "clips_from": origin}))
@@ -257,14 +255,14 @@ def data_check(
         raise ConfigError(f"{output}: problems are written as .csv or .json.")
     splits = datasets.Splits(valid_folds=tuple(valid_fold or ()), test_folds=tuple(test_fold or ()))
     examples = datasets.examples(data, format=data_format, splits=splits)
-    with _progress("Checking", len(examples)) as advance:
+    with screen.progress("Checking", len(examples)) as advance:
         problems = check(examples, shortest, advance)
     if output is not None:
         write(problems, output)
     if as_json:
         print(json.dumps([vars(problem) for problem in problems], ensure_ascii=False))
     else:
-        _print_problems(examples, problems)
+        screen.show_problems(examples, problems)
     raise typer.Exit(SOME_FAILED if problems else DONE)
 
 
@@ -285,7 +283,7 @@ def models_list(as_json: Json = False) -> None:
         print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
         return
     cells = [[name, f"{before:,}", f"{after:,}", f"{macs / 1e9:.3f} G", about] for name, before, after, macs, about in rows]
-    _print_table(["name", "parameters", "fused", "MACs", "about"], cells, right={1, 2, 3})
+    screen.show_table(["name", "parameters", "fused", "MACs", "about"], cells, right={1, 2, 3})
     print("309 classes, input 512×128")
 
 
@@ -322,93 +320,6 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
-def _view(recording: Recording, view: str, top: int, threshold: float | None) -> list[Detection]:
-    """The labels to report of a recording."""
-    if view == "auto":
-        view = "file" if recording.seconds <= LONG_SECONDS else "merged"
-    if view == "windows":
-        return recording.detections(top, threshold)
-    return recording.whole(top, threshold) if view == "file" else recording.merged(top, threshold)
-
-
-def _show(result: Recording | Failure, found: Sequence[Detection], as_json: bool, several: bool) -> None:
-    """One file's result on the screen."""
-    from audiorep.output import as_dict
-    from audiorep.predict import Failure
-
-    if isinstance(result, Failure):
-        _say(f"Error: {result.error}")
-    if as_json:
-        print(json.dumps(as_dict(result, found), ensure_ascii=False), flush=True)
-    elif not isinstance(result, Failure):
-        _print_result(result, found, several)
-
-
-def _print_result(recording: Recording, found: Sequence[Detection], several: bool) -> None:
-    whole = len(found) > 0 and all(d.start == 0 and d.end == recording.seconds for d in found)
-    if whole or not found:
-        labels = ", ".join(f"{d.label} {d.score:.0%}" for d in found) or "nothing above the threshold"
-        print(f"{recording.path}: {labels}" if several else labels, flush=True)
-        return
-    print(f"{recording.path} ({_clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
-    for d in found:
-        print(f"  {_clock(d.start)} – {_clock(d.end)}  {d.label} {d.score:.0%}", flush=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
-
-
-def _print_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
-    print(evaluation.title)
-    for head, card in evaluation.heads.items():
-        title = f"  {head}: " if len(evaluation.heads) > 1 else "  "
-        print(title + ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in card.summary.items()))
-        if every_class:
-            cells = [
-                [r.label, str(r.clips), f"{r.recall:.0%}", f"{r.precision:.0%}", f"{r.average_precision:.3f}", r.mistaken_for]
-                for r in sorted(card.classes, key=lambda r: r.recall)
-            ]
-            _print_table(["class", "clips", "recall", "precision", "AP", "mistaken most for"], cells, right={1, 2, 3, 4})
-
-
-def _print_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> None:
-    from collections import Counter
-
-    from audiorep.datasets.check import KINDS
-
-    counts = Counter(problem.kind for problem in problems)
-    shown: Counter[str] = Counter()
-    for problem in problems:
-        shown[problem.kind] += 1
-        if shown[problem.kind] <= SHOWN:
-            print(f"{problem.kind}: {problem.subject}: {problem.detail.removeprefix(problem.subject).strip()}")
-    if problems:
-        print()
-        _print_table(
-            ["problem", "count", "meaning"],
-            [[kind, str(counts[kind]), text] for kind, text in KINDS.items() if counts[kind]],
-            right={1},
-        )
-    hidden = sum(max(count - SHOWN, 0) for count in counts.values())
-    print(
-        f"{len(examples)} clips, {len(problems)} problems"
-        + (f"; {hidden} not listed here, -o writes them all" if hidden else "")
-    )
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        print(
-            "  ".join(
-                f"{cell:>{w}}" if i in right else f"{cell:<{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-        )
-
-
 def _splits_of(classifier: Classifier, test_fold: list[int] | None, valid_fold: list[int] | None) -> Splits:
     """The rule the model was trained by, or the folds that are asked for."""
     from audiorep.config import from_plain
@@ -419,42 +330,6 @@ def _splits_of(classifier: Classifier, test_fold: list[int] | None, valid_fold: 
     if test_fold or valid_fold:
         return replace(splits, test_folds=tuple(test_fold or ()), valid_folds=tuple(valid_fold or ()))
     return splits
-
-
-def _total_seconds(files: Sequence[Path]) -> float | None:
-    """Seconds of sound in all, or None where no one watches; unreadable files count nothing."""
-    if not sys.stderr.isatty():
-        return None
-    from audiorep import audio
-    from audiorep.errors import AudioError
-
-    total = 0.0
-    for path in files:
-        try:
-            total += audio.probe(path).seconds
-        except AudioError:
-            continue
-    return total
-
-
-@contextmanager
-def _progress(title: str, total: float | None) -> Iterator[Callable[[float], None]]:
-    """A progress bar on the error stream, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda amount: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()]
-    to_file = not sys.stdout.isatty()  # what goes to a file must not be drawn on the terminal
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=not to_file) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda amount: bar.advance(task, amount)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
