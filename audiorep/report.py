@@ -83,12 +83,13 @@ def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, att
     clips = info.provenance.get("clips", {})
     size = f"{cost.parameters:,} parameters in training form, {cost.macs / 1e6:,.1f} M multiply-accumulates a window"
     hearing = f"{front['mels']} mel bands, {front['window_ms']:g} ms window, {front['hop_ms']:g} ms hop"
+    chosen = f"epoch that was best on {clips['valid']} others" if clips.get("valid") else "last epoch"
     sections = [
         f"# {info.name}\n",
         f"Recognises {_count(info.labels)} in {info.window_seconds:g} s windows of {info.sample_rate} Hz sound, {info.task}.\n",
         f"- Architecture: `{model.architecture}`, {size}",
         f"- Front end: {hearing}",
-        f"- Trained on {clips.get('train', '?')} clips, {clips.get('valid', 0)} more chose the epoch",
+        f"- Trained on {clips.get('train', '?')} clips; weights of the {chosen}",
         f"- Made with audiorep {info.provenance.get('audiorep', '?')}",
         f"- Licence of the weights: {info.licence}\n",
     ]

@@ -12,11 +12,12 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Generator, Tensor
 from torch.nn import functional
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 
 from audiorep import __version__, audio, augment, checkpoint, models
@@ -29,6 +30,7 @@ from audiorep.frontend import LogMel
 from audiorep.recipe import TrainConfig
 
 CONFIG, LAST, BEST, LOGS = "train.json", "last.ckpt", "best.ckpt", "logs"
+AVERAGE_EVERY = 4  # steps
 STEPS_AT_LEAST = 4  # an epoch; batches of a tiny data set are made smaller for it
 
 
@@ -179,6 +181,20 @@ def fit(
     _take_weights(trainee, output / (BEST if len(valid) and (output / BEST).exists() else LAST))
     checkpoint.save(output, trainee.network, _info(config, labels, examples), config.architecture)
     return output
+
+
+class MovingAverage(WeightAveraging):
+    """Exponential moving average of the weights, of `decay` a step, taken every fourth step.
+
+    On a CPU, averaging a small network after every step would cost a sixth of the step.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(use_buffers=True, multi_avg_fn=get_ema_multi_avg_fn(decay**AVERAGE_EVERY))  # type: ignore[no-untyped-call]
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Every fourth step."""
+        return step_idx is not None and step_idx % AVERAGE_EVERY == 0
 
 
 class EpochLines(Callback):
@@ -340,7 +356,7 @@ def make_trainer(
     """Lightning's trainer with this project's checkpoints, logs and average of weights."""
     callbacks: list[Callback] = []
     if config.ema_decay:
-        callbacks.append(EMAWeightAveraging(decay=config.ema_decay, use_buffers=True))
+        callbacks.append(MovingAverage(config.ema_decay))
     if not progress:
         callbacks.append(EpochLines(say))
     if validates:
@@ -359,7 +375,7 @@ def make_trainer(
         enable_progress_bar=progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=1,
+        log_every_n_steps=10_000,  # values are logged by the epoch
     )
 
 

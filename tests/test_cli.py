@@ -25,6 +25,7 @@ from audiorep.predict import BUNDLED
 SAMPLES = Path(__file__).parent.parent / "samples"
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
+    "ignore:The number of training batches",
     "ignore:.*exists and is not empty",
     "ignore:.*LeafSpec",
     "ignore:.*is_leaf",

@@ -26,6 +26,7 @@ from audiorep.recipe import OptimizerConfig, ScheduleConfig, TrainConfig
 RATE = 4000
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
+    "ignore:The number of training batches",
     "ignore:This DataLoader will create",
     "ignore:.*suggested max number of worker",
     "ignore:.*LeafSpec:FutureWarning",
