@@ -76,18 +76,15 @@ class Trainee(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, dict[str, Tensor]], index: int) -> None:
-        """Logs loss and accuracy of a batch as it is."""
+        """Logs loss and accuracy of a batch as it is, the mean over heads."""
         waveform, targets = batch
         logits = self.network(self.front_end(waveform).contiguous(memory_format=torch.channels_last))
-        for head, values in logits.items():
-            suffix = "" if len(logits) == 1 else f"_{head}"
-            self.log(f"valid_loss{suffix}", self._criterion(values, targets[head]), batch_size=len(waveform))
-            self.log(
-                f"valid_accuracy{suffix}",
-                _accuracy(values, targets[head], self.settings.multi_label),
-                prog_bar=True,
-                batch_size=len(waveform),
-            )
+        values: dict[str, list[Tensor]] = {"valid_loss": [], "valid_accuracy": []}
+        for head, scores in logits.items():
+            values["valid_loss"].append(self._criterion(scores, targets[head]))
+            values["valid_accuracy"].append(_accuracy(scores, targets[head], self.settings.multi_label))
+        for name, of_heads in values.items():
+            self.log(name, torch.stack(of_heads).mean(), prog_bar=True, batch_size=len(waveform))
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which advances every step."""
@@ -164,7 +161,8 @@ def fit(
     """
     output = Path(output)
     labels = _labels(config, examples)
-    _check(output, _record(config, labels, examples))
+    record = _record(config, labels, examples)
+    _check(output, record)
     lightning.seed_everything(config.seed, verbose=False)
     train, valid = (clips_of(config, examples, labels, split) for split in ("train", "valid"))
     sampler = EpochSampler(train, config)
@@ -174,7 +172,7 @@ def fit(
     trainee.noise, trainee.sampler = noise, sampler
     for failure in [*train.failures, *valid.failures, *silent]:
         say(f"Left out: {failure}")
-    write_json(output / CONFIG, _record(config, labels, examples))
+    write_json(output / CONFIG, record)
     trainer = make_trainer(config, output, progress, len(valid) > 0, say)
     say(f"Training {config.architecture} on {len(train)} clips, {trainer.strategy.root_device}")
     _run(trainer, trainee, loaders, output)

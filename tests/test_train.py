@@ -260,6 +260,17 @@ def test_multi_label_clips_train_with_sigmoids(tones, tmp_path):
     assert recording.mean().sum() != pytest.approx(1, abs=1e-3)
 
 
+def test_two_heads_train_and_are_measured_together(tones, tmp_path):
+    examples = [
+        replace(e, labels={"pitch": e.labels["label"], "parity": (("even", "odd")[int(e.path.stem) % 2],)})
+        for e in datasets.examples(tones)
+    ]
+    evaluations = workflow.train(quick(epochs=2), examples, tones, tmp_path)
+    assert set(evaluations[0].heads) == {"pitch", "parity"}
+    assert set(Classifier.load(tmp_path).file(examples[0].path).scores) == {"pitch", "parity"}
+    assert {"confusion_pitch.png", "confusion_parity.png", "best.ckpt"} <= {path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize(
     "changes", [{"balance": "weights"}, {"balance": "sampling"}, {"label_smoothing": 0.1}, {"ema_decay": 0.0}]
 )
