@@ -151,14 +151,16 @@ class _Training:
     def __init__(self, settings: Any, examples: list[Any], folder: Path) -> None:
         from audiorep import train
         from audiorep.datasets import labels_of
+        from audiorep.datasets.clips import EpochSampler
+        from audiorep.trainee import Trainee
 
         labels = labels_of(examples)
         self._settings, self._folder = settings, folder
         self._clips = train.clips_of(settings, examples, labels, "train")
-        self._sampler = train.EpochSampler(self._clips, settings)
+        self._sampler = EpochSampler(self._clips, settings.seed, settings.balance == "sampling")
         nothing = train.clips_of(settings, [], labels, "valid")
         self._loader = train.make_loaders(settings, self._clips, nothing, self._sampler)[0]
-        self._trainee = train.Trainee(settings, labels, len(self._loader), {})
+        self._trainee = Trainee(settings, labels, len(self._loader), {})
 
     def on_ready_tensors(self, steps: int) -> float:
         """Clips a second of forward, backward and optimiser step alone."""

@@ -1,14 +1,14 @@
-"""The one Dataset class: labelled clips as equally long waveforms and targets."""
+"""The one Dataset class, labelled clips as equally long waveforms and targets, and the order they are drawn in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch import Generator, Tensor
+from torch.utils.data import Dataset, Sampler
 
 from audiorep import audio
 from audiorep.datasets.example import Example
@@ -118,6 +118,37 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor]]]):
             return _decode(example, self.sample_rate)
         except AudiorepError as error:
             return error
+
+
+class EpochSampler(Sampler[int]):
+    """Clip numbers in an order drawn from the seed and the epoch; tells the clips which epoch it is.
+
+    `balanced` draws, with replacement, every class of the first head equally often.
+    """
+
+    def __init__(self, clips: Clips, seed: int, balanced: bool = False) -> None:
+        self._clips, self._seed = clips, seed
+        self._weights = _rarity(clips) if balanced else None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self._clips.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = Generator().manual_seed(self._seed * 100_003 + self._clips.epoch)
+        if self._weights is None:
+            return iter(torch.randperm(len(self), generator=generator).tolist())
+        return iter(torch.multinomial(self._weights, len(self), replacement=True, generator=generator).tolist())
+
+
+def _rarity(clips: Clips) -> Tensor:
+    """(clips,) weights inverse to the frequency of each clip's class."""
+    head = next(iter(clips.labels))
+    rarity = 1 / clips.class_counts(head).clamp_min(1)
+    return torch.stack([(clips.target(index, head) * rarity).max() for index in range(len(clips))])
 
 
 def _decode(example: Example, sample_rate: int) -> _Decoded:

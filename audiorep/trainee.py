@@ -1,0 +1,128 @@
+"""What is trained: augmentation, front end, network and loss as a Lightning module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from audiorep import augment, models
+from audiorep.datasets.clips import EpochSampler
+from audiorep.frontend import LogMel
+from audiorep.recipe import TrainConfig
+
+
+class Trainee(lightning.LightningModule):
+    """Augmentation, front end, network and loss of one training."""
+
+    def __init__(
+        self, config: TrainConfig, labels: dict[str, list[str]], steps_per_epoch: int, class_weights: dict[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
+        self.front_end = LogMel(config.front_end_config, torch.float32)
+        self.network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.class_weights = class_weights
+        self.noise: list[Tensor] = []
+        self.sampler: EpochSampler | None = None
+        self._generator = Generator()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Every draw of an epoch depends on the seed and the epoch alone, so a resumed run repeats an unbroken one.
+
+        Not at the epoch's start: making a loader's iterator draws too, and Lightning makes a run's first one later.
+        """
+        if batch_idx:
+            return
+        seed = self.settings.seed * 100_003 + self.current_epoch
+        torch.manual_seed(seed)
+        self._generator = Generator(self.device).manual_seed(seed)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Sets the clips to the epoch that comes next, since worker processes copy them before Lightning does."""
+        if self.sampler is not None:
+            self.sampler.set_epoch(checkpoint["epoch"] + 1)
+
+    def training_step(self, batch: tuple[Tensor, dict[str, Tensor]], index: int) -> Tensor:
+        """The loss of a batch: waveforms (B, N) and {head: targets (B, K)}."""
+        spectrogram, targets = self.prepare(*batch)
+        logits = self.network(spectrogram)
+        loss = torch.stack([self.loss(values, targets[head], head) for head, values in logits.items()]).mean()
+        self.log("learning_rate", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True)  # type: ignore[union-attr]
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(spectrogram))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, dict[str, Tensor]], index: int) -> None:
+        """Logs loss and accuracy of a batch as it is, the mean over heads."""
+        waveform, targets = batch
+        logits = self.network(self.front_end(waveform).contiguous(memory_format=torch.channels_last))
+        values: dict[str, list[Tensor]] = {"valid_loss": [], "valid_accuracy": []}
+        for head, scores in logits.items():
+            values["valid_loss"].append(self._criterion(scores, targets[head]))
+            values["valid_accuracy"].append(_accuracy(scores, targets[head], self.settings.multi_label))
+        for name, of_heads in values.items():
+            self.log(name, torch.stack(of_heads).mean(), prog_bar=True, batch_size=len(waveform))
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and its schedule, which advances every step."""
+        settings = self.settings.optimizer
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        spared = [p for p in self.network.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        optimizer: torch.optim.Optimizer
+        if settings.name == "adamw":
+            optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        else:
+            optimizer = torch.optim.SGD(
+                groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0
+            )
+        schedule, epochs, steps = self.settings.schedule, self.settings.epochs, self.steps_per_epoch
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor((step + 1) / steps, epochs))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def prepare(self, waveform: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """An augmented spectrogram (B, 1, T, F) and targets to match."""
+        config, generator, front_end = self.settings.augment, self._generator, self.settings.front_end_config
+        samples = front_end.samples(self.settings.cut_seconds or self.settings.window_seconds)
+        with torch.no_grad():
+            noise = self._background(len(waveform), samples) if self.noise else None
+            waveform = augment.augment_waveform(waveform, config, samples, front_end.sample_rate, noise, generator)
+            if config.mixup and torch.rand((), generator=generator, device=generator.device) < config.mixup:
+                ratio, partner = augment.draw_mixup(len(waveform), config.mixup_alpha, generator)
+                waveform = augment.mix(waveform, ratio, partner)
+                targets = {head: augment.mix_targets(values, ratio, partner) for head, values in targets.items()}
+            spectrogram = augment.augment_spectrogram(self.front_end(waveform), config, generator)
+        return spectrogram.contiguous(memory_format=torch.channels_last), targets
+
+    def _background(self, count: int, samples: int) -> Tensor:
+        """(B, samples) cuts of the noise recordings, of unit level."""
+        cuts = []
+        for draw in torch.rand(count, 2, generator=self._generator, device=self._generator.device).tolist():
+            recording = self.noise[int(draw[0] * len(self.noise))]
+            start = int(draw[1] * max(len(recording) - samples, 0))
+            cuts.append(recording[start : start + samples].repeat(-(-samples // len(recording)))[:samples])
+        noise = torch.stack(cuts).to(self.device)
+        return noise / noise.square().mean(1, keepdim=True).sqrt().clamp_min(1e-5)
+
+    def loss(self, logits: Tensor, targets: Tensor, head: str) -> Tensor:
+        """The training loss of one head: logits (B, K) against targets (B, K)."""
+        smoothing = self.settings.label_smoothing
+        if smoothing and not self.settings.multi_label:
+            targets = augment.smooth(targets, smoothing)
+        weights = self.class_weights.get(head)
+        return self._criterion(logits, targets, None if weights is None else weights.to(logits.device))
+
+    def _criterion(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        if self.settings.multi_label:
+            return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+        return functional.cross_entropy(logits, targets, weight=weights)
+
+
+def _accuracy(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
+    if multi_label:
+        return ((logits > 0) == (targets > 0.5)).float().mean()
+    return (logits.argmax(1) == targets.argmax(1)).float().mean()
