@@ -94,7 +94,7 @@ def draw_noise(count: int, samples: int, generator: Generator) -> Tensor:
     frequency = torch.arange(1, spectrum.shape[1] + 1, device=generator.device)[None]
     slope = uniform(count, 0.0, 1.0, generator)[:, None]
     noise = torch.fft.irfft(spectrum * frequency**-slope, n=samples)
-    return noise / _level(noise)
+    return unit_level(noise)
 
 
 def add_noise(waveform: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
@@ -174,6 +174,11 @@ def augment_spectrogram(spectrogram: Tensor, config: AugmentConfig, generator: G
 def smooth(targets: Tensor, amount: float) -> Tensor:
     """(B, K) targets with `amount` of their weight spread over all classes (arXiv 1512.00567)."""
     return targets * (1 - amount) + amount / targets.shape[1]
+
+
+def unit_level(waveform: Tensor) -> Tensor:
+    """(B, N) with each clip at a root mean square of 1; silence stays silence."""
+    return waveform / _level(waveform)
 
 
 def _level(waveform: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from audiorep.errors import AudiorepError, CheckpointError
 from audiorep.files import replacing, write_json
 from audiorep.frontend import FrontEndConfig, LogMel
 
-WEIGHTS, CONFIG, CARD, METRICS = "model.safetensors", "config.json", "README.md", "metrics.json"
+WEIGHTS, CONFIG, CARD, METRICS, LOGS = "model.safetensors", "config.json", "README.md", "metrics.json", "logs"
 
 
 @dataclass(frozen=True)

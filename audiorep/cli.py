@@ -92,9 +92,9 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Report scores from here; default: the model's.")
     ] = None,
+    window: Annotated[float | None, typer.Option(help="Seconds heard at once; default: the model's.")] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds between windows; default: the model's.")] = None,
     threads: Threads = None,
-    window: Annotated[float | None, typer.Option(help="Seconds heard at once; default: the model's.")] = None,
     as_json: Json = False,
 ) -> None:
     """Recognise the sounds in files: labels with times and scores."""

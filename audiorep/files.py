@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from audiorep.errors import ConfigError
 
@@ -29,10 +30,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
+def open_text(path: Path) -> IO[str]:
+    """`path` to be written in UTF-8, line ends as given; what is no text in it, as a file's name may be, is escaped."""
+    return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` in UTF-8."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
+    with replacing(path) as partial, open_text(partial) as file:
+        file.write(text)
 
 
 def write_json(path: Path, values: object) -> None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, Protocol
 
 from audiorep.errors import ConfigError
-from audiorep.files import replacing
+from audiorep.files import open_text, replacing
 from audiorep.predict import Detection, Failure, Recording
 
 COLUMNS = ("path", "start", "end", "head", "label", "score", "error")
@@ -53,10 +53,7 @@ class _File:
             raise ConfigError(f"{path} is a folder; this format writes one file for all recordings.")
         self._given = ExitStack()
         partial = self._given.enter_context(replacing(path))
-        # a recording's name need not be UTF-8
-        self.file: IO[str] = self._given.enter_context(
-            partial.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-        )
+        self.file: IO[str] = self._given.enter_context(open_text(partial))
 
     def close(self) -> None:
         self._given.close()

@@ -109,7 +109,7 @@ def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: 
     write_json(folder / checkpoint.METRICS, {e.split.partition(" ")[0]: e.summary() for e in evaluations})
     attribution = str(model.info.provenance.get("attribution", ""))
     write_text(folder / checkpoint.CARD, model_card(model, evaluations, cost, attribution))
-    curves(folder / "logs", folder / CURVES)
+    curves(folder / checkpoint.LOGS, folder / CURVES)
     for evaluation in evaluations[:1]:
         for head, card in evaluation.heads.items():
             name = CONFUSION if len(evaluation.heads) == 1 else CONFUSION.replace(".", f"_{head}.")

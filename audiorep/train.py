@@ -28,7 +28,7 @@ from audiorep.files import replacing, write_json
 from audiorep.recipe import TrainConfig
 from audiorep.trainee import Trainee
 
-CONFIG, LAST, BEST, LOGS = "train.json", "last.ckpt", "best.ckpt", "logs"
+CONFIG, LAST, BEST = "train.json", "last.ckpt", "best.ckpt"
 AVERAGE_EVERY = 4  # steps
 STEPS_AT_LEAST = 4  # an epoch; batches of a tiny data set are made smaller for it
 
@@ -232,13 +232,14 @@ def make_trainer(
         name, mode = ("valid_loss", "min") if config.multi_label else ("valid_accuracy", "max")
         callbacks.append(ModelCheckpoint(output, Path(BEST).stem, monitor=name, mode=mode, enable_version_counter=False))
     callbacks.append(ModelCheckpoint(output, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False))
-    part = f"part_{len(list((output / LOGS).glob('part_*'))) + 1}"  # a logger empties the folder it is given
+    logs = checkpoint.LOGS
+    part = f"part_{len(list((output / logs).glob('part_*'))) + 1}"  # a logger empties the folder it is given
     return lightning.Trainer(
         max_epochs=config.epochs,
         precision=config.precision,
         gradient_clip_val=config.gradient_clip or None,
         callbacks=callbacks,
-        logger=[CSVLogger(output, LOGS, version=part), TensorBoardLogger(output, LOGS, version=part)],
+        logger=[CSVLogger(output, logs, version=part), TensorBoardLogger(output, logs, version=part)],
         plugins=[AtomicCheckpoints()],
         devices=1,  # seeds, sampler and messages are written for one process
         enable_progress_bar=progress,

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from audiorep import augment, models
-from audiorep.datasets.clips import EpochSampler
+from audiorep.datasets.clips import EpochSampler, epoch_seed
 from audiorep.frontend import LogMel
 from audiorep.recipe import TrainConfig
 
@@ -38,7 +38,7 @@ class Trainee(lightning.LightningModule):
         """
         if batch_idx:
             return
-        seed = self.settings.seed * 100_003 + self.current_epoch
+        seed = epoch_seed(self.settings.seed, self.current_epoch)
         torch.manual_seed(seed)
         self._generator = Generator(self.device).manual_seed(seed)
 
@@ -105,8 +105,7 @@ class Trainee(lightning.LightningModule):
             recording = self.noise[int(draw[0] * len(self.noise))]
             start = int(draw[1] * max(len(recording) - samples, 0))
             cuts.append(recording[start : start + samples].repeat(-(-samples // len(recording)))[:samples])
-        noise = torch.stack(cuts).to(self.device)
-        return noise / noise.square().mean(1, keepdim=True).sqrt().clamp_min(1e-5)
+        return augment.unit_level(torch.stack(cuts).to(self.device))
 
     def loss(self, logits: Tensor, targets: Tensor, head: str) -> Tensor:
         """The training loss of one head: logits (B, K) against targets (B, K)."""

@@ -11,7 +11,7 @@ from audiorep import checkpoint, models, report
 from audiorep.datasets import SPLITS, Example
 from audiorep.datasets.manifest import COLUMNS
 from audiorep.evaluate import Evaluation, describe_split, evaluate
-from audiorep.files import replacing
+from audiorep.files import open_text, replacing
 from audiorep.parity import CLIPS
 from audiorep.predict import Classifier
 from audiorep.recipe import TrainConfig
@@ -58,7 +58,7 @@ def describe(examples: Sequence[Example]) -> str:
     parts = []
     for split in SPLITS:
         chosen = [example for example in examples if example.split == split]
-        classes = {label for example in chosen for labels in example.labels.values() for label in labels}
+        classes = {label for example in chosen for label in example.all_labels}
         parts.append(f"{len(chosen)} clips of {len(classes)} classes to {split}")
     return ", ".join(parts)
 
@@ -79,7 +79,7 @@ def warnings(examples: Sequence[Example], config: TrainConfig) -> list[str]:
 
 def write_clips(examples: Sequence[Example], path: Path) -> None:
     """The clips and their splits as a CSV manifest."""
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with replacing(path) as partial, open_text(partial) as file:
         rows = csv.writer(file)
         rows.writerow(COLUMNS)
         for e in examples:

@@ -15,7 +15,7 @@ import numpy as np
 from audiorep import audio
 from audiorep.datasets.example import Example
 from audiorep.errors import AudioError
-from audiorep.files import replacing, write_json
+from audiorep.files import open_text, replacing, write_json
 
 SILENT = 1e-3  # of full scale, -60 dB
 CLIPPED_LEVEL, CLIPPED_SHARE = 0.9985, 1e-3  # a thousandth of all samples at full scale is audible
@@ -90,7 +90,7 @@ def write(problems: Sequence[Problem], path: Path) -> None:
         write_json(path, rows)
         return
     # file names need not be UTF-8
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with replacing(path) as partial, open_text(partial) as file:
         table = csv.DictWriter(file, ("kind", "subject", "detail"))
         table.writeheader()
         table.writerows(rows)
@@ -160,17 +160,13 @@ def _leaking_groups(clips: Sequence[Measured]) -> Iterator[Problem]:
 def _where(first: Example, other: Example) -> str:
     differing = [f"{first.split} and {other.split}"] if first.split != other.split else []
     if first.labels != other.labels:
-        differing.append(" and ".join("+".join(_all_labels(example)) for example in (first, other)))
+        differing.append(" and ".join("+".join(example.all_labels) for example in (first, other)))
     return f" ({'; '.join(differing)})" if differing else ""
 
 
 def _imbalance(examples: Iterable[Example]) -> Iterator[Problem]:
-    counts = Counter(label for example in examples for label in _all_labels(example))
+    counts = Counter(label for example in examples for label in example.all_labels)
     largest = max(counts.values(), default=0)
     for label, count in sorted(counts.items()):
         if count * IMBALANCE < largest:
             yield Problem("imbalance", label, f"{count} clips; the largest class has {largest}")
-
-
-def _all_labels(example: Example) -> list[str]:
-    return [label for labels in example.labels.values() for label in labels]

@@ -138,10 +138,15 @@ class EpochSampler(Sampler[int]):
         return len(self._clips)
 
     def __iter__(self) -> Iterator[int]:
-        generator = Generator().manual_seed(self._seed * 100_003 + self._clips.epoch)
+        generator = Generator().manual_seed(epoch_seed(self._seed, self._clips.epoch))
         if self._weights is None:
             return iter(torch.randperm(len(self), generator=generator).tolist())
         return iter(torch.multinomial(self._weights, len(self), replacement=True, generator=generator).tolist())
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """One number for a run's seed and an epoch of it, so that an epoch's draws depend on nothing else."""
+    return seed * 100_003 + epoch
 
 
 def _rarity(clips: Clips) -> Tensor:

@@ -34,6 +34,11 @@ class Example:
     licence: str = ""
     """Of this clip, where the data names one."""
 
+    @property
+    def all_labels(self) -> list[str]:
+        """The class names of every head, one after another."""
+        return [label for labels in self.labels.values() for label in labels]
+
 
 @dataclass(frozen=True)
 class Splits(Config):
@@ -107,12 +112,12 @@ def _by_hash(examples: Sequence[Example], splits: Splits) -> list[Example]:
 
     A clip of several labels counts for its rarest.
     """
-    counts = Counter(label for example in examples for label in _all_labels(example))
+    counts = Counter(label for example in examples for label in example.all_labels)
     groups: dict[str, set[str]] = defaultdict(set)
     home: dict[str, str] = {}
     for example in examples:
         group = _group(example)
-        rarest = min(_all_labels(example), key=lambda label: (counts[label], label), default="")
+        rarest = min(example.all_labels, key=lambda label: (counts[label], label), default="")
         groups[home.setdefault(group, rarest)].add(group)
     split_of: dict[str, str] = {}
     for members in groups.values():
@@ -121,10 +126,6 @@ def _by_hash(examples: Sequence[Example], splits: Splits) -> list[Example]:
         for index, name in enumerate(ordered):
             split_of[name] = "test" if index < test else "valid" if index < test + valid else "train"
     return [replace(example, split=split_of[_group(example)]) for example in examples]
-
-
-def _all_labels(example: Example) -> list[str]:
-    return [label for labels in example.labels.values() for label in labels]
 
 
 def _group(example: Example) -> str:
