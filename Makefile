@@ -9,7 +9,7 @@ DEMO = .venv-demo/bin
 demo: .venv-demo/installed  ## base install, then name the sounds in samples/
 	$(DEMO)/audiorep predict samples
 
-test: .venv/installed  ## everything pinned: lint, types, all tests
+test: .venv/installed .venv/networks/installed  ## everything pinned: lint, types, all tests
 	$(DEV)/ruff format --check .
 	$(DEV)/ruff check .
 	$(DEV)/mypy
@@ -24,7 +24,7 @@ model: .venv/installed  ## train the bundled model again: make model ESC50=folde
 	mkdir -p results/bundled
 	cp runs/bundled/metrics.json runs/bundled/curves.png runs/bundled/confusion.png results/bundled/
 
-check: .venv/installed  ## the developer's loop: format, lint, types, fast tests
+check: .venv/installed .venv/networks/installed  ## the developer's loop: format, lint, types, fast tests
 	$(DEV)/ruff format --quiet .
 	$(DEV)/ruff check --fix .
 	$(DEV)/mypy
@@ -37,6 +37,11 @@ clean:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "audiorep needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(DEV)/python -m pip install $(PIP_FLAGS) --editable '.[dev]'
+	touch $@
+
+# Apart and without their dependencies: torchvision from the index does not fit a CPU build of torch, and would break every import of it.
+.venv/networks/installed: .venv/installed
+	$(DEV)/python -m pip install $(PIP_FLAGS) --no-deps --upgrade --target .venv/networks torchvision timm
 	touch $@
 
 .venv-demo/installed: pyproject.toml constraints.txt

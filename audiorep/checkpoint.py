@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
-from torch import nn
+from torch import Tensor, nn
 
 from audiorep import config as configuration
-from audiorep import models
+from audiorep import models, reparam
 from audiorep.bundle import ModelInfo
 from audiorep.errors import AudiorepError, CheckpointError
 from audiorep.files import replacing, write_json
 from audiorep.frontend import FrontEndConfig, LogMel
+from audiorep.reparam import FuseResult
 
 WEIGHTS, CONFIG, CARD, METRICS, LOGS = "model.safetensors", "config.json", "README.md", "metrics.json", "logs"
 
@@ -35,6 +37,16 @@ class Checkpoint:
     info: ModelInfo
     architecture: str
     """A key of `models.ARCHITECTURES`."""
+
+    def example(self) -> Tensor:
+        """What the network sees of a window of noise: (1, 1, T, F)."""
+        noise = 0.1 * torch.randn(1, self.info.window_samples, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            return self.front_end(noise)
+
+    def fuse(self) -> FuseResult:
+        """The network merged for inference, with its proof and report; the network itself is not changed."""
+        return reparam.fuse(self.network, self.example())
 
 
 def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, architecture: str) -> None:

@@ -207,13 +207,13 @@ def _usual_way(classifier: Any) -> Callable[[Path], int]:
     import librosa
     import torch
 
-    from audiorep import config, models, reparam
+    from audiorep import config, models
 
     info = classifier.info
     front = info.front_end
     recipe = config.read_toml(ROOT / "recipes" / "bundled.toml")
     network = models.build(recipe["architecture"], {"label": len(info.labels["label"])}, recipe["network"])
-    merged = reparam.merge_branches(network.eval())
+    merged = models.merge_branches(network.eval())
     window, hop = (round(front["sample_rate"] * front[key] / 1000) for key in ("window_ms", "hop_ms"))
     mel = librosa.filters.mel(sr=info.sample_rate, n_fft=front["n_fft"], n_mels=front["mels"], htk=True, norm=None)
     step = info.hop_samples

@@ -152,7 +152,7 @@ def test_data_check_of_good_data_ends_well(tmp_path, run):
 def test_models_list_shows_the_papers_numbers(run):
     done = run("models", "list")
     assert "11,834,869" in done.out
-    assert "11,667,765" in done.out
+    assert "2.625 G" in done.out
     rows = json.loads(run("models", "list", "--json").out)
     assert [row["name"] for row in rows] == ["arin_base", "arin_small", "arin_nano", "arin_pico"]
 

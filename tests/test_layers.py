@@ -14,7 +14,7 @@ import audiorep
 PACKAGE = Path(audiorep.__file__).parent
 ORDER = [
     "__init__ errors files config audio decode bundle frontend reparam models compress augment",
-    "datasets metrics checkpoint runtimes parity predict output evaluate report",
+    "datasets metrics checkpoint runtimes external parity predict output evaluate report",
     "recipe trainee train workflow benchmark search cluster serve screen cli",
 ]
 RANK = {name: index for index, name in enumerate(" ".join(ORDER).split())}

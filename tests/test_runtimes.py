@@ -105,10 +105,10 @@ def test_sigmoid_scores_are_independent(tmp_path):
 def test_an_export_that_differs_is_not_left_behind(tmp_path, monkeypatch):
     fuse = reparam.fuse
 
-    def spoiled(network):
-        fused = fuse(network)
-        fused.heads["verb"].bias.data += torch.tensor([0.01, 0.0])
-        return fused
+    def spoiled(network, example):
+        result = fuse(network, example)
+        result.model.get_submodule("heads.verb").bias.data += torch.tensor([0.01, 0.0])
+        return result
 
     monkeypatch.setattr("audiorep.reparam.fuse", spoiled)
     (tmp_path / "model.onnx").write_bytes(b"an older model")

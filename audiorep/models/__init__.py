@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from audiorep.config import load
 from audiorep.errors import ConfigError
-from audiorep.models.arin import Arin, ArinConfig
+from audiorep.models.arin import Arin, ArinConfig, merge_branches
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,4 @@ def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2 + 2 * sum(normed))
 
 
-__all__ = ["ARCHITECTURES", "Architecture", "Arin", "ArinConfig", "Cost", "build", "configure", "cost"]
+__all__ = ["ARCHITECTURES", "Architecture", "Arin", "ArinConfig", "Cost", "build", "configure", "cost", "merge_branches"]

@@ -1,11 +1,13 @@
 """AudioRepInceptionNeXt: one stream, parallel k×1 and 1×k depthwise branches (arXiv 2404.13551, section 3.2).
 
-Every part whose merge is linear is a `Sequential` of convolution and batch norm or a `Parallel`, so that
-`audiorep.reparam.fuse` turns a block into five convolutions and one addition.
+`audiorep.reparam.fuse` turns a block into five convolutions and one addition; `merge_branches` gives the authors' own
+merged form, which stops earlier.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from audiorep.config import Config
 from audiorep.errors import ConfigError
-from audiorep.reparam import Parallel
+from audiorep.reparam import Parallel, algebra
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,34 @@ class Block(nn.Module):
         y = self.relu(self.time(self.reduce(x)))
         y = self.relu(self.frequency(y))
         return self.relu(self.skip(self.project(self.expand(y))) + self.shortcut(x))
+
+
+def merge_branches(network: nn.Module) -> nn.Module:
+    """The authors' merged form, a copy: each mixing step is one convolution; other batch norms and inner additions stay."""
+    merged = copy.deepcopy(network)
+    for block in [module for module in merged.modules() if isinstance(module, Block)]:
+        block.time, block.frequency = _merged(block.time), _merged(block.frequency)
+    return merged
+
+
+def _merged(branches: Parallel) -> Parallel:
+    """The branches with a convolution as one convolution, beside the identity."""
+    taps = [_folded(*branch) for branch in branches.values() if isinstance(branch, nn.Sequential)]
+    total = functools.reduce(algebra.add, taps)
+    first = next(iter(branches.values()))[0]  # type: ignore[index]
+    conv = nn.Conv2d(total.inputs, total.outputs, total.size, 1, total.low, groups=total.groups)  # type: ignore[arg-type]
+    conv.weight.data, conv.bias.data = (value.to(first.weight.dtype) for value in (total.weight, total.bias))  # type: ignore[union-attr]
+    return Parallel({"merged": conv.eval(), "identity": nn.Identity()})
+
+
+def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> algebra.Taps:
+    """A convolution and its batch norm's statistics as one map, in float64."""
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    padding = tuple(int(n) for n in conv.padding)
+    taps = algebra.Taps(conv.weight.detach().double(), None, (1, 1), (1, 1), padding, padding, conv.groups)
+    gain = bn.weight.detach().double() * (bn.running_var.double() + bn.eps).rsqrt()
+    return algebra.scale(taps, gain, bn.bias.detach().double() - bn.running_mean.double() * gain)
 
 
 class StochasticDepth(nn.Module):

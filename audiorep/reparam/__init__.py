@@ -1,6 +1,21 @@
-"""Structural re-parameterization: merge what is linear, exactly, and prove it. Imports torch only, nothing of audio."""
+"""Structural re-parameterization of any network: merge what is linear, exactly, with proof. Knows nothing of audio."""
 
-from audiorep.reparam.fuse import Verification, fuse, merge_branches, verify
+from audiorep.reparam.fuse import FuseResult, fuse, plan
+from audiorep.reparam.module import Fused, trainable
 from audiorep.reparam.parallel import Parallel
+from audiorep.reparam.report import Cost, Merge, Plan, Skip
+from audiorep.reparam.verify import Verification
 
-__all__ = ["Parallel", "Verification", "fuse", "merge_branches", "verify"]
+__all__ = [
+    "Cost",
+    "FuseResult",
+    "Fused",
+    "Merge",
+    "Parallel",
+    "Plan",
+    "Skip",
+    "Verification",
+    "fuse",
+    "plan",
+    "trainable",
+]

@@ -1,43 +1,58 @@
-"""Exact arithmetic on convolutions as sets of taps: fold, add, unit tap (RepVGG, arXiv 2101.03697, eq. 3-4, generalised).
+"""Exact arithmetic on linear maps as sets of taps: scale, add, compose, stack (RepVGG, arXiv 2101.03697, eq. 3-4, generalised).
 
 A kernel's taps sit at the offsets o_j = j * dilation - padding_low from the sample they produce. Two parallel
 convolutions with one stride and one size law `low + high - dilation * (size - 1)` are one convolution whose taps are the
-union of theirs, whatever their sizes, dilations and centres. All arithmetic is in float64; `to_module` casts once.
+union of theirs, whatever their sizes, dilations and centres. A map without spatial dimensions (`size == ()`) is a linear
+layer along one axis; with one channel a group it is a scale. Nothing here reads a tensor's values, so that a dry run on
+the meta device takes the same decisions.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiorep.errors import FuseError
-
-CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 @dataclass(frozen=True)
 class Taps:
-    """A zero-padded convolution in float64, of any number of spatial dimensions."""
+    """A zero-padded convolution, transposed convolution or linear layer of any number of spatial dimensions."""
 
     weight: Tensor
-    """(C_out, C_in / groups, *size)."""
-    bias: Tensor
+    """(C_out, C_in / groups, *size), also where transposed."""
+    bias: Tensor | None
     """(C_out,)."""
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    low: tuple[int, ...]
-    """Zeros before the first sample."""
-    high: tuple[int, ...]
-    """Zeros after the last sample."""
-    groups: int
+    stride: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    low: tuple[int, ...] = ()
+    """Zeros before the first sample; where transposed, samples cut from the output's start."""
+    high: tuple[int, ...] = ()
+    """Zeros after the last sample; where transposed, samples cut from the output's end."""
+    groups: int = 1
+    transposed: bool = False
+    weight_trained: bool = True
+    """Whether a parameter is in the weight; a buffer's values are not counted as parameters."""
+    bias_trained: bool = True
 
     @property
     def size(self) -> tuple[int, ...]:
         """Taps in each spatial dimension."""
         return tuple(self.weight.shape[2:])
+
+    @property
+    def outputs(self) -> int:
+        """C_out."""
+        return self.weight.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        """C_in."""
+        return self.weight.shape[1] * self.groups
 
     @property
     def law(self) -> tuple[int, ...]:
@@ -47,126 +62,223 @@ class Taps:
             for before, after, d, k in zip(self.low, self.high, self.dilation, self.size, strict=True)
         )
 
+    @property
+    def is_scale(self) -> bool:
+        """Whether it only scales and shifts channels."""
+        return self.size == () and self.groups == self.outputs == self.inputs
 
-def from_module(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Taps:
-    """The taps of a convolution; refuses padding that is not zeros."""
-    if conv.padding_mode != "zeros" and any(_low_high(conv)[0] + _low_high(conv)[1]):
-        raise FuseError(f"padding_mode {conv.padding_mode!r} cannot be merged; only zeros can.")
-    weight = conv.weight.detach().double()
-    bias = weight.new_zeros(weight.shape[0]) if conv.bias is None else conv.bias.detach().double()
-    low, high = _low_high(conv)
-    return Taps(weight, bias, tuple(conv.stride), tuple(conv.dilation), low, high, conv.groups)
+    @property
+    def is_point(self) -> bool:
+        """Whether each output sample reads one input sample, at a fixed place: a tap, without padding."""
+        return math.prod(self.size) == 1 and not any(self.low + self.high) and not self.transposed
+
+    @property
+    def parameters(self) -> int:
+        """Trained values."""
+        bias = self.bias.numel() if self.bias is not None and self.bias_trained else 0
+        return (self.weight.numel() if self.weight_trained else 0) + bias
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for a sample of all channels (of the input where transposed); a scale is not counted."""
+        return 0 if self.is_scale else self.weight.numel()
 
 
-def unit(channels: int, dimensions: int, like: Tensor | None = None) -> Taps:
-    """The identity: one tap of 1 per channel."""
-    weight = torch.ones(channels, 1, *[1] * dimensions, dtype=torch.float64, device=None if like is None else like.device)
+def unit(channels: int, dimensions: int, like: Tensor, value: float = 1.0) -> Taps:
+    """The identity: one tap of `value` per channel."""
+    weight = torch.full((channels, 1, *[1] * dimensions), value, dtype=torch.float64, device=like.device)
     ones, zeros = (1,) * dimensions, (0,) * dimensions
-    return Taps(weight, weight.new_zeros(channels), ones, ones, zeros, zeros, channels)
+    return Taps(weight, None, ones, ones, zeros, zeros, channels, weight_trained=False, bias_trained=False)
 
 
-def batch_norm(bn: nn.Module) -> tuple[Tensor, Tensor]:
-    """(gain, shift) of a batch norm in evaluation mode, float64 (C,) each."""
-    if not isinstance(bn, nn.modules.batchnorm._BatchNorm):
-        raise FuseError(f"{type(bn).__name__} is not a batch norm.")
-    if bn.running_mean is None or bn.running_var is None:
-        raise FuseError("a batch norm without running statistics depends on its batch and cannot be folded.")
-    if bn.training:
-        raise FuseError("a batch norm is in training mode: call model.eval() first.")
-    gain = (bn.running_var.double() + bn.eps).rsqrt()
-    if bn.weight is not None:
-        gain = gain * bn.weight.detach().double()
-    shift = -bn.running_mean.double() * gain
-    if bn.bias is not None:
-        shift = shift + bn.bias.detach().double()
-    return gain, shift
+def lifted(taps: Taps, dimensions: int) -> Taps:
+    """A map along channels as a convolution of `dimensions` with one tap."""
+    if len(taps.size) == dimensions:
+        return taps
+    if taps.size:
+        raise FuseError(f"a {len(taps.size)}D and a {dimensions}D convolution do not add up.")
+    ones, zeros = (1,) * dimensions, (0,) * dimensions
+    weight = taps.weight.reshape(*taps.weight.shape, *ones)
+    return replace(taps, weight=weight, stride=ones, dilation=ones, low=zeros, high=zeros)
 
 
-def scale(taps: Taps, gain: Tensor, shift: Tensor) -> Taps:
-    """The convolution followed by `gain * y + shift` per channel: exact for any stride, dilation, groups and padding."""
+def flattened(taps: Taps) -> Taps:
+    """A convolution of one unstrided tap as a map along channels; any other as it is."""
+    if not taps.is_point or any(step != 1 for step in taps.stride):
+        return taps
+    weight = taps.weight.reshape(taps.weight.shape[:2])
+    return replace(taps, weight=weight, stride=(), dilation=(), low=(), high=())
+
+
+def scale(taps: Taps, gain: Tensor, shift: Tensor | None, gain_trained: bool = True, shift_trained: bool = True) -> Taps:
+    """The map followed by `gain * y + shift` per channel: exact for any stride, dilation, groups and padding."""
     weight = taps.weight * gain.reshape(-1, *[1] * (taps.weight.dim() - 1))
-    return replace(taps, weight=weight, bias=taps.bias * gain + shift)
+    bias, trained = taps.bias, taps.bias_trained and taps.bias is not None
+    if bias is not None:
+        bias = bias * gain
+    if shift is not None:
+        bias, trained = shift.expand(taps.outputs) if bias is None else bias + shift, trained or shift_trained
+    return replace(taps, weight=weight, bias=bias, weight_trained=taps.weight_trained or gain_trained, bias_trained=trained)
 
 
 def add(first: Taps, second: Taps) -> Taps:
-    """One convolution equal to the sum of two on the same input (union of taps)."""
+    """One map equal to the sum of two on the same input (union of taps).
+
+    Raises:
+        FuseError: strides, output sizes or channels differ.
+    """
+    dimensions = max(len(first.size), len(second.size))
+    first, second = lifted(first, dimensions), lifted(second, dimensions)
+    if first.transposed != second.transposed:
+        raise FuseError("a convolution and a transposed one do not add up.")
     if first.stride != second.stride:
         raise FuseError(f"strides {first.stride} and {second.stride} differ.")
     if first.law != second.law:
         raise FuseError(
             f"the branches' outputs differ in size: {first.size} with padding {first.low}, {second.size} with {second.low}."
         )
+    if (first.inputs, first.outputs) != (second.inputs, second.outputs):
+        raise FuseError(f"channels {first.inputs}→{first.outputs} and {second.inputs}→{second.outputs} differ.")
     groups = math.gcd(first.groups, second.groups)
-    first, second = _regroup(first, groups), _regroup(second, groups)
-    if first.weight.shape[:2] != second.weight.shape[:2]:
-        raise FuseError("the branches differ in channels.")
-    grid = [_grid(first, second, axis) for axis in range(len(first.size))]
+    first, second = regrouped(first, groups), regrouped(second, groups)
+    grid = [_grid(first, second, axis) for axis in range(dimensions)]
     first, second = (_place(taps, grid) for taps in (first, second))
-    return replace(first, weight=first.weight + second.weight, bias=first.bias + second.bias)
-
-
-def symmetric(taps: Taps) -> Taps:
-    """The same convolution with equal padding on both sides, as `nn.Conv` needs, by zero taps where it is off-centre."""
-    grid = []
-    for low, high, dilation, size in zip(taps.low, taps.high, taps.dilation, taps.size, strict=True):
-        reach = dilation * (size - 1) - low  # the last tap's offset
-        if (high - low) % dilation:
-            raise FuseError(f"padding {low} and {high} cannot be made equal with dilation {dilation}.")
-        grid.append((-max(low, high), reach + max(0, low - high), dilation))
-    return _place(taps, grid)
-
-
-def to_module(taps: Taps, dtype: torch.dtype, bias: bool = True) -> nn.Module:
-    """An ordinary convolution; the one place where float64 is cast."""
-    taps = symmetric(taps)
-    conv = CONVOLUTIONS[len(taps.size)](
-        taps.weight.shape[1] * taps.groups,
-        taps.weight.shape[0],
-        taps.size,  # type: ignore[arg-type]
-        stride=taps.stride,  # type: ignore[arg-type]
-        padding=taps.low,  # type: ignore[arg-type]
-        dilation=taps.dilation,  # type: ignore[arg-type]
-        groups=taps.groups,
-        bias=bias,
-        device=taps.weight.device,
-        dtype=dtype,
+    biases = [(taps.bias, taps.bias_trained) for taps in (first, second) if taps.bias is not None]
+    return replace(
+        first,
+        weight=first.weight + second.weight,
+        bias=biases[0][0] + biases[1][0] if len(biases) == 2 else biases[0][0] if biases else None,
+        weight_trained=first.weight_trained or second.weight_trained,
+        bias_trained=any(trained for _, trained in biases),
     )
-    with torch.no_grad():
-        conv.weight.copy_(taps.weight)
-        if conv.bias is not None:
-            conv.bias.copy_(taps.bias)
-    return conv.eval()
 
 
-def _low_high(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if conv.padding == "valid":
-        return (0,) * len(conv.kernel_size), (0,) * len(conv.kernel_size)
-    if conv.padding == "same":
-        total = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-        return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
-    padding = tuple(int(p) for p in conv.padding)
-    return padding, padding
+def compose(first: Taps, second: Taps) -> Taps:
+    """One map equal to `second(first(x))`.
+
+    Raises:
+        FuseError: it would be wrong at the border, or a transposed convolution is in the way.
+    """
+    dimensions = max(len(first.size), len(second.size))
+    first, second = lifted(first, dimensions), lifted(second, dimensions)
+    if second.transposed or first.transposed:
+        return _compose_transposed(first, second)
+    if any(second.low + second.high):
+        if first.bias is not None:
+            raise FuseError("a bias or shift before a zero-padded convolution is wrong at the border.")
+        if not first.is_point:
+            raise FuseError("a convolution before a zero-padded convolution is wrong at the border.")
+    offsets = zip(first.stride, second.low, first.low, strict=True), zip(first.stride, second.high, first.high, strict=True)
+    low, high = (tuple(s * outer + inner for s, outer, inner in sides) for sides in offsets)
+    stride = tuple(s1 * s2 for s1, s2 in zip(first.stride, second.stride, strict=True))
+    first, second = _aligned(first, second)
+    weight, dilation = _convolved(first, second)
+    return _with_bias(replace(second, weight=weight, stride=stride, dilation=dilation, low=low, high=high), first, second)
 
 
-def _regroup(taps: Taps, groups: int) -> Taps:
-    """The same convolution written with fewer groups; the added weights are zeros."""
+def stack(maps: list[Taps]) -> Taps:
+    """One map whose output is the concatenation of the outputs of `maps` on the same input.
+
+    Raises:
+        FuseError: they differ in stride or output size, or are grouped.
+    """
+    dimensions = max(len(taps.size) for taps in maps)
+    maps = [lifted(taps, dimensions) for taps in maps]
+    head = maps[0]
+    for taps in maps:
+        if taps.groups != 1 or taps.transposed:
+            raise FuseError("grouped or transposed convolutions are not stacked.")
+        if (taps.stride, taps.law, taps.inputs) != (head.stride, head.law, head.inputs):
+            raise FuseError("the siblings differ in stride, output size or channels.")
+    for taps in maps[1:]:
+        grid = [_grid(head, taps, axis) for axis in range(dimensions)]
+        head = _place(head, grid)
+    grid = [(-low, d * (k - 1) - low, d) for low, d, k in zip(head.low, head.dilation, head.size, strict=True)]
+    placed = [_place(taps, grid) for taps in maps]
+    bias = None
+    if any(taps.bias is not None for taps in maps):
+        bias = torch.cat([taps.weight.new_zeros(taps.outputs) if taps.bias is None else taps.bias for taps in maps])
+    return replace(
+        head,
+        weight=torch.cat([taps.weight for taps in placed]),
+        bias=bias,
+        bias_trained=any(taps.bias_trained and taps.bias is not None for taps in maps),
+    )
+
+
+def regrouped(taps: Taps, groups: int) -> Taps:
+    """The same map written with fewer groups; the added weights are zeros."""
     if groups == taps.groups:
         return taps
-    outputs, inputs = taps.weight.shape[0], taps.weight.shape[1] * taps.groups
-    weight = taps.weight.new_zeros(outputs, inputs // groups, *taps.size)
-    for output in range(outputs):
-        group = output // (outputs // taps.groups)
-        start = (group * taps.weight.shape[1]) % (inputs // groups)
-        weight[output, start : start + taps.weight.shape[1]] = taps.weight[output]
+    merged = taps.groups // groups  # old groups in a new one
+    blocks = taps.weight.reshape(groups, merged, taps.outputs // taps.groups, taps.weight.shape[1], *taps.size)
+    eye = torch.eye(merged, dtype=blocks.dtype, device=blocks.device).reshape(1, merged, 1, merged, 1, *[1] * len(taps.size))
+    weight = (blocks[:, :, :, None] * eye).reshape(taps.outputs, taps.inputs // groups, *taps.size)
     return replace(taps, weight=weight, groups=groups)
 
 
+def _compose_transposed(first: Taps, second: Taps) -> Taps:
+    if second.transposed and (first.bias is not None or not first.is_point or any(s != 1 for s in first.stride)):
+        raise FuseError("a bias or a kernel before a transposed convolution is wrong at the border.")
+    if first.transposed and (second.transposed or not second.is_point or any(s != 1 for s in second.stride)):
+        raise FuseError("a kernel after a transposed convolution is not merged.")
+    frame = first if first.transposed else second
+    first, second = _aligned(first, second)
+    return _with_bias(replace(frame, weight=_convolved(first, second)[0], groups=second.groups), first, second)
+
+
+def _aligned(first: Taps, second: Taps) -> tuple[Taps, Taps]:
+    if first.outputs != second.inputs:
+        raise FuseError(f"{first.outputs} channels do not fit {second.inputs}.")
+    groups = math.gcd(first.groups, second.groups)
+    return regrouped(first, groups), regrouped(second, groups)
+
+
+def _convolved(first: Taps, second: Taps) -> tuple[Tensor, tuple[int, ...]]:
+    """(weight, dilation) of the composition; the taps of `second` are `first.stride` apart as the input sees them."""
+    dilation, sizes, spots = [], [], []
+    for d1, k1, s1, d2, k2 in zip(first.dilation, first.size, first.stride, second.dilation, second.size, strict=True):
+        steps = [d1] * (k1 > 1) + [s1 * d2] * (k2 > 1)
+        spacing = math.gcd(*steps) if steps else 1
+        reach, step = d1 * (k1 - 1) // spacing, max(1, d1 // spacing)
+        starts = [j * s1 * d2 // spacing for j in range(k2)]
+        dilation.append(spacing)
+        sizes.append(starts[-1] + reach + 1)
+        spots.append([slice(start, start + reach + 1, step) for start in starts])
+    groups = second.groups
+    inner = first.weight.reshape(groups, first.outputs // groups, first.weight.shape[1], *first.size)
+    outer = second.weight.reshape(groups, second.outputs // groups, second.weight.shape[1], *second.size)
+    total = second.weight.new_zeros(second.outputs, first.weight.shape[1], *sizes)
+    for place in itertools.product(*(range(k) for k in second.size)):
+        taps = torch.einsum("gom,gm...->go...", outer[(..., *place)], inner).reshape(
+            second.outputs, first.weight.shape[1], *first.size
+        )
+        total[(..., *[spots[axis][j] for axis, j in enumerate(place)])] += taps
+    return total, tuple(dilation)
+
+
+def _with_bias(total: Taps, first: Taps, second: Taps) -> Taps:
+    """`total` with what the bias of `first` becomes behind `second`."""
+    trained = first.weight_trained or second.weight_trained
+    if first.bias is None:
+        return replace(total, bias=second.bias, bias_trained=second.bias_trained, weight_trained=trained)
+    outer = second.weight.flatten(2).sum(2) if second.size else second.weight
+    outer = outer.reshape(second.groups, second.outputs // second.groups, -1)
+    bias = torch.einsum("gom,gm->go", outer, first.bias.reshape(second.groups, -1)).reshape(-1)
+    bias_trained = first.bias_trained or (second.bias_trained and second.bias is not None)
+    return replace(
+        total,
+        bias=bias if second.bias is None else bias + second.bias,
+        bias_trained=bias_trained,
+        weight_trained=trained,
+    )
+
+
 def _grid(first: Taps, second: Taps, axis: int) -> tuple[int, int, int]:
-    """(first offset, last offset, spacing) of a grid that holds the taps of both and needs no negative padding."""
+    """(first offset, last offset, spacing) of the closest grid that holds the taps of both."""
     offsets = [j * t.dilation[axis] - t.low[axis] for t in (first, second) for j in range(t.size[axis])]
-    least, last = min(*offsets, 0), max(*offsets, -first.law[axis])
-    spacing = math.gcd(*(offset - least for offset in offsets), last - least) or 1
-    return least, last, spacing
+    spacing = math.gcd(*(offset - offsets[0] for offset in offsets)) or 1
+    return min(offsets), max(offsets), spacing
 
 
 def _place(taps: Taps, grid: list[tuple[int, int, int]]) -> Taps:
@@ -174,14 +286,15 @@ def _place(taps: Taps, grid: list[tuple[int, int, int]]) -> Taps:
     weight = taps.weight
     for axis, (least, last, spacing) in enumerate(grid):
         size = (last - least) // spacing + 1
-        if size == weight.shape[axis + 2] and spacing == taps.dilation[axis]:
+        if size == weight.shape[axis + 2] and (spacing == taps.dilation[axis] or size == 1):
             continue
-        positions = torch.tensor(
-            [(j * taps.dilation[axis] - taps.low[axis] - least) // spacing for j in range(taps.size[axis])]
-        )
+        start, step = -taps.low[axis] - least, taps.dilation[axis]
         shape = list(weight.shape)
         shape[axis + 2] = size
-        weight = weight.new_zeros(shape).index_copy_(axis + 2, positions.to(weight.device), weight)
+        spot = slice(start // spacing, (start + step * (taps.size[axis] - 1)) // spacing + 1, max(1, step // spacing))
+        placed = weight.new_zeros(shape)
+        placed[(..., spot, *[slice(None)] * (len(grid) - 1 - axis))] = weight
+        weight = placed
     low = tuple(-least for least, _, _ in grid)
     high = tuple(law + last for law, (_, last, _) in zip(taps.law, grid, strict=True))
     return replace(taps, weight=weight, low=low, high=high, dilation=tuple(spacing for _, _, spacing in grid))

@@ -1,163 +1,294 @@
-"""Merge batch norms, parallel branches and identities of a network built from `Sequential` and `Parallel`, with proof.
-
-The input is never changed. What is merged is exact (see `algebra`); `verify` measures it in float64 and float32.
-"""
+"""Re-parameterize any network, with proof: capture, merge what is exact and costs nothing, emit an ordinary module, verify."""
 
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+import functools
+import math
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from audiorep.errors import FuseError
-from audiorep.reparam import algebra
-from audiorep.reparam.algebra import Taps
-from audiorep.reparam.parallel import Parallel
+from audiorep.reparam.capture import Capture, capture, shallow
+from audiorep.reparam.emit import Emitter, count, total_parameters
+from audiorep.reparam.engine import Engine, macs_of
+from audiorep.reparam.layout import hint
+from audiorep.reparam.module import Fused
+from audiorep.reparam.parts import by_parts
+from audiorep.reparam.report import Cost, Merge, Plan, Skip
+from audiorep.reparam.verify import Trial, Verification, breaking, in_double, kept_guards, largest_error, trials
 
-_CONVOLUTIONS = tuple(algebra.CONVOLUTIONS.values())
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-FLOAT64_LIMIT = 1e-10  # relative; float64 rounding of a deep network stays a thousand times below
-FLOAT32_FACTOR = 4.0  # fused float32 error over unfused float32 error, both against float64
-
-
-def fuse(network: nn.Module) -> nn.Module:
-    """A new network equal to `network.eval()`, with every batch norm folded and every `Parallel` merged.
-
-    Raises:
-        FuseError: a batch norm is in training mode or has no statistics, or branches do not add up; named by its path.
-    """
-    return _rebuild(network, "", _merge)
-
-
-def merge_branches(network: nn.Module) -> nn.Module:
-    """The authors' merged form: branches become one convolution, other batch norms and inner identities stay.
-
-    Raises:
-        FuseError: as `fuse`.
-    """
-    return _rebuild(network, "", _merge_branches)
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
-class Verification:
-    """How far a fused network is from its original, relative to the largest output in magnitude."""
+class FuseResult(Plan):
+    """A merged network and the report of what was done."""
 
-    float64: float
-    """Fused against original, both in float64."""
-    float32: float
-    """Fused in float32 against original in float64."""
-    unfused_float32: float
-    """Original in float32 against original in float64."""
+    model: nn.Module = field(default_factory=nn.Module)
+    """An ordinary module, equal to the original in evaluation mode."""
+    verification: Verification = field(default_factory=lambda: Verification(0.0, 0.0, 0.0))
+    """The measured differences."""
 
-    @property
-    def passed(self) -> bool:
-        """Whether both gates hold."""
-        floor = torch.finfo(torch.float32).eps
-        return self.float64 <= FLOAT64_LIMIT and self.float32 <= FLOAT32_FACTOR * max(self.unfused_float32, floor)
+    def to_dict(self) -> dict[str, Any]:
+        """As of a plan, with the verification."""
+        gates = {**vars(self.verification), "passed": self.verification.passed}
+        return {**super().to_dict(), "verification": gates}
 
+    def table(self) -> str:
+        """As of a plan, with the verification."""
+        gates = self.verification
+        line = (
+            f"float64 difference {gates.float64:.1e}; in its own precision {gates.float32:.1e} "
+            f"(the original's own rounding: {gates.unfused_float32:.1e}); measured on {'; '.join(gates.sizes)}"
+        )
+        return f"{super().table()}\n\n{line}"
 
-def verify(network: nn.Module, example: Tensor, form: Callable[[nn.Module], nn.Module] = fuse) -> Verification:
-    """Measured difference between `network` and `form(network)` on `example`, float32 of the network's input shape."""
-    single, double = copy.deepcopy(network).eval().float(), copy.deepcopy(network).eval().double()
-    with torch.no_grad():
-        truth = _outputs(double(example.double()))
-        fused_double = _outputs(form(double)(example.double()))
-        fused_single = _outputs(form(single)(example.float()))
-        unfused_single = _outputs(single(example.float()))
-    scale = truth.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
-    errors = [((other.double() - truth).abs().max() / scale).item() for other in (fused_double, fused_single, unfused_single)]
-    return Verification(*errors)
+    __str__ = table
 
 
-def _outputs(result: Tensor | dict[str, Tensor]) -> Tensor:
-    return result if isinstance(result, Tensor) else torch.cat([value.flatten() for value in result.values()])
+def fuse(model: nn.Module, *args: Any, **kwargs: Any) -> FuseResult:
+    """A new network equal to `model`, with its linear branches, identities, norms and constant affines merged.
 
+    Args:
+        model: any network in evaluation mode; it is not changed.
+        *args: an example of its inputs, as for `model(*args, **kwargs)`. Other batch sizes work afterwards, and other
+            sizes where the original allows them.
+        **kwargs: as `args`.
 
-def _rebuild(module: nn.Module, path: str, merge: Callable[[nn.Module, str], nn.Module]) -> nn.Module:
-    """`module` with `merge` applied to every `Sequential` and `Parallel`; everything else copied."""
-    if isinstance(module, (nn.Sequential, Parallel)):
-        return merge(module, path)
-    if not module._modules:
-        return copy.deepcopy(module)
-    children = {name: _rebuild(child, f"{path}.{name}".lstrip("."), merge) for name, child in module.named_children()}
-    shell = copy.copy(module)
-    shell._parameters = copy.deepcopy(module._parameters)
-    shell._buffers = copy.deepcopy(module._buffers)
-    shell._modules = dict(children)
-    return shell
-
-
-def _merge(module: nn.Module, path: str) -> nn.Module:
-    taps = _taps(module, path)
-    if taps is not None:
-        return algebra.to_module(taps, _dtype(module))
-    if isinstance(module, Parallel):
-        raise FuseError(f"{path}: its branches are not all convolutions, batch norms and identities.")
-    return nn.Sequential(_folded_children(module, path))
-
-
-def _merge_branches(module: nn.Module, path: str) -> nn.Module:
-    if isinstance(module, Parallel):
-        branches = OrderedDict((name, child) for name, child in module.items() if not isinstance(child, nn.Identity))
-        merged = _merge(Parallel(branches), path)
-        identities = {name: nn.Identity() for name, child in module.items() if isinstance(child, nn.Identity)}
-        return Parallel({"merged": merged, **identities}) if identities else merged
-    return nn.Sequential(
-        OrderedDict((name, _rebuild(child, f"{path}.{name}", _merge_branches)) for name, child in module.named_children())
-    )
-
-
-def _folded_children(sequence: nn.Module, path: str) -> OrderedDict[str, nn.Module]:
-    """The children of a `Sequential`, each batch norm folded into the convolution before it."""
-    children: OrderedDict[str, nn.Module] = OrderedDict()
-    for name, child in sequence.named_children():
-        previous = next(reversed(children), None)
-        if isinstance(child, _BATCH_NORMS) and previous is not None and isinstance(children[previous], _CONVOLUTIONS):
-            folded = _fold(algebra.from_module(children[previous]), child, f"{path}.{name}")  # type: ignore[arg-type]
-            children[previous] = algebra.to_module(folded, _dtype(child))
-        else:
-            children[name] = _rebuild(child, f"{path}.{name}", _merge)
-    return children
-
-
-def _taps(module: nn.Module, path: str, channels: int | None = None) -> Taps | None:
-    """`module` as one convolution, or None where it is not linear; an identity needs its `channels` from a sibling."""
-    if isinstance(module, _CONVOLUTIONS):
-        return algebra.from_module(module)
-    if isinstance(module, nn.Sequential) and len(module) == 2 and isinstance(module[1], _BATCH_NORMS):
-        inner = _taps(module[0], path)
-        return None if inner is None else _fold(inner, module[1], path)
-    if isinstance(module, Parallel):
-        return _sum(module, path)
-    return None
-
-
-def _sum(parallel: Parallel, path: str) -> Taps | None:
-    branches = [_taps(child, f"{path}.{name}") for name, child in parallel.items() if not isinstance(child, nn.Identity)]
-    if not branches or any(branch is None for branch in branches):
-        return None
-    total: Taps = branches[0]  # type: ignore[assignment]
-    identities = len(parallel) - len(branches)
-    others = branches[1:] + [algebra.unit(total.weight.shape[0], len(total.size), total.weight)] * identities
-    for other in others:
-        try:
-            total = algebra.add(total, other)  # type: ignore[arg-type]
-        except FuseError as error:
-            raise FuseError(f"{path}: {error}") from None
-    return total
-
-
-def _fold(taps: Taps, bn: nn.Module, path: str) -> Taps:
+    Raises:
+        FuseError: a module is in training mode (named, with what to do), or the example does not run.
+    """
+    _check(model, args, kwargs)
     try:
-        return algebra.scale(taps, *algebra.batch_norm(bn))
+        result = _whole(model, args, kwargs)
     except FuseError as error:
-        raise FuseError(f"{path}: {error}") from None
+        _run(model, args, kwargs)
+        merged, reports, skips = by_parts(model, args, kwargs, _whole, str(error))
+        return _joined(model, merged, reports, skips)
+    return result
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype
+def plan(model: nn.Module, *args: Any, **kwargs: Any) -> Plan:
+    """What `fuse` would do, from shapes alone: no weight is computed and no check is run.
+
+    Raises:
+        FuseError: as `fuse`, and where the network cannot be captured whole.
+    """
+    _check(model, args, kwargs)
+    try:
+        captured = capture(model, args, kwargs)
+    except FuseError:
+        _run(model, args, kwargs)
+        raise
+    engine = Engine(captured, dry=True)
+    before = _cost(engine, total_parameters(model))
+    engine.run()
+    emitted = Emitter(engine, "Plan")
+    made = emitted.emit()
+    return Plan(*_report(engine, emitted, model), before, _cost(engine, total_parameters(made)))
+
+
+def _check(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuses a network that trains, and an example that it does not take."""
+    if not isinstance(model, nn.Module):
+        raise FuseError(f"a torch.nn.Module is needed, not {type(model).__name__}.")
+    if not args and not kwargs:
+        raise FuseError("an example of the network's inputs is needed: fuse(model, x).")
+    active = [
+        (path, module)
+        for path, module in model.named_modules()
+        if module.training
+        and (
+            (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)
+            or (model.training and isinstance(module, nn.modules.batchnorm._BatchNorm))
+        )
+    ]
+    if active:
+        path, module = active[0]
+        more = f" (and {len(active) - 1} more)" if len(active) > 1 else ""
+        raise FuseError(
+            f"`{path or 'the network'}` ({type(module).__name__}){more} is in training mode: call model.eval() first."
+        )
+
+
+def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuses an example that the network does not take."""
+    try:
+        with torch.no_grad():
+            shallow(model)(*args, **kwargs)
+    except Exception as error:
+        raise FuseError(f"the network does not run on this example: {type(error).__name__}: {error}") from error
+
+
+def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FuseResult:
+    """The network fused as one graph; merges of a kind are given up where the check of the whole fails with them.
+
+    Raises:
+        FuseError: it cannot be captured.
+    """
+    without: frozenset[str] = frozenset()
+    while True:
+        result, kinds = _attempt(model, args, kwargs, without)
+        if result.verification.passed or not kinds:
+            break
+        without |= {kinds[-1]}
+    if not result.merges or not result.verification.passed:
+        left = Skip("", "network", "its merged form failed the check") if result.merges else None
+        skipped = (*result.skipped, left) if left else result.skipped
+        same = Verification(0.0, 0.0, 0.0, result.verification.sizes)
+        return FuseResult((), skipped, result.before, result.before, model=copy.deepcopy(model), verification=same)
+    return result
+
+
+def _attempt(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], without: frozenset[str]
+) -> tuple[FuseResult, list[str]]:
+    captured = capture(model, args, kwargs)
+    engine = Engine(captured, dry=False, without=without)
+    measured = _measured(model, captured, engine, trials(captured, args, kwargs))
+    before = _cost(engine, total_parameters(model))
+    engine.run()
+    name = type(model).__name__
+    double = Emitter(engine, name, double=True).emit()
+    guards = kept_guards(captured, measured, functools.partial(_same, double))
+    inside = [trial for trial in measured if not trial.broken]
+    hard = max((_error(trial, double, double=True) for trial in inside), default=math.inf)
+    del double
+    emitter = Emitter(engine, name)
+    made = emitter.emit(guards)
+    soft = max((_error(trial, made, double=False) for trial in inside), default=math.inf)
+    unfused = max((largest_error(trial.expected, trial.own) for trial in inside), default=0.0)
+    verification = Verification(hard, soft, unfused, tuple(trial.shapes for trial in inside), _epsilon(model))
+    merges, skipped = _report(engine, emitter, model)
+    after = _cost(engine, total_parameters(made))
+    kinds = list(dict.fromkeys(step.merge.kind for step in engine.steps))
+    return FuseResult(merges, skipped, before, after, model=made, verification=verification), kinds
+
+
+def _epsilon(model: nn.Module) -> float:
+    dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    return max((torch.finfo(dtype).eps for dtype in dtypes), default=torch.finfo(torch.float32).eps)
+
+
+def _measured(model: nn.Module, captured: Capture, engine: Engine, found: list[Trial]) -> list[Trial]:
+    """Inputs of several sizes with what the original makes of them, in float64 and as it is."""
+    own = shallow(model)
+    reference: nn.Module = in_double(model) if not _casts(captured) else Emitter(engine, "Reference", double=True).emit()
+    if not _expect(found[0], own, reference):  # a network that mixes precisions: its captured graph, in float64
+        reference = Emitter(engine, "Reference", double=True).emit()
+        if not _expect(found[0], own, reference):
+            raise FuseError("its captured graph does not run on the example.")
+    more = [trial for trial in found[1:] if _expect(trial, own, reference)]
+    return [found[0], *more, *breaking(captured, lambda trial: _expect(trial, None, reference))]
+
+
+def _expect(trial: Trial, own: nn.Module | None, reference: nn.Module) -> bool:
+    """Runs the original on an input; False if it does not take it."""
+    try:
+        trial.own = [] if own is None else trial.run(own, double=False)
+        trial.expected = trial.run(reference, double=True)
+    except Exception:  # whatever the network raises at sizes that it does not take
+        return False
+    return True
+
+
+def _casts(captured: Capture) -> bool:
+    """Whether the network changes precision by itself, so that its float64 copy would not be in float64."""
+    for node in captured.graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "call_function" or not isinstance(value, Tensor) or not value.is_floating_point():
+            continue
+        named = [arg for arg in (*node.args, *node.kwargs.values()) if isinstance(arg, torch.dtype)]
+        inputs = [i.meta["val"] for i in node.all_input_nodes if isinstance(i.meta.get("val"), Tensor)]
+        if named or any(i.is_floating_point() and i.dtype != value.dtype for i in inputs):
+            return True
+    return False
+
+
+def _error(trial: Trial, model: nn.Module, double: bool) -> float:
+    try:
+        return largest_error(trial.expected, trial.run(model, double))
+    except (RuntimeError, FuseError, TypeError):
+        return math.inf
+
+
+def _same(double: nn.Module, trial: Trial) -> bool:
+    return _error(trial, double, double=True) <= 1e-10
+
+
+def _report(engine: Engine, emitter: Emitter, model: nn.Module) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:
+    alive = {path: target for target, path in emitter.paths.items()}
+    merges = []
+    for step in engine.steps:
+        into = [path for path, target in alive.items() if any(_contains(target, made) for made in step.targets)]
+        fields = {**vars(step.merge), "into": ", ".join(into) or "the input"}
+        merges.append(Merge(**fields))
+    skips = [*engine.skips(), *_hooks(model)]
+    return tuple(merges), tuple(skips)
+
+
+def _contains(target: Any, made: Any) -> bool:
+    """Whether a map of the new network is `made` or was made of it."""
+    if target is made:
+        return True
+    members = getattr(target, "members", None)
+    return bool(members) and getattr(target, "raw", True) in (None, False) and set(made.members) <= set(members)
+
+
+def _hooks(model: nn.Module) -> list[Skip]:
+    return [
+        Skip(path, "forward hook", "what it does to values is captured; what else it does happens in the original only")
+        for path, module in model.named_modules()
+        if module._forward_hooks or module._forward_pre_hooks
+    ]
+
+
+def _cost(engine: Engine, parameters: int) -> Cost:
+    """Of the working graph; multiply-accumulates for the example as it was given."""
+    total = sum(
+        macs_of(node.target, node.meta.get("val"), node.args) + _product(node)
+        for node in engine.captured.graph.nodes
+        if node.op == "call_function"
+    )
+    return Cost(parameters, total // (2 if engine.captured.doubled else 1), count(engine))
+
+
+def _product(node: fx.Node) -> int:
+    """Multiply-accumulates of a matrix product, attention or convolution that is no map with constant weights."""
+    name, value = str(node.target), node.meta.get("val")
+    if not isinstance(value, Tensor) or not name.startswith("aten."):
+        return 0
+    size = math.prod(hint(n) for n in value.shape)
+    tensors = [arg for arg in node.args if isinstance(arg, fx.Node) and isinstance(arg.meta.get("val"), Tensor)]
+    if name.startswith(("aten.bmm", "aten.matmul", "aten.mm")):
+        return size * hint(tensors[0].meta["val"].shape[-1])
+    if name.startswith("aten.scaled_dot_product_attention"):
+        query, key = (tensor.meta["val"].shape for tensor in tensors[:2])
+        return size * hint(key[-2]) + math.prod(hint(n) for n in query) * hint(key[-2])
+    if name.startswith(("aten.conv1d", "aten.conv2d", "aten.conv3d")):
+        return size * math.prod(hint(n) for n in tensors[1].meta["val"].shape[1:])
+    return 0
+
+
+def _joined(model: nn.Module, merged: nn.Module, reports: dict[str, FuseResult], skips: list[Skip]) -> FuseResult:
+    """One report of several parts."""
+    merges = tuple(Merge(**{**vars(m), "into": f"{path}.{m.into}"}) for path, part in reports.items() for m in part.merges)
+    skipped = [Skip(f"{path}.{s.path}".rstrip("."), s.what, s.reason) for path, part in reports.items() for s in part.skipped]
+    sides = []
+    for side in ("before", "after"):
+        costs = [getattr(part, side) for part in reports.values()]
+        kinds = {kind for cost in costs for kind in cost.operations}
+        operations = {kind: sum(cost.operations.get(kind, 0) for cost in costs) for kind in kinds}
+        total = total_parameters(model if side == "before" else merged)
+        sides.append(Cost(total, sum(cost.macs for cost in costs), operations))
+    gates = [part.verification for part in reports.values()] or [Verification(0.0, 0.0, 0.0)]
+    hard, soft, own = (max(getattr(g, key) for g in gates) for key in ("float64", "float32", "unfused_float32"))
+    worst = Verification(hard, soft, own, gates[0].sizes, gates[0].epsilon)
+    return FuseResult(merges, (*skips, *skipped), sides[0], sides[1], tuple(reports), merged, worst)
+
+
+__all__ = ["FuseResult", "Fused", "fuse", "plan"]

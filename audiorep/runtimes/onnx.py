@@ -117,28 +117,30 @@ def compare(model: Checkpoint, session: OnnxSession, clips: Sequence[np.ndarray]
 
 
 def _write(model: Checkpoint, path: Path) -> None:
-    torch, _ = require("torch", extra="train"), require("onnxscript", extra="train")
-    from audiorep import reparam
+    torch = require("torch", extra="train")
     from audiorep.runtimes.torch import Pipeline
 
-    pipeline = Pipeline(model.front_end.exportable(), reparam.fuse(model.network), model.info.activation).eval()
+    pipeline = Pipeline(model.front_end.exportable(), model.fuse().model, model.info.activation).eval()
     example = torch.zeros(2, model.info.window_samples)
     shapes = {"waveform": {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}}
-    with _quiet():
-        program = torch.onnx.export(
-            pipeline,
-            (example,),
-            dynamo=True,
-            input_names=["waveform"],
-            output_names=list(model.info.labels),
-            dynamic_shapes=shapes,
-            verbose=False,
-        )
-    proto = program.model_proto
-    _strip(proto)
+    proto = to_onnx(pipeline, (example,), list(model.info.labels), input_names=["waveform"], dynamic_shapes=shapes)
     for key, value in model.info.to_metadata().items():
         proto.metadata_props.add(key=key, value=value)
     path.write_bytes(proto.SerializeToString())
+
+
+def to_onnx(network: Any, args: tuple[Any, ...] | None, outputs: list[str], **more: Any) -> Any:
+    """The ONNX model of a torch module or exported program, without traces of the machine it was made on.
+
+    Raises:
+        MissingExtraError: torch or onnxscript is not installed.
+    """
+    torch, _ = require("torch", extra="train"), require("onnxscript", extra="train")
+    with _quiet():
+        program = torch.onnx.export(network, args or (), dynamo=True, output_names=outputs, verbose=False, **more)
+    proto = program.model_proto  # made anew at every look
+    _strip(proto)
+    return proto
 
 
 def _strip(proto: Any) -> None:

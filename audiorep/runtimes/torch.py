@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiorep import checkpoint, reparam
+from audiorep import checkpoint
 from audiorep.bundle import ModelInfo
 from audiorep.checkpoint import Checkpoint
 
@@ -37,7 +37,7 @@ class TorchSession:
         self.info: ModelInfo = model.info
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = f"PyTorch {torch.__version__}, {self._device}"
-        pipeline = Pipeline(model.front_end, reparam.fuse(model.network), model.info.activation).eval()
+        pipeline = Pipeline(model.front_end, model.fuse().model, model.info.activation).eval()
         self._pipeline = pipeline.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod

@@ -1,0 +1,182 @@
+"""What a node of the working graph computes where it is linear, and the values of what depends on constants only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from audiorep.reparam.algebra import Taps
+from audiorep.reparam.capture import Capture, Constant
+
+aten = torch.ops.aten
+_CONVOLUTIONS = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d, 3: torch.nn.functional.conv3d}
+_TRANSPOSED = {
+    1: torch.nn.functional.conv_transpose1d,
+    2: torch.nn.functional.conv_transpose2d,
+    3: torch.nn.functional.conv_transpose3d,
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Affine:
+    """A node's operation: taps along an axis. Calling it computes it, in the taps' precision."""
+
+    taps: Taps
+    axis: int | None
+    """The axis of the channels; None for one number that scales everything."""
+    names: frozenset[str]
+    """The network's tensors it is made of."""
+    dtype: torch.dtype
+    """What it is cast to in the end."""
+    raw: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None
+    """The operation as it was captured, INPUT at its input's place, while it is not merged."""
+    label: str = "linear"
+    """What it is called in a report."""
+    members: tuple[tuple[str, str], ...] = ()
+    """(label, path) of everything merged into it."""
+    derived: bool = False
+    """Whether a constant of it is computed from the network's tensors, not one of them."""
+    pool: bool = False
+    """An average pool: no parameters and no multiply-accumulates until it is merged."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The map of `x`."""
+        taps = self.taps
+        if taps.size or taps.stride:
+            return _convolve(taps, x)
+        weight, bias = (None if value is None else value.to(x.dtype) for value in (taps.weight, taps.bias))
+        assert weight is not None
+        if self.axis is None or taps.is_scale:
+            shape = [1] * x.dim()
+            if self.axis is not None:
+                shape[self.axis] = -1
+            result = x * weight.reshape(shape)
+            return result if bias is None else result + bias.reshape(shape)
+        moved = x.movedim(self.axis, -1)
+        blocks = moved.reshape(*moved.shape[:-1], taps.groups, 1, -1)  # (…, groups, 1, C_in / groups)
+        outer = weight.reshape(taps.groups, -1, weight.shape[1])
+        result = (blocks * outer).sum(-1).flatten(-2) if taps.groups > 1 else moved @ weight.T
+        return (result if bias is None else result + bias).movedim(-1, self.axis)
+
+    def __repr__(self) -> str:
+        return self.label
+
+    @property
+    def parameters(self) -> int:
+        """Trained values of its own."""
+        return 0 if self.pool else self.taps.parameters
+
+
+def _convolve(taps: Taps, x: Tensor) -> Tensor:
+    weight, bias = taps.weight.to(x.dtype), None if taps.bias is None else taps.bias.to(x.dtype)
+    dimensions = len(taps.size)
+    if taps.transposed:
+        weight = to_transposed(weight, taps.groups)
+        crop = [(low, low - high) for low, high in zip(taps.low, taps.high, strict=True)]
+        padding, extra = [low for low, _ in crop], [more for _, more in crop]
+        return _TRANSPOSED[dimensions](x, weight, bias, taps.stride, padding, extra, taps.groups, taps.dilation)
+    around = [n for low, high in zip(reversed(taps.low), reversed(taps.high), strict=True) for n in (low, high)]
+    if any(around):
+        x = torch.nn.functional.pad(x, around)
+    return _CONVOLUTIONS[dimensions](x, weight, bias, taps.stride, 0, taps.dilation, taps.groups)
+
+
+def to_transposed(weight: Tensor, groups: int) -> Tensor:
+    """(C_out, C_in / groups, …) as torch keeps a transposed convolution's weight, and back: (C_in, C_out / groups, …)."""
+    blocks = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+    return blocks.transpose(1, 2).reshape(groups * blocks.shape[2], blocks.shape[1], *weight.shape[2:])
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """A node's operation: the sum of its inputs, each times a number."""
+
+    factors: tuple[float, ...]
+
+    def __call__(self, *terms: Tensor) -> Tensor:
+        """The sum."""
+        total = terms[0] * self.factors[0] if self.factors[0] != 1 else terms[0]
+        for factor, term in zip(self.factors[1:], terms[1:], strict=True):
+            total = total + term if factor == 1 else total - term if factor == -1 else total + factor * term
+        return total
+
+
+def identity(x: Any) -> Any:
+    """`x`: what a node becomes whose work another one does."""
+    return x
+
+
+NORMS = {aten.layer_norm.default, aten.group_norm.default, aten.rms_norm.default}
+INPUT = object()  # stands for an affine operation's input among its captured arguments
+
+
+class Constants:
+    """The values of what depends on the network's constants only, in float64 (or on the meta device, for a dry run)."""
+
+    def __init__(self, captured: Capture, meta: bool) -> None:
+        self._constants, self._meta = captured.constants, meta
+        self._values: dict[fx.Node, Any] = {}
+        self._names: dict[fx.Node, frozenset[str] | None] = {}
+        written = {name for node, _ in captured.updates for name in [self._name(node)] if name}
+        self.trained = {c.name: c.trained for c in captured.constants.values()}
+        self.numel = {c.name: c.tensor.numel() for c in captured.constants.values()}
+        for node in captured.graph.nodes:
+            self._names[node] = self._find(node, written)
+
+    def _name(self, node: fx.Node) -> str | None:
+        return self._constants[node].name if node in self._constants else None
+
+    def _find(self, node: fx.Node, written: set[str]) -> frozenset[str] | None:
+        if node in self._constants:
+            return None if self._constants[node].name in written else frozenset([self._constants[node].name])
+        if (
+            node.op != "call_function"
+            or not node.all_input_nodes
+            or "nondeterministic_seeded" in str(getattr(node.target, "tags", ""))
+        ):
+            return None
+        names = [self._names[other] for other in node.all_input_nodes]
+        if any(name is None for name in names) or not isinstance(node.meta.get("val"), Tensor):
+            return None
+        if str(node.target).startswith(("aten.batch_norm", "aten.copy_")):
+            return None
+        return frozenset().union(*names)
+
+    def names(self, node: Any) -> frozenset[str] | None:
+        """The tensors that a constant node is made of, or None if it is not constant."""
+        return self._names.get(node) if isinstance(node, fx.Node) else None
+
+    def constant(self, node: fx.Node) -> Constant | None:
+        """The tensor itself, for a node that is one."""
+        return self._constants.get(node)
+
+    def value(self, node: Any) -> Any:
+        """A constant node's value; anything else as it is."""
+        if not isinstance(node, fx.Node):
+            return torch.float64 if node in (torch.float32, torch.float16, torch.bfloat16) else node
+        if node not in self._values:
+            if node in self._constants:
+                tensor = self._constants[node].tensor.detach()
+                tensor = tensor.to("meta") if self._meta else tensor
+                self._values[node] = tensor.double() if tensor.is_floating_point() else tensor
+            else:
+                args, kwargs = fx.node.map_aggregate((node.args, dict(node.kwargs)), self.value)
+                if self._meta and "device" in kwargs:
+                    kwargs = {**kwargs, "device": torch.device("meta")}
+                with torch.no_grad():
+                    self._values[node] = node.target(*args, **kwargs)
+        return self._values[node]
+
+    def forget(self) -> None:
+        """Frees the values."""
+        self._values.clear()
+
+
+def module_path(node: fx.Node) -> str:
+    """The path of the innermost module that a node was computed in."""
+    stack = node.meta.get("nn_module_stack") or {"": ("", None)}
+    return str(list(stack.values())[-1][0])

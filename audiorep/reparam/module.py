@@ -1,0 +1,159 @@
+"""What a fused network is made of: an ordinary module whose forward is generated source, and the few modules torch lacks."""
+
+from __future__ import annotations
+
+import keyword
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiorep.errors import FuseError
+
+
+class Group(nn.Module):
+    """A place for the modules and tensors of one part of the original; those with numbers for names are had by index."""
+
+    def __getitem__(self, index: int) -> Any:
+        """The module or tensor named `index`."""
+        if not hasattr(self, str(index)):
+            raise IndexError(f"there is no {index}.")
+        return getattr(self, str(index))
+
+
+class Fused(Group):
+    """A merged network: `code` is the source of its forward, its modules carry the original's names.
+
+    It is for inference: `train()` is refused until `reparam.trainable(model)` has allowed it, because what was merged
+    (batch norms above all) cannot be trained apart any more.
+    """
+
+    code: str
+    """The source of `forward`."""
+    trains: bool
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return build, (type(self).__name__, self.code), self.__dict__
+
+    def train(self, mode: bool = True) -> Fused:
+        """As of any module; refused for `mode=True` unless allowed."""
+        if mode and not self.trains:
+            raise FuseError(
+                "this network is merged for inference: its batch norms are gone. Train the original, or allow it with "
+                "reparam.trainable(model)."
+            )
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        """What it is, for `print(network)`."""
+        return "merged for inference" if not self.trains else "merged, training allowed"
+
+
+def build(name: str, code: str) -> Fused:
+    """An empty `Fused` with the forward that `code` defines."""
+    space: dict[str, Any] = {}
+    exec(compile(code, f"<{name}.forward>", "exec"), space)
+    made: Fused = type(name, (Fused,), {"forward": space["forward"], "__module__": __name__, "code": code})()
+    made.trains = False
+    return made
+
+
+def trainable(model: Fused) -> Fused:
+    """`model`, in place, with its parameters requiring gradients and `train()` allowed: an explicit choice."""
+    if not isinstance(model, Fused):
+        raise FuseError("only a fused network needs this.")
+    model.trains = True
+    return model.requires_grad_(True)
+
+
+def require_size(holds: bool, condition: str) -> None:
+    """Refuses an input for which the network may compute something else than what was captured."""
+    if not holds:
+        raise FuseError(
+            f"this input's size is outside what the network was fused for ({condition} must hold). "
+            "Fuse it again with an example of this size."
+        )
+
+
+class Scale(nn.Module):
+    """Channels times a gain plus a shift, the constants shaped for broadcasting: what is left where no map took it in."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…) to the same shape."""
+        x = x * self.weight
+        return x if self.bias is None else x + self.bias
+
+
+class MergedLSTM(nn.LSTM):
+    """An `nn.LSTM` with one bias a direction; the second that torch asks for is zeros, made and not stored.
+
+    It takes (x, *states) and gives (output, *states).
+    """
+
+    def forward(self, x: Tensor, *states: Tensor) -> Any:  # type: ignore[override]
+        """As `nn.LSTM`."""
+        output, last = super().forward(x, states or None)
+        return (output, *last)
+
+
+class MergedGRU(nn.GRU):
+    """An `nn.GRU` that takes (x, state) and gives (output, state)."""
+
+    def forward(self, x: Tensor, state: Tensor) -> Any:  # type: ignore[override]
+        """As `nn.GRU`."""
+        return super().forward(x, state)
+
+
+def set_tensor(module: nn.Module, name: str, tensor: Tensor | None, trained: bool, persistent: bool = True) -> None:
+    """Gives `module` a parameter, or a buffer for what was not a parameter before."""
+    module._parameters.pop(name, None)
+    module._buffers.pop(name, None)
+    if tensor is None:
+        module.register_parameter(name, None)
+    elif trained and (tensor.is_floating_point() or tensor.is_complex()):
+        given = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
+        module.register_parameter(name, given)
+    else:
+        module.register_buffer(name, tensor, persistent)
+
+
+def attach(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Puts `module` at `path`, with plain modules on the way."""
+    *parents, last = path.split(".")
+    for name in parents:
+        if name not in root._modules:
+            root.add_module(name, Group())
+        root = root._modules[name]
+    for name, child in (root._modules[last]._modules if root._modules.get(last) else {}).items():
+        module.add_module(name, child)
+    root.add_module(last, module)
+
+
+def at(root: nn.Module, path: str) -> nn.Module:
+    """The module at `path`, made plain where there is none."""
+    for name in path.split(".") if path else ():
+        if name not in root._modules:
+            root.add_module(name, Group())
+        root = root._modules[name]
+    return root
+
+
+def access(path: str) -> str:
+    """The expression for a path, for example `self.stages[0].reduce`."""
+    text = "self"
+    for part in path.split("."):
+        if part.isdigit():
+            text = f"{text}[{part}]"
+        elif part.isidentifier() and not keyword.iskeyword(part):
+            text = f"{text}.{part}"
+        else:
+            text = f"getattr({text}, {part!r})"
+    return text
+
+
+def empty(kind: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
+    """A module whose tensors are still to be set, without the cost of initialising them."""
+    return kind(*args, **kwargs, device=torch.device("meta")).eval()

@@ -1,0 +1,150 @@
+"""LSTM and GRU layers: two biases as one where they only add up, and what feeds the input weights folded into them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from audiorep.errors import FuseError
+from audiorep.reparam.affine import Affine, Constants, module_path
+
+aten = torch.ops.aten
+KINDS = {aten.lstm.input: "LSTM", aten.gru.input: "GRU"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Recurrent:
+    """A node's operation: a whole LSTM or GRU. Calling it computes (output, *states) of (x, *states)."""
+
+    label: str
+    """LSTM or GRU."""
+    weights: tuple[Tensor, ...]
+    """Input weight, hidden weight and two biases if any, of each direction of each layer."""
+    biased: bool
+    layers: int
+    bidirectional: bool
+    batch_first: bool
+    names: frozenset[str]
+    dtype: torch.dtype
+    members: tuple[tuple[str, str], ...]
+    merged: bool = False
+    """Whether the two biases are one; where torch wants both, the second holds what is left of it."""
+    raw: bool = True
+    projected: bool = False
+    steps: int = 1
+    """Batch × time in the example."""
+
+    def __call__(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """The outputs and last states."""
+        weights = [weight.to(x.dtype) for weight in self.weights]
+        more = (self.biased, self.layers, 0.0, False, self.bidirectional, self.batch_first)
+        if self.label == "LSTM":
+            return aten.lstm.input(x, list(states), weights, *more)
+        return aten.gru.input(x, states[0], weights, *more)
+
+    def __repr__(self) -> str:
+        return self.label
+
+    @property
+    def cells(self) -> int:
+        """Tensors of one direction of one layer."""
+        return 2 + 2 * self.biased + self.projected
+
+    @property
+    def parameters(self) -> int:
+        """Trained values; a merged LSTM has one bias a direction."""
+        total = sum(weight.numel() for weight in self.weights)
+        if self.merged and self.label == "LSTM":
+            total -= sum(weight.numel() for weight in self.weights[3 :: self.cells])
+        return total
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates in the example."""
+        return self.steps * sum(weight.numel() for weight in self.weights if weight.dim() == 2)
+
+    @property
+    def keys(self) -> tuple[Any, ...]:
+        """What it keeps alive: the network's tensors, or itself once it is made of them."""
+        return tuple(self.names) if self.raw else (self,)
+
+
+def lift(node: fx.Node, constants: Constants) -> None:
+    """Turns an LSTM or GRU node into a `Recurrent` one, if its weights are constant and nothing is random in it."""
+    if node.target not in KINDS or not isinstance(node.args[2], list | tuple):
+        return
+    x, states, weights, biased, layers, dropout, train, bidirectional, batch_first = node.args
+    used = [constants.names(weight) for weight in weights]
+    if any(names is None for names in used) or (train and dropout):
+        return
+    label = KINDS[node.target]
+    listed = states if isinstance(states, list | tuple) else [states]
+    shape = x.meta["val"].shape
+    steps = 1
+    for size in shape[:-1]:
+        steps *= int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+    count = len(weights) // (layers * (1 + bidirectional))
+    target = Recurrent(
+        label,
+        tuple(constants.value(weight) for weight in weights),
+        bool(biased),
+        layers,
+        bool(bidirectional),
+        bool(batch_first),
+        frozenset().union(*used),
+        x.meta["val"].dtype,
+        ((label, module_path(node)),),
+        projected=count == 3 + 2 * bool(biased),
+        steps=steps,
+    )
+    node.target, node.args, node.kwargs = target, (x, *listed), {}
+
+
+def with_one_bias(layer: Recurrent) -> Recurrent:
+    """The same layer with its two biases added: all of them in an LSTM, those of the r and z gates in a GRU."""
+    weights = list(layer.weights)
+    for place in range(2, len(weights), layer.cells):
+        first, second = weights[place], weights[place + 1]
+        moved = second.clone()
+        if layer.label == "GRU":
+            moved[2 * second.shape[0] // 3 :] = 0
+        weights[place], weights[place + 1] = first + moved, second - moved
+    return replace(layer, weights=tuple(weights), merged=True, raw=False)
+
+
+def folded(first: Affine, layer: Recurrent) -> Recurrent:
+    """The layer with `first` inside the input weights of its first layer.
+
+    Raises:
+        FuseError: it adds something and the layer has no bias, or it is not a map of the last axis alone.
+    """
+    taps = first.taps
+    if taps.size or (taps.groups != 1 and not taps.is_scale):
+        raise FuseError("a recurrent layer takes in linear layers and scales only.")
+    if taps.bias is not None and not layer.biased:
+        raise FuseError("the recurrent layer has no bias to take in its shift.")
+    weights = list(layer.weights)
+    for place in range(0, (1 + layer.bidirectional) * layer.cells, layer.cells):
+        inner = weights[place]
+        weights[place] = inner * taps.weight[:, 0] if taps.is_scale or first.axis is None else inner @ taps.weight
+        if taps.bias is not None:
+            weights[place + 2] = weights[place + 2] + inner @ taps.bias.expand(inner.shape[1])
+    members = tuple(dict.fromkeys((*layer.members, *first.members)))
+    return replace(layer, weights=tuple(weights), names=layer.names | first.names, members=members, raw=False)
+
+
+def on_meta(layer: Recurrent) -> Recurrent:
+    """The same layer without values."""
+    return replace(layer, weights=tuple(weight.to("meta") for weight in layer.weights))
+
+
+def is_input(layer: Any, user: fx.Node, x: fx.Node, axis: int | None) -> bool:
+    """Whether `x` is the sequence that a recurrent node reads, with the features along `axis`."""
+    return isinstance(layer, Recurrent) and user.args[0] is x and x not in user.args[1:] and axis in (None, _last(x))
+
+
+def _last(x: fx.Node) -> int:
+    return int(x.meta["val"].dim()) - 1

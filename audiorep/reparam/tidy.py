@@ -1,0 +1,144 @@
+"""A captured graph without what computes nothing in evaluation, without in-place operations, and with equal work done once."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+if TYPE_CHECKING:
+    from audiorep.reparam.capture import Capture
+
+aten = torch.ops.aten
+
+
+def functional(graph: fx.Graph) -> bool:
+    """Makes plain in-place operations functional; False if one is left whose target is seen elsewhere too."""
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        schema = node.target._schema
+        if not any(argument.alias_info is not None and argument.alias_info.is_write for argument in schema.arguments):
+            continue
+        if schema.name == "aten::batch_norm":
+            continue
+        plain = getattr(aten, schema.name.removeprefix("aten::").removesuffix("_"), None)
+        target = node.args[0]
+        overload = getattr(plain, node.target._overloadname, None) if plain is not None else None
+        fresh = isinstance(target, fx.Node) and target.op == "call_function" and not _is_view(target)
+        if overload is None or not fresh or not schema.name.endswith("_"):
+            return False
+        later = [user for user in target.users if user is not node and (order[user] > order[node] or _is_view(user))]
+        if later:
+            return False
+        node.target = overload
+    return True
+
+
+def _is_view(node: fx.Node) -> bool:
+    """Whether a node's value may share memory with an input of it."""
+    if node.target is aten.lift_fresh_copy.default:
+        return False
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return True
+    if node.target in (aten.contiguous.default, aten.reshape.default, aten.flatten.using_ints, aten.dropout.default):
+        return True
+    if node.target._schema.name in ("aten::to", "aten::type_as", "aten::expand_as", "aten::view_as", "aten::reshape_as"):
+        return True
+    return any(result.alias_info is not None and not result.alias_info.is_write for result in node.target._schema.returns)
+
+
+_REPEATABLE = {
+    *("permute", "transpose", "view", "reshape", "flatten", "unsqueeze", "squeeze", "slice", "select", "sym_size"),
+    *("constant_pad_nd", "pad", "reflection_pad1d", "reflection_pad2d", "replication_pad2d", "avg_pool2d"),
+    *("chunk", "split", "split_with_sizes"),
+}
+_NOTHING = {
+    aten.dropout.default,
+    aten.feature_dropout.default,
+    aten.alpha_dropout.default,
+    aten.feature_alpha_dropout.default,
+    aten.detach.default,
+    aten.detach_.default,
+    aten.alias.default,
+    aten.lift_fresh_copy.default,
+    aten.lift_fresh.default,
+    aten.contiguous.default,
+    aten.clone.default,
+}
+
+
+def tidy(captured: Capture) -> None:
+    """Removes what computes nothing in evaluation, and computes equal things once."""
+    graph = captured.graph
+    _whole_norms(captured)
+    seen: dict[Any, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            continue
+        if node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default  # what made its input contiguous may be gone
+        name = getattr(node.target, "_schema", None) and node.target._schema.name
+        if name in ("aten::_assert_tensor_metadata", "aten::_assert_scalar", "aten::sym_constrain_range_for_size"):
+            graph.erase_node(node)
+            continue
+        if _changes_nothing(node) and not (len(node.args) == 3 and node.args[1] and node.args[2]):
+            captured.replace(node, node.args[0])
+            continue
+        if not _repeatable(node):
+            continue
+        key = (node.target, repr(node.args), repr(node.kwargs))
+        twin = seen.setdefault(key, node)
+        if twin is not node:
+            captured.replace(node, twin)
+    for node in reversed(list(graph.nodes)):
+        if node.op == "call_function" and not node.users and not _is_impure(node):
+            graph.erase_node(node)
+
+
+def _whole_norms(captured: Capture) -> None:
+    """Norms as one operation again, where functionalisation made them one of several results."""
+    for node in list(captured.graph.nodes):
+        rewrite = _NATIVE.get(node.target) if node.op == "call_function" else None
+        results = [user for user in node.users if user.target is operator.getitem]
+        if rewrite is None or any(user.args[1] != 0 for user in results) or len(results) != len(node.users):
+            continue
+        for result in results:
+            result.target, result.args = rewrite(node.args)
+        captured.graph.erase_node(node)
+
+
+_NATIVE: dict[Any, Any] = {
+    aten._native_batch_norm_legit_no_training.default: lambda a: (
+        aten.batch_norm.default,
+        (*a[:5], False, a[5], a[6], True),
+    ),
+    aten.native_layer_norm.default: lambda a: (aten.layer_norm.default, tuple(a)),
+    aten.native_group_norm.default: lambda a: (aten.group_norm.default, (a[0], a[6], a[1], a[2], a[7])),
+}
+
+
+def _changes_nothing(node: fx.Node) -> bool:
+    if node.target in _NOTHING:
+        return True
+    name, first = str(node.target), node.args[0] if node.args else None
+    if not name.startswith(("aten.to.", "aten._to_copy.", "aten.type_as.")) or not isinstance(first, fx.Node):
+        return False
+    before, after = first.meta.get("val"), node.meta.get("val")
+    same = isinstance(before, Tensor) and isinstance(after, Tensor)
+    return same and (before.dtype, before.device) == (after.dtype, after.device)
+
+
+def _repeatable(node: fx.Node) -> bool:
+    """Cheap operations that rearrange or pad: equal calls are one."""
+    if node.name.startswith("getitem"):
+        return node.target is operator.getitem
+    name = str(node.target)
+    return name.startswith("aten.") and name.split(".")[1] in _REPEATABLE
+
+
+def _is_impure(node: fx.Node) -> bool:
+    return str(node.target).startswith("aten.copy_") or (str(node.target).startswith("aten.batch_norm") and bool(node.args[5]))
