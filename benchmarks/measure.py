@@ -245,7 +245,8 @@ def _process(command: list[str]) -> tuple[float, float]:
     return seconds, usage.ru_maxrss / 1000
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """The machine and the versions that a measurement was made with."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     packages = ("numpy", "onnxruntime", "torch", "lightning", "librosa", "soundfile", "soxr")
@@ -284,7 +285,7 @@ def main() -> None:
     result = MEASURES[arguments.measure](arguments)
     shown = [arguments.measure] + (["--data", "ESC50_FOLDER"] if arguments.data else [])
     command = " ".join(["python benchmarks/measure.py", *shown])
-    record = {"measure": arguments.measure, "command": command, "result": result, "environment": _environment()}
+    record = {"measure": arguments.measure, "command": command, "result": result, "environment": environment()}
     write_json(ROOT / "results" / f"{arguments.measure}.json", record)
     for key, value in result.items():
         print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")

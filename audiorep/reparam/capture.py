@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import io
 import logging
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -66,6 +67,21 @@ class Capture:
     """(input or buffer, its new value): what the network writes in place."""
     doubled: bool = False
     """Whether the example's batch of one was made two."""
+
+    def copy(self) -> Capture:
+        """The same capture with a graph of its own."""
+        moved: dict[fx.Node, Any] = {}
+        graph = fx.Graph()
+        graph.graph_copy(self.graph, moved)
+        graph.output([moved[leaf] for leaf in self.result if isinstance(leaf, fx.Node)])
+        return replace(
+            self,
+            graph=graph,
+            constants={moved[node]: constant for node, constant in self.constants.items()},
+            inputs=[(moved[node], place) for node, place in self.inputs],
+            result=[moved[leaf] if isinstance(leaf, fx.Node) else leaf for leaf in self.result],
+            updates=[(moved[target], moved[value]) for target, value in self.updates],
+        )
 
     def replace(self, node: fx.Node, other: fx.Node) -> None:
         """Erases `node`, whose value `other` has."""
@@ -285,7 +301,7 @@ def _quiet() -> Iterator[None]:
     gc.disable()
     _set_traces(True)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # it prints graphs that it gives up
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -183,7 +183,7 @@ class Emitter:
     def _filled(self, module: nn.Module, target: Affine, weight: Tensor) -> nn.Module:
         """`module` with the map's tensors: the original's own where nothing was merged."""
         named = {}
-        if target.raw is not None and not target.derived:
+        if target.raw is not None and not target.derived and not self._double:
             for key, value in zip(("weight", "bias"), self._raw_tensors(target), strict=False):
                 named[key] = value
         for key, value, trained in (("weight", weight, True), ("bias", target.taps.bias, target.taps.bias_trained)):
@@ -215,7 +215,7 @@ class Emitter:
     def _cast(self, value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         if value is None:
             return None
-        return value.to(torch.float64 if self._double else dtype, copy=True).contiguous()
+        return value.contiguous() if self._double else value.to(dtype, copy=True).contiguous()
 
     def _batch_norm(self, target: Affine, rank: int) -> nn.Module:
         assert target.raw is not None

@@ -39,7 +39,8 @@ class Step:
     """A merge before its module has a name."""
 
     merge: Merge
-    targets: list[Any]
+    members: list[tuple[tuple[str, str], ...]]
+    """Of each map it made: the new network's map that has all of them is where it went."""
 
 
 class Engine:
@@ -56,6 +57,7 @@ class Engine:
         self._lifter = Lifter(captured, self.constants)
         self._lifter.lift()
         self._norms()
+        self.constants.forget()
         self._users: dict[Any, set[fx.Node]] = {}
         for node in captured.graph.nodes:
             self._index(node)
@@ -212,7 +214,11 @@ class Engine:
             edits = [match.build(self._maker(meta=self.dry)) for match in group]
         errors: list[float | None] = []
         for match, edit in zip(group, edits, strict=True):
-            key = (match.kind, tuple(match.region), tuple(id(n.target) for n in match.merged))
+            key = (
+                match.kind,
+                tuple(match.region),
+                tuple(n.target.members for n in match.merged if isinstance(n.target, Affine)),
+            )
             if key in self._rejected:
                 return False
             error = None if self.dry else self._check(match, edit)
@@ -229,6 +235,7 @@ class Engine:
             self._edit(edit)
             self._drop([*match.merged, *reversed(match.region)])
             self._revalue(match.region)
+        self._made.clear()
         return True
 
     def _check(self, match: Match, edits: dict[fx.Node, Edit]) -> float | str:
@@ -277,7 +284,8 @@ class Engine:
         new = _kernels(targets)
         growth = _largest(new) / max(_largest(old), 1e-300) if old and new and not self.dry else None
         result = " + ".join(dict.fromkeys(target.label for target in targets))
-        self.steps.append(Step(Merge(match.kind, "", members, result, error, cost[0], cost[1], growth), targets))
+        merge = Merge(match.kind, "", members, result, error, cost[0], cost[1], growth)
+        self.steps.append(Step(merge, [target.members for target in targets]))
 
     def _flatten(self) -> None:
         """Sums of sums as one."""

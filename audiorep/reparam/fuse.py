@@ -148,8 +148,8 @@ def _attempt(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], without: frozenset[str]
 ) -> tuple[FuseResult, list[str]]:
     captured = capture(model, args, kwargs)
+    measured = _measured(model, captured, trials(captured, args, kwargs))
     engine = Engine(captured, dry=False, without=without)
-    measured = _measured(model, captured, engine, trials(captured, args, kwargs))
     before = _cost(engine, total_parameters(model))
     engine.run()
     name = type(model).__name__
@@ -174,16 +174,21 @@ def _epsilon(model: nn.Module) -> float:
     return max((torch.finfo(dtype).eps for dtype in dtypes), default=torch.finfo(torch.float32).eps)
 
 
-def _measured(model: nn.Module, captured: Capture, engine: Engine, found: list[Trial]) -> list[Trial]:
+def _measured(model: nn.Module, captured: Capture, found: list[Trial]) -> list[Trial]:
     """Inputs of several sizes with what the original makes of them, in float64 and as it is."""
     own = shallow(model)
-    reference: nn.Module = in_double(model) if not _casts(captured) else Emitter(engine, "Reference", double=True).emit()
-    if not _expect(found[0], own, reference):  # a network that mixes precisions: its captured graph, in float64
-        reference = Emitter(engine, "Reference", double=True).emit()
+    reference = _graph_in_double(captured) if _casts(captured) else in_double(model)
+    if not _expect(found[0], own, reference):  # a network that mixes precisions
+        reference = _graph_in_double(captured)
         if not _expect(found[0], own, reference):
             raise FuseError("its captured graph does not run on the example.")
     more = [trial for trial in found[1:] if _expect(trial, own, reference)]
     return [found[0], *more, *breaking(captured, lambda trial: _expect(trial, None, reference))]
+
+
+def _graph_in_double(captured: Capture) -> nn.Module:
+    """The captured graph with all its precisions made float64: the reference for a network that changes precision itself."""
+    return Emitter(Engine(captured.copy(), dry=False), "Reference", double=True).emit()
 
 
 def _expect(trial: Trial, own: nn.Module | None, reference: nn.Module) -> bool:
@@ -224,19 +229,17 @@ def _report(engine: Engine, emitter: Emitter, model: nn.Module) -> tuple[tuple[M
     alive = {path: target for target, path in emitter.paths.items()}
     merges = []
     for step in engine.steps:
-        into = [path for path, target in alive.items() if any(_contains(target, made) for made in step.targets)]
+        into = [path for path, target in alive.items() if any(_contains(target, members) for members in step.members)]
         fields = {**vars(step.merge), "into": ", ".join(into) or "the input"}
         merges.append(Merge(**fields))
     skips = [*engine.skips(), *_hooks(model)]
     return tuple(merges), tuple(skips)
 
 
-def _contains(target: Any, made: Any) -> bool:
-    """Whether a map of the new network is `made` or was made of it."""
-    if target is made:
-        return True
-    members = getattr(target, "members", None)
-    return bool(members) and getattr(target, "raw", True) in (None, False) and set(made.members) <= set(members)
+def _contains(target: Any, members: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a map of the new network is made of all these."""
+    own = getattr(target, "members", None)
+    return own is not None and getattr(target, "raw", True) in (None, False) and set(members) <= set(own)
 
 
 def _hooks(model: nn.Module) -> list[Skip]:
