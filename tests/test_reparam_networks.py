@@ -153,12 +153,16 @@ def test_a_detector_of_torchvision_is_fused_by_parts(monkeypatch):
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
     monkeypatch.setattr("torchvision.ops.boxes.nms", lambda boxes, scores, threshold: scores.argsort(descending=True))
-    network = randomise(ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=5))
+    network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=5).eval()
+    for module in network.modules():  # gently: saturated scores tie, and ties are sorted by rounding
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
     images = [torch.rand(3, 64, 80), torch.rand(3, 70, 50)]
     result = fuse(network, images)
-    assert norms(result.model) == 0
-    assert "backbone" in result.parts
-    batch = torch.rand(2, 3, 320, 320)  # its detections are sorted, so that rounding changes their order
+    assert "backbone" in result.parts, [str(skip)[:160] for skip in result.skipped]
+    assert norms(result.model) == 0, (result.parts, [str(skip)[:160] for skip in result.skipped])
+    batch = torch.rand(2, 3, 320, 320)
     with torch.no_grad():
         expected, found = network.backbone(batch), result.model.backbone(batch)
         assert result.model(images)[0]["scores"].isfinite().all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,20 @@ from torch.utils import _pytree as pytree
 from audiorep.reparam.affine import INPUT, NORMS, Affine, Sum, to_transposed
 from audiorep.reparam.engine import Engine
 from audiorep.reparam.layout import fixed
-from audiorep.reparam.module import Fused, Group, MergedGRU, MergedLSTM, Scale, access, at, attach, build, empty, set_tensor
+from audiorep.reparam.module import (
+    Fused,
+    Group,
+    MergedGRU,
+    MergedLSTM,
+    Scale,
+    Structure,
+    access,
+    at,
+    attach,
+    build,
+    empty,
+    set_tensor,
+)
 from audiorep.reparam.names import Paths
 from audiorep.reparam.recurrent import Recurrent
 
@@ -64,13 +78,12 @@ class Emitter:
             *[f"    {line}" for line in [*checks, *self._lines]],
         ]
         body = "\n".join(lines)
-        heads = [
-            "import torch",
-            "from audiorep.reparam.module import require_size",
-            "from torch.utils import _pytree as pytree",
-        ]
+        heads = ["import torch"]
+        heads += ["from audiorep.reparam.module import require_size"] if guards else []
+        heads += ["from collections import OrderedDict"] if "OrderedDict(" in body else []
         heads += [f"import {name}" for name in ("math", "operator", "_operator") if re.search(rf"\b{name}\.", body)]
-        return "\n".join([*heads, "inf, nan = float('inf'), float('nan')", "", body, ""])
+        heads += ["inf, nan = float('inf'), float('nan')"] if re.search(r"\b(inf|nan)\b", body) else []
+        return "\n".join([*heads, "", body, ""])
 
     @property
     def paths(self) -> dict[Any, str]:
@@ -358,8 +371,8 @@ class Emitter:
         structure = self._captured.structure
         if _is_plain(structure):
             return _literal(structure, iter(leaves))
-        self._root.__dict__["structure"] = structure
-        return f"pytree.tree_unflatten([{', '.join(leaves)}], self.structure)"
+        self._root.__dict__["structure"] = Structure(structure)
+        return f"self.structure([{', '.join(leaves)}])"
 
 
 def _owner(node: fx.Node) -> str:
@@ -376,15 +389,20 @@ def _callable(target: Any) -> str:
 def _is_plain(structure: pytree.TreeSpec) -> bool:
     if structure.is_leaf():
         return True
-    return structure.type in (tuple, list, dict, type(None)) and all(_is_plain(child) for child in structure.children())
+    return structure.type in (tuple, list, dict, OrderedDict, type(None)) and all(
+        _is_plain(child) for child in structure.children()
+    )
 
 
 def _literal(structure: pytree.TreeSpec, leaves: Any) -> str:
     if structure.is_leaf():
         return str(next(leaves))
     inner = [_literal(child, leaves) for child in structure.children()]
-    if structure.type is dict:
-        return "{" + ", ".join(f"{key!r}: {value}" for key, value in zip(structure.context, inner, strict=True)) + "}"
+    if structure.type in (dict, OrderedDict):
+        pairs = list(zip(structure.context, inner, strict=True))
+        if structure.type is OrderedDict:
+            return f"OrderedDict([{', '.join(f'({key!r}, {value})' for key, value in pairs)}])"
+        return "{" + ", ".join(f"{key!r}: {value}" for key, value in pairs) + "}"
     if structure.type is list:
         return f"[{', '.join(inner)}]"
     return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})" if structure.type is tuple else "None"

@@ -64,7 +64,7 @@ def fuse(model: nn.Module, *args: Any, **kwargs: Any) -> FuseResult:
     """
     _check(model, args, kwargs)
     try:
-        result = _whole(model, args, kwargs)
+        result, _ = _whole(model, args, kwargs)
     except FuseError as error:
         _run(model, args, kwargs)
         merged, reports, skips = by_parts(model, args, kwargs, _whole, str(error))
@@ -124,15 +124,17 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
         raise FuseError(f"the network does not run on this example: {type(error).__name__}: {error}") from error
 
 
-def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FuseResult:
-    """The network fused as one graph; merges of a kind are given up where the check of the whole fails with them.
+def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[FuseResult, nn.Module]:
+    """The network fused as one graph, and the same in float64.
+
+    Merges of a kind are given up where the check of the whole fails with them.
 
     Raises:
         FuseError: it cannot be captured.
     """
     without: frozenset[str] = frozenset()
     while True:
-        result, kinds = _attempt(model, args, kwargs, without)
+        result, double, kinds = _attempt(model, args, kwargs, without)
         if result.verification.passed or not kinds:
             break
         without |= {kinds[-1]}
@@ -140,13 +142,13 @@ def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> F
         left = Skip("", "network", "its merged form failed the check") if result.merges else None
         skipped = (*result.skipped, left) if left else result.skipped
         same = Verification(0.0, 0.0, 0.0, result.verification.sizes)
-        return FuseResult((), skipped, result.before, result.before, model=copy.deepcopy(model), verification=same)
-    return result
+        return FuseResult((), skipped, result.before, result.before, model=copy.deepcopy(model), verification=same), double
+    return result, double
 
 
 def _attempt(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], without: frozenset[str]
-) -> tuple[FuseResult, list[str]]:
+) -> tuple[FuseResult, nn.Module, list[str]]:
     captured = capture(model, args, kwargs)
     measured = _measured(model, captured, trials(captured, args, kwargs))
     engine = Engine(captured, dry=False, without=without)
@@ -157,7 +159,6 @@ def _attempt(
     guards = kept_guards(captured, measured, functools.partial(_same, double))
     inside = [trial for trial in measured if not trial.broken]
     hard = max((_error(trial, double, double=True) for trial in inside), default=math.inf)
-    del double
     emitter = Emitter(engine, name)
     made = emitter.emit(guards)
     soft = max((_error(trial, made, double=False) for trial in inside), default=math.inf)
@@ -166,7 +167,7 @@ def _attempt(
     merges, skipped = _report(engine, emitter, model)
     after = _cost(engine, total_parameters(made))
     kinds = list(dict.fromkeys(step.merge.kind for step in engine.steps))
-    return FuseResult(merges, skipped, before, after, model=made, verification=verification), kinds
+    return FuseResult(merges, skipped, before, after, model=made, verification=verification), double, kinds
 
 
 def _epsilon(model: nn.Module) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
 
@@ -73,6 +74,20 @@ def require_size(holds: bool, condition: str) -> None:
             f"this input's size is outside what the network was fused for ({condition} must hold). "
             "Fuse it again with an example of this size."
         )
+
+
+class Structure:
+    """How the leaves of an output make the class that the original returns."""
+
+    def __init__(self, spec: Any) -> None:
+        self._spec = spec
+
+    def __call__(self, leaves: list[Any]) -> Any:
+        """The output."""
+        return pytree.tree_unflatten(leaves, self._spec)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Structure:
+        return self  # nothing in it changes
 
 
 class Scale(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,35 +14,79 @@ from torch.utils import _pytree as pytree
 from audiorep.errors import FuseError
 from audiorep.reparam.capture import shallow
 from audiorep.reparam.report import Skip
-from audiorep.reparam.verify import largest_error
+from audiorep.reparam.verify import in_double, largest_error, to_double
 
 _CALLS = 4  # calls of a module that are kept, to try its merged form on
-_ROUNDING = 3e-6  # relative to its largest value, of a part's outputs in float32
-_DRAWS = 3
-_TOLERANCE = 1e-3  # relative, float32: each part is proved by itself; here a part that does not fit in shows
+_TOLERANCE = {True: 1e-8, False: 1e-3}  # of the whole, in float64 and as it is: a part that does not fit in shows
+
+
+@dataclass
+class _Copy:
+    """A copy of the network whose parts are replaced, and what the original makes of the example."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    double: bool
+    expected: list[Any]
+
+    def fits(self, path: str, part: nn.Module) -> bool:
+        """Puts a part in; takes it out again if the network does not work with it or gives something else."""
+        before = self.model.get_submodule(path)
+        _replace(self.model, path, part)
+        try:
+            error = largest_error(self.expected, _run(self.model, self.args, self.kwargs))
+        except Exception:  # the network around it asks for more than its forward
+            _replace(self.model, path, before)
+            return False
+        if error <= _TOLERANCE[self.double]:
+            return True
+        _replace(self.model, path, before)
+        if not self._jumps(path):
+            return False
+        _replace(self.model, path, part)
+        return True
+
+    def _jumps(self, path: str) -> bool:
+        """Whether rounding alone in the original part changes the outputs as much: sorted and tied results do."""
+        running, generator = shallow(self.model), torch.Generator().manual_seed(0)
+
+        def noise(value: torch.Tensor) -> torch.Tensor:
+            if not value.is_floating_point() or not value.numel():
+                return value
+            drawn = torch.randn(value.shape, generator=generator).to(value.device, value.dtype)
+            return value + 4 * torch.finfo(value.dtype).eps * value.abs().max() * drawn
+
+        def hook(module: nn.Module, given: Any, output: Any) -> Any:
+            return pytree.tree_map_only(torch.Tensor, noise, output)
+
+        running.get_submodule(path).register_forward_hook(hook)
+        with torch.no_grad():
+            found = pytree.tree_leaves(running(*self.args, **self.kwargs))
+        return largest_error(self.expected, found) > _TOLERANCE[self.double]
 
 
 def by_parts(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], whole: Callable[..., Any], reason: str
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], whole: Callable[..., tuple[Any, nn.Module]], reason: str
 ) -> tuple[nn.Module, dict[str, Any], list[Skip]]:
     """(a copy with merged parts, the report of each part by path, what was left)."""
     calls, expected = _record(model, args, kwargs)
     merged = copy.deepcopy(model)
+    trial = _double_copy(model, args, kwargs) or _Copy(copy.deepcopy(model), args, kwargs, False, expected)
     reports: dict[str, Any] = {}
     skips = [Skip("", "network", f"merged by parts, because {reason}")]
 
     def visit(module: nn.Module, path: str) -> None:
         if path and path in calls and _worth(module):
             try:
-                result = whole(module, *calls[path][0])
+                result, double = whole(module, *calls[path][0])
                 if not result.merges:
                     return
                 _replay(result.model, module, calls[path])
-                _replace(merged, path, result.model)
-                if _fits(merged, args, kwargs, expected, lambda: _jumps(model, path, args, kwargs, expected)):
+                if trial.fits(path, double if trial.double else result.model):
+                    _replace(merged, path, result.model)
                     reports[path] = result
                     return
-                _replace(merged, path, copy.deepcopy(module))
                 skips.append(Skip(path, type(module).__name__, "the network around it does not work with its merged form"))
             except FuseError as error:
                 skips.append(Skip(path, type(module).__name__, str(error).rstrip(".")))
@@ -50,6 +95,21 @@ def by_parts(
 
     visit(model, "")
     return merged, reports, skips
+
+
+def _double_copy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Copy | None:
+    """In float64, where sorting and selecting are not left to rounding; None for a network that is not made for it."""
+    made = in_double(model)
+    args, kwargs = pytree.tree_map_only(torch.Tensor, to_double, (args, kwargs))
+    try:
+        return _Copy(made, args, kwargs, True, _run(made, args, kwargs))
+    except Exception:  # it mixes precisions
+        return None
+
+
+def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    with torch.no_grad():
+        return pytree.tree_leaves(shallow(model)(*args, **kwargs))
 
 
 def _worth(module: nn.Module) -> bool:
@@ -90,45 +150,13 @@ def _replay(made: nn.Module, module: nn.Module, calls: list[tuple[tuple[Any, ...
             error = largest_error(
                 pytree.tree_leaves(shallow(module)(*given, **named)), pytree.tree_leaves(made(*given, **named))
             )
-        if error > _TOLERANCE:
+        if error > _TOLERANCE[False]:
             raise FuseError(f"its merged form differs by {error:.1e} on another of its inputs")
 
 
 def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     root.get_submodule(parent)._modules[name] = module
-
-
-def _fits(
-    merged: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], expected: list[Any], jumps: Callable[[], bool]
-) -> bool:
-    """Whether the network runs with a merged part and gives the same, as far as it gives the same at all."""
-    try:
-        with torch.no_grad():
-            found = pytree.tree_leaves(shallow(merged)(*args, **kwargs))
-    except Exception:  # the network around it asks for more than its forward
-        return False
-    return largest_error(expected, found) <= _TOLERANCE or jumps()
-
-
-def _jumps(model: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], expected: list[Any]) -> bool:
-    """Whether rounding alone in the original part changes the outputs as much: sorted or selected results do."""
-    running = shallow(model)
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(value: torch.Tensor) -> torch.Tensor:
-        if not value.is_floating_point():
-            return value
-        drawn = torch.randn(value.shape, generator=generator).to(value.device, value.dtype)
-        return value + _ROUNDING * value.abs().max() * drawn if value.numel() else value
-
-    def hook(module: nn.Module, given: Any, output: Any) -> Any:
-        return pytree.tree_map_only(torch.Tensor, noise, output)
-
-    running.get_submodule(path).register_forward_hook(hook)
-    with torch.no_grad():
-        draws = (pytree.tree_leaves(running(*args, **kwargs)) for _ in range(_DRAWS))
-        return any(largest_error(expected, found) > _TOLERANCE for found in draws)
 
 
 __all__ = ["by_parts"]
