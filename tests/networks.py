@@ -386,6 +386,81 @@ class NarrowLinears(nn.Module):
         return self.up(self.down(self.wide(self.tall(x)).flatten(2)[..., :16]))
 
 
+class WithoutGradients(nn.Module):
+    """A region without gradients, and a spectrum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.filter = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Parameter(torch.randn(8, 14, 8, 2))
+
+    def forward(self, x):
+        with torch.no_grad():
+            y = self.bn(self.conv(x))
+        return torch.fft.irfft2(torch.fft.rfft2(y) * torch.view_as_complex(self.filter), s=(14, 14))
+
+
+class Counting(nn.Module):
+    """Counts its calls in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.bn(self.conv(x))
+
+
+class Loop(nn.Module):
+    """One branched block, five times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel, self.point = conv_bn(8, 8, 3, padding=1), conv_bn(8, 8, 1)
+
+    def forward(self, x):
+        for _ in range(5):
+            x = torch.relu(self.kernel(x) + self.point(x) + x)
+        return x
+
+
+class Decoder(nn.Module):
+    """Up by a transposed convolution and by interpolation, with a skip, and a head through a pixel shuffle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.shuffle = conv_bn(8, 16, 3, stride=2, padding=1), nn.PixelShuffle(2)
+        self.up = nn.Sequential(nn.ConvTranspose2d(16, 8, 3, 2, 1, 1), nn.BatchNorm2d(8))
+        self.zoom = nn.Sequential(nn.Conv2d(16, 8, 1), nn.Upsample(scale_factor=2, mode="bilinear"), nn.BatchNorm2d(8))
+        self.last = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        y = self.down(x).relu()
+        return self.up(y) + self.zoom(y) + x, self.last(self.shuffle(y))
+
+
+class Conditional(nn.Module):
+    """A condition that the exporter keeps as a region of its own, beside a block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(conv_bn(8, 8, 3), nn.ReLU())
+
+    def forward(self, x):
+        y = self.block(x)
+        return torch.cond(y.sum() > 0, lambda t: t * 2, lambda t: t - 1, (y,))
+
+
+class Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return self.bn(self.conv(x)) + torch.rand(1)
+
+
 class Classifier(nn.Module):
     """Embedding, layer norm, recurrent layers, head."""
 

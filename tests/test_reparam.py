@@ -165,6 +165,9 @@ CASES = {
     "group-norms": (zoo.GroupNorms, MAP, 3, 0),
     "frozen-norm": (zoo.FrozenNorm, MAP, 1, 0),
     "adapter": (zoo.Adapter, (2, 5, 8), 1, 0),
+    "without-gradients": (zoo.WithoutGradients, MAP, 1, 0),
+    "loop": (zoo.Loop, MAP, 1, 0),
+    "decoder": (zoo.Decoder, MAP, 3, 1),
     "narrow-linears": (zoo.NarrowLinears, MAP, 4, 0),
 }
 
@@ -471,6 +474,50 @@ def test_a_detector_is_fused_by_its_largest_parts():
     for size in (33, 64):
         y = torch.randn(1, 3, size, size)
         assert torch.allclose(network(y), result.model(y), atol=1e-4)
+
+
+def test_a_region_of_its_own_leaves_the_rest_merged():
+    network = randomise(zoo.Conditional().double())
+    x = torch.randn(MAP, dtype=torch.float64)
+    result = fuse(network, x)
+    assert result.parts == ("block",)
+    assert norms(result.model) == 0
+    assert_equal(network, result.model, x)
+
+
+def test_a_buffer_that_counts_calls_goes_on_counting():
+    network = randomise(zoo.Counting().double())
+    fused = fuse(network, torch.randn(MAP, dtype=torch.float64)).model
+    assert (int(network.calls), norms(fused)) == (0, 0)
+    for _ in range(2):
+        fused(torch.randn(MAP, dtype=torch.float64))
+    assert int(fused.calls) == 2
+
+
+def test_a_network_that_draws_at_random_is_left_with_the_reason():
+    network = randomise(zoo.Noisy())
+    result = fuse(network, torch.randn(MAP))
+    assert not result.merges
+    assert norms(result.model) == 1
+    assert any("failed the check of the whole network" in skip.reason for skip in result.skipped)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*is deprecated")
+def test_a_scripted_network_is_refused_with_what_to_do():
+    network = torch.nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)).eval()
+    with pytest.raises(FuseError, match="fuse the original and script the result"):
+        fuse(torch.jit.trace(network, torch.randn(MAP)), torch.randn(MAP))
+
+
+def test_large_maps_are_overwritten_where_nothing_else_reads_them():
+    network = randomise(zoo.Residual().double())
+    result = fuse(network, torch.randn(MAP, dtype=torch.float64))
+    assert "conv2d.add_(x)" in result.model.code
+    assert "aten.relu_.default(add_)" in result.model.code
+    x = torch.randn(MAP, dtype=torch.float64)
+    given = x.clone()
+    result.model(x)
+    assert torch.equal(x, given)
 
 
 def test_a_part_that_is_reached_into_is_left():

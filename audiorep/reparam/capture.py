@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.fx.config
 from torch import Tensor, fx, nn
+from torch._ops import HigherOrderOperator
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
@@ -130,7 +131,10 @@ def _doubled(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, 
 
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
-    _name_arguments(model, args, kwargs)
+    try:
+        _name_arguments(model, args, kwargs)
+    except (ValueError, TypeError) as error:
+        raise FuseError(f"its forward cannot be read: {error}") from None
     errors: list[Exception] = []
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     for most in (None, 1, 0):  # free dimensions: all, the first, none
@@ -201,6 +205,9 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 def _describe(model: nn.Module, program: ExportedProgram, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:
     graph = program.graph
+    inner = [node for node in graph.nodes if node.op == "get_attr" or isinstance(node.target, HigherOrderOperator)]
+    if inner:
+        raise FuseError(f"it has a region of its own inside ({str(inner[-1].target).rpartition('.')[2]}).")
     nodes = {node.name: node for node in graph.nodes}
     arguments, places = _places(model, args, kwargs)
     constants, inputs = _inputs(model, program, nodes, places)

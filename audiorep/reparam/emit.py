@@ -36,6 +36,13 @@ aten = torch.ops.aten
 _CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH_NORMS: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+_IN_PLACE = {
+    aten.relu.default: aten.relu_.default,
+    aten.hardtanh.default: aten.hardtanh_.default,
+    aten.hardswish.default: aten.hardswish_.default,
+    aten.silu.default: aten.silu_.default,
+    aten.leaky_relu.default: aten.leaky_relu_.default,
+}  # what large maps gain most by: a second one need not be found in memory
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -103,9 +110,15 @@ class Emitter:
         elif node.target is aten.embedding.default and self._constants.constant(node.args[0]) is not None:
             text = self._embedding(node)
         else:
-            text = self._function(node.target, node.args, node.kwargs)
+            target = _IN_PLACE[target] if target in _IN_PLACE and self._spare(node.args[0]) else target
+            text = self._function(target, node.args, self._typed(node))
         self._lines.append(f"{node.name} = {text}")
         self._known[node] = node.name
+
+    def _spare(self, node: fx.Node) -> bool:
+        """Whether a node's value is new and nothing else will read it, so that it may be overwritten."""
+        kept = node in self._captured.result or any(node is value for _, value in self._captured.updates)
+        return isinstance(node.target, Affine | Sum) and len(node.users) == 1 and not kept
 
     def _claims(self) -> dict[Any, list[str]]:
         """Where the original has what each map is made of, and the tensors that are used as they are."""
@@ -320,8 +333,10 @@ class Emitter:
         return f"{access(self._path((node.target, weight), make, _owner(node)))}({self._argument(node.args[1])})"
 
     def _sum(self, node: fx.Node, target: Sum) -> str:
-        terms = list(zip(target.factors, (self._argument(arg) for arg in node.args), strict=True))
-        terms.sort(key=lambda term: term[0] != 1)  # a plain term first, so that no sign stands before it
+        order = sorted(zip(target.factors, node.args, strict=True), key=lambda term: (term[0] != 1, not self._spare(term[1])))
+        terms = [(factor, self._argument(arg)) for factor, arg in order]  # a plain term first, best one to write into
+        if len(terms) == 2 and terms[0][0] == 1 and abs(terms[1][0]) == 1 and self._spare(order[0][1]):
+            return f"{terms[0][1]}.{'add' if terms[1][0] == 1 else 'sub'}_({terms[1][1]})"
         text = terms[0][1] if terms[0][0] == 1 else f"{terms[0][0]!r} * {terms[0][1]}"
         for factor, name in terms[1:]:
             text += f" + {name}" if factor == 1 else f" - {name}" if factor == -1 else f" + {factor!r} * {name}"
@@ -331,6 +346,16 @@ class Emitter:
         given = [self._argument(arg) for arg in args]
         given += [f"{key}={self._keyword(key, value)}" for key, value in kwargs.items()]
         return f"{_callable(target)}({', '.join(given)})"
+
+    def _typed(self, node: fx.Node) -> dict[str, Any]:
+        """The keywords of a node; where it makes floats of nothing, the precision that it makes them in."""
+        value = node.meta.get("val")
+        arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
+        reads = any(isinstance(other.meta.get("val"), Tensor) for other in node.all_input_nodes)
+        makes = isinstance(value, Tensor) and value.dtype in _FLOATS and not reads
+        if makes and any(argument.name == "dtype" for argument in arguments):
+            return {"dtype": value.dtype, **node.kwargs}
+        return dict(node.kwargs)
 
     def _keyword(self, key: str, value: Any) -> str:
         if isinstance(value, torch.device) and self._first is not None:

@@ -96,6 +96,8 @@ def _check(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     """Refuses a network that trains, and an example that it does not take."""
     if not isinstance(model, nn.Module):
         raise FuseError(f"a torch.nn.Module is needed, not {type(model).__name__}.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise FuseError("a scripted network cannot be captured; fuse the original and script the result.")
     if not args and not kwargs:
         raise FuseError("an example of the network's inputs is needed: fuse(model, x).")
     active = [
@@ -134,7 +136,12 @@ def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     """
     without: frozenset[str] = frozenset()
     while True:
-        result, double, kinds = _attempt(model, args, kwargs, without)
+        try:
+            result, double, kinds = _attempt(model, args, kwargs, without)
+        except FuseError:
+            raise
+        except Exception as error:  # an operation that behaves as no other: leave the network, and say so
+            raise FuseError(f"the engine does not know what to do with it ({type(error).__name__}: {error})") from error
         if result.verification.passed or not kinds:
             break
         without |= {kinds[-1]}
@@ -217,7 +224,7 @@ def _casts(captured: Capture) -> bool:
 
 def _error(trial: Trial, model: nn.Module, double: bool) -> float:
     try:
-        return largest_error(trial.expected, trial.run(model, double))
+        return largest_error(trial.expected, trial.run(shallow(model), double))
     except (RuntimeError, FuseError, TypeError):
         return math.inf
 
