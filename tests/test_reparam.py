@@ -622,3 +622,18 @@ def test_authors_merged_form_keeps_other_norms_and_inner_identities():
     assert set(block.time) == {"merged", "identity"}
     assert isinstance(block.expand.bn, nn.BatchNorm2d)
     assert isinstance(network.stages[0][0].time["k3"], nn.Sequential)
+
+
+def test_a_network_that_treats_a_batch_of_one_apart_is_captured_as_the_example_is():
+    class Single(zoo.SizeBranch):
+        def forward(self, x):
+            y = self.bn(self.conv(x))
+            return y * 3 if x.shape[0] == 1 else y
+
+    network = randomise(Single().double())
+    x = torch.randn(1, 8, 16, 16, dtype=torch.float64)
+    result = fuse(network, x)
+    assert norms(result.model) == 0
+    assert_equal(network, result.model, x)
+    with pytest.raises(FuseError, match=r"x\.size\(\)\[0\] == 1"):
+        result.model(torch.randn(4, 8, 16, 16, dtype=torch.float64))

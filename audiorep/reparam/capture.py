@@ -97,21 +97,25 @@ def shallow(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
-def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:
+def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], twice: bool = True) -> Capture:
     """The graph of `model`, in the modes its modules are in, with as many free sizes as it allows.
+
+    Args:
+        model: the network.
+        args: an example of its inputs.
+        kwargs: as `args`.
+        twice: make an example's batch of one two, since the exporter takes a size of one for a constant.
 
     Raises:
         FuseError: it cannot be captured whole; the text says why.
     """
-    twice = _doubled(args, kwargs)
-    try:
-        captured = _captured(model, *(twice or (args, kwargs)))
-    except FuseError:
-        if twice is None:
-            raise
-        return _captured(model, args, kwargs)  # a network for a batch of one only
-    captured.doubled = twice is not None
-    return captured
+    doubled = _doubled(args, kwargs) if twice else None
+    if doubled is not None:
+        try:
+            return replace(_captured(model, *doubled), doubled=True)
+        except FuseError:  # a network for a batch of one only
+            pass
+    return _captured(model, args, kwargs)
 
 
 def _captured(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:

@@ -22,8 +22,19 @@ class NotEqualError(Exception):
     """A merge that is not equal."""
 
 
-def difference(region: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small: bool) -> float:
-    """The largest difference of what is seen outside a region, before and after, on random inputs."""
+def difference(region: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small: bool, single: bool) -> float:
+    """The largest difference of what is seen outside a region, before and after, on random inputs.
+
+    Args:
+        region: the nodes that change.
+        edits: what they become.
+        constants: the values of the network's tensors.
+        small: try it on small maps, where all nodes allow it.
+        single: check what it does to rounding in float32 too.
+
+    Raises:
+        NotEqualError: the merge is to be rolled back.
+    """
     order = list(dict.fromkeys(sorted(region)))
     feeds = _feeds(order, edits, constants, small)
     seen = [node for node in order if any(user not in region for user in readers(node))]
@@ -32,10 +43,12 @@ def difference(region: list[fx.Node], edits: dict[fx.Node, Edit], constants: Con
     error = _relative(seen, before, after)
     if not error <= FLOAT64_LIMIT:
         raise NotEqualError(f"rolled back: its float64 error is {error:.1e}")
-    single = {node: value.float() if _floats(value) else value for node, value in feeds.items()}
+    if not single:
+        return error
+    rounded = {node: value.float() if _floats(value) else value for node, value in feeds.items()}
     with torch.no_grad():
-        unfused = _relative(seen, before, _values(order, {}, single, constants))
-        fused = _relative(seen, before, _values(order, edits, single, constants))
+        unfused = _relative(seen, before, _values(order, {}, rounded, constants))
+        fused = _relative(seen, before, _values(order, edits, rounded, constants))
     if not fused <= FLOAT32_FACTOR * max(unfused, FLOAT32_FLOOR):
         raise NotEqualError(f"rolled back: its float32 error is {fused:.1e} against {unfused:.1e} before")
     return error

@@ -46,8 +46,8 @@ class Step:
 class Engine:
     """The working graph, what uses which tensors, and what was done."""
 
-    def __init__(self, captured: Capture, dry: bool, without: frozenset[str] = frozenset()) -> None:
-        self.captured, self.dry, self._without = captured, dry, without
+    def __init__(self, captured: Capture, dry: bool, without: frozenset[str] = frozenset(), rounding: bool = False) -> None:
+        self.captured, self.dry, self._without, self._rounding = captured, dry, without, rounding
         self.constants = Constants(captured, meta=dry)
         self.steps: list[Step] = []
         self._saved, self._spends = 0, False
@@ -242,7 +242,7 @@ class Engine:
         """The largest relative difference in float64, or why the merge is rolled back."""
         for small in (True, False):
             try:
-                return difference(match.region, edits, self.constants, small)
+                return difference(match.region, edits, self.constants, small, self._rounding)
             except NotEqualError as failed:
                 return str(failed)
             except (RuntimeError, IndexError, TypeError, ValueError):

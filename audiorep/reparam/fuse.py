@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from audiorep.errors import FuseError
 from audiorep.reparam.capture import Capture, capture, shallow
+from audiorep.reparam.check import FLOAT64_LIMIT
 from audiorep.reparam.emit import Emitter, count, total_parameters
 from audiorep.reparam.engine import Engine, macs_of
 from audiorep.reparam.layout import hint
@@ -126,25 +127,41 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
         raise FuseError(f"the network does not run on this example: {type(error).__name__}: {error}") from error
 
 
-def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[FuseResult, nn.Module]:
-    """The network fused as one graph, and the same in float64.
+@dataclass(frozen=True)
+class _Effort:
+    """How a network is merged, from the quick way to the careful one."""
 
-    Merges of a kind are given up where the check of the whole fails with them.
+    twice: bool = True
+    """Capture it with a batch of two where the example has one, so that the batch is free."""
+    rounding: bool = False
+    """Check each merge for its rounding in float32 too."""
+    without: frozenset[str] = frozenset()
+    """Kinds of merges that are given up."""
+
+    def more(self, failed: FuseResult, kinds: list[str]) -> _Effort:
+        """The next thing to try after a merged network that failed its check."""
+        if self.twice and failed.verification.float64 > FLOAT64_LIMIT:
+            return replace(self, twice=False)
+        return replace(self, without=self.without | {kinds[-1]}) if self.rounding else replace(self, rounding=True)
+
+
+def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[FuseResult, nn.Module]:
+    """The network fused as one graph, and the same in float64; as it is where no merged form passes the check.
 
     Raises:
         FuseError: it cannot be captured.
     """
-    without: frozenset[str] = frozenset()
+    effort = _Effort()
     while True:
         try:
-            result, double, kinds = _attempt(model, args, kwargs, without)
+            result, double, kinds = _attempt(model, args, kwargs, effort)
         except FuseError:
             raise
         except Exception as error:  # an operation that behaves as no other: leave the network, and say so
             raise FuseError(f"the engine does not know what to do with it ({type(error).__name__}: {error})") from error
         if result.verification.passed or not kinds:
             break
-        without |= {kinds[-1]}
+        effort = effort.more(result, kinds)
     if not result.merges or not result.verification.passed:
         left = Skip("", "network", "its merged form failed the check") if result.merges else None
         skipped = (*result.skipped, left) if left else result.skipped
@@ -154,23 +171,23 @@ def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 
 def _attempt(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], without: frozenset[str]
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], effort: _Effort
 ) -> tuple[FuseResult, nn.Module, list[str]]:
-    captured = capture(model, args, kwargs)
-    measured = _measured(model, captured, trials(captured, args, kwargs))
-    engine = Engine(captured, dry=False, without=without)
+    captured = capture(model, args, kwargs, effort.twice)
+    inside, outside = _measured(model, captured, trials(captured, args, kwargs))
+    engine = Engine(captured, dry=False, without=effort.without, rounding=effort.rounding)
     before = _cost(engine, total_parameters(model))
     engine.run()
-    name = type(model).__name__
+    name, epsilon = type(model).__name__, _epsilon(model)
     double = Emitter(engine, name, double=True).emit()
-    guards = kept_guards(captured, measured, functools.partial(_same, double))
-    inside = [trial for trial in measured if not trial.broken]
-    hard = max((_error(trial, double, double=True) for trial in inside), default=math.inf)
+    hard = max(_error(trial.expected, trial, double, double=True) for trial in inside)
     emitter = Emitter(engine, name)
-    made = emitter.emit(guards)
-    soft = max((_error(trial, made, double=False) for trial in inside), default=math.inf)
-    unfused = max((largest_error(trial.expected, trial.own) for trial in inside), default=0.0)
-    verification = Verification(hard, soft, unfused, tuple(trial.shapes for trial in inside), _epsilon(model))
+    made = emitter.emit()
+    guards = kept_guards(captured, outside, functools.partial(_same, made, max(1e-4, 256 * epsilon)))
+    made = made.with_code(emitter.source(guards))
+    soft = max(_error(trial.expected, trial, made, double=False) for trial in inside)
+    unfused = max(largest_error(trial.expected, trial.own) for trial in inside)
+    verification = Verification(hard, soft, unfused, tuple(trial.shapes for trial in inside), epsilon)
     merges, skipped = _report(engine, emitter, model)
     after = _cost(engine, total_parameters(made))
     kinds = list(dict.fromkeys(step.merge.kind for step in engine.steps))
@@ -182,8 +199,8 @@ def _epsilon(model: nn.Module) -> float:
     return max((torch.finfo(dtype).eps for dtype in dtypes), default=torch.finfo(torch.float32).eps)
 
 
-def _measured(model: nn.Module, captured: Capture, found: list[Trial]) -> list[Trial]:
-    """Inputs of several sizes with what the original makes of them, in float64 and as it is."""
+def _measured(model: nn.Module, captured: Capture, found: list[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """Inputs with what the original makes of them: those the capture holds for, in float64 too, and those it may not."""
     own = shallow(model)
     reference = _graph_in_double(captured) if _casts(captured) else in_double(model)
     if not _expect(found[0], own, reference):  # a network that mixes precisions
@@ -191,7 +208,7 @@ def _measured(model: nn.Module, captured: Capture, found: list[Trial]) -> list[T
         if not _expect(found[0], own, reference):
             raise FuseError("its captured graph does not run on the example.")
     more = [trial for trial in found[1:] if _expect(trial, own, reference)]
-    return [found[0], *more, *breaking(captured, lambda trial: _expect(trial, None, reference))]
+    return [found[0], *more], breaking(captured, lambda trial: _expect(trial, own, None))
 
 
 def _graph_in_double(captured: Capture) -> nn.Module:
@@ -199,11 +216,11 @@ def _graph_in_double(captured: Capture) -> nn.Module:
     return Emitter(Engine(captured.copy(), dry=False), "Reference", double=True).emit()
 
 
-def _expect(trial: Trial, own: nn.Module | None, reference: nn.Module) -> bool:
+def _expect(trial: Trial, own: nn.Module, reference: nn.Module | None) -> bool:
     """Runs the original on an input; False if it does not take it."""
     try:
-        trial.own = [] if own is None else trial.run(own, double=False)
-        trial.expected = trial.run(reference, double=True)
+        trial.own = trial.run(own, double=False)
+        trial.expected = [] if reference is None else trial.run(reference, double=True)
     except Exception:  # whatever the network raises at sizes that it does not take
         return False
     return True
@@ -222,15 +239,16 @@ def _casts(captured: Capture) -> bool:
     return False
 
 
-def _error(trial: Trial, model: nn.Module, double: bool) -> float:
+def _error(expected: list[Any], trial: Trial, model: nn.Module, double: bool) -> float:
     try:
-        return largest_error(trial.expected, trial.run(shallow(model), double))
-    except (RuntimeError, FuseError, TypeError):
+        return largest_error(expected, trial.run(shallow(model), double))
+    except (RuntimeError, FuseError, TypeError, IndexError):
         return math.inf
 
 
-def _same(double: nn.Module, trial: Trial) -> bool:
-    return _error(trial, double, double=True) <= 1e-10
+def _same(made: nn.Module, tolerance: float, trial: Trial) -> bool:
+    """Whether a merged network computes what the original does: another function differs by far more than rounding."""
+    return _error(trial.own, trial, made, double=False) <= tolerance
 
 
 def _report(engine: Engine, emitter: Emitter, model: nn.Module) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:

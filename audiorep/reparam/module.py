@@ -36,6 +36,12 @@ class Fused(Group):
     def __reduce__(self) -> tuple[Any, ...]:
         return build, (type(self).__name__, self.code), self.__dict__
 
+    def with_code(self, code: str) -> Fused:
+        """The same modules behind another forward."""
+        made = build(type(self).__name__, code)
+        made.__dict__.update({key: value for key, value in self.__dict__.items() if key != "code"})
+        return made
+
     def train(self, mode: bool = True) -> Fused:
         """As of any module; refused for `mode=True` unless allowed."""
         if mode and not self.trains:
