@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 import warnings
@@ -637,3 +638,17 @@ def test_a_network_that_treats_a_batch_of_one_apart_is_captured_as_the_example_i
     assert_equal(network, result.model, x)
     with pytest.raises(FuseError, match=r"x\.size\(\)\[0\] == 1"):
         result.model(torch.randn(4, 8, 16, 16, dtype=torch.float64))
+
+
+def test_weights_that_were_merged_on_are_freed():
+    from audiorep.reparam.affine import Affine
+    from audiorep.reparam.capture import capture
+    from audiorep.reparam.engine import Engine
+
+    network = randomise(nn.Sequential(zoo.Asymmetric(), nn.ReLU(), zoo.PoolBranches()))
+    engine = Engine(capture(network, (torch.randn(MAP),), {}), dry=False)
+    engine.run()
+    gc.collect()
+    alive = {id(node.target) for node in engine.captured.graph.nodes}
+    held = [o for o in gc.get_objects() if type(o) is Affine and not o.taps.weight.is_meta and len(o.members) > 1]
+    assert not [o for o in held if id(o) not in alive]

@@ -58,6 +58,7 @@ class Engine:
         self._lifter.lift()
         self._norms()
         self.constants.forget()
+        self._lifter.forget()
         self._users: dict[Any, set[fx.Node]] = {}
         for node in captured.graph.nodes:
             self._index(node)
@@ -68,7 +69,15 @@ class Engine:
 
     def _forget(self, node: fx.Node) -> None:
         for key in self._keys(node):
-            self._users[key].discard(node)
+            users = self._users.get(key, set())
+            users.discard(node)
+            if not users:
+                self._users.pop(key, None)  # a map that was merged on is freed with its weights
+
+    def _free(self, node: fx.Node) -> None:
+        """Lets go of the weights of a node that is not in the graph any more."""
+        self._refused.pop(node, None)
+        node.target = identity
 
     def run(self) -> None:
         """Merges until nothing changes; last what adds parameters but stores less, out of what the others saved."""
@@ -236,6 +245,7 @@ class Engine:
             self._drop([*match.merged, *reversed(match.region)])
             self._revalue(match.region)
         self._made.clear()
+        _let_go(self.captured.graph)
         return True
 
     def _check(self, match: Match, edits: dict[fx.Node, Edit]) -> float | str:
@@ -264,12 +274,14 @@ class Engine:
             if edit.target is identity:
                 source = node.args[0] if node in edits and edit.args[0] is node.args[0] else edit.args[0]
                 self.captured.replace(node, source)
+                self._free(node)
 
     def _drop(self, nodes: Iterable[fx.Node]) -> None:
         for node in dict.fromkeys(nodes):
             if not node._erased and not node.users:
                 self._forget(node)
                 self.captured.graph.erase_node(node)
+                self._free(node)
 
     def _revalue(self, region: list[fx.Node]) -> None:
         """Shapes of what lies between merged maps, whose channels may be others now."""
@@ -317,6 +329,13 @@ class Engine:
             if what:
                 found[module_path(node), what] = "; ".join(dict.fromkeys(reasons.values())).rstrip(".")
         return [Skip(path, what, reason) for (path, what), reason in found.items()]
+
+
+def _let_go(graph: fx.Graph) -> None:
+    """Frees the weights of maps that were merged on: fx keeps every operation that a node ever had as a key."""
+    table = getattr(getattr(graph, "_find_nodes_lookup_table", None), "table", {})
+    for key in [key for key, nodes in table.items() if not nodes]:
+        del table[key]
 
 
 def _kernels(targets: Iterable[Any]) -> list[Tensor]:

@@ -47,6 +47,10 @@ class Lifter:
             node.meta["captured"] = (node.target, node.args, dict(node.kwargs))
             node.target, node.args, node.kwargs = target, inputs, {}
 
+    def forget(self) -> None:
+        """Frees the maps that are not in the graph any more."""
+        self._seen.clear()
+
     def norm(self, node: fx.Node) -> None:
         """Notes the affine part of a layer, group or RMS norm: what its weight and bias do along which axis."""
         given = _arguments(node)
