@@ -401,6 +401,112 @@ def test_a_branch_on_a_batch_of_one_is_found():
         fused(torch.randn(1, 8, 16, 16, dtype=torch.float64))
 
 
+class Branching(nn.Module):
+    """conv → norm → whatever the test asks."""
+
+    def __init__(self, last) -> None:
+        super().__init__()
+        self.conv, self.bn, self.last = nn.Conv1d(8, 8, 3, padding=1), nn.BatchNorm1d(8), last
+
+    def forward(self, x, scale=1.0, mask=None):
+        y = self.last(self.bn(self.conv(x)), x) * scale
+        return y if mask is None else y * mask
+
+
+@pytest.mark.parametrize(
+    ("last", "length"),
+    [
+        (lambda y, x: y[..., :300] if x.shape[2] >= 10 else y, 400),
+        (lambda y, x: y * (1 + 5e-5) if x.shape[2] > 50 else y, 100),
+        (lambda y, x: y[..., :1000] if x.shape[2] > 50 and x.shape[2] > 1000 else y, 60),
+    ],
+    ids=["beyond-all-tries", "by-little", "nested"],
+)
+def test_what_the_network_itself_asks_of_its_sizes_stays_a_condition(last, length):
+    network = randomise(Branching(last).double())
+    fused = fuse(network, torch.randn(2, 8, 8, dtype=torch.float64)).model
+    assert_equal(network, fused, torch.randn(1, 8, 5, dtype=torch.float64))
+    with pytest.raises(FuseError, match="outside what the network was fused for"):
+        fused(torch.randn(2, 8, length, dtype=torch.float64))
+
+
+def test_plain_values_ranks_and_kinds_that_were_captured_are_held_to():
+    network = randomise(Branching(lambda y, x: y).double())
+    x = torch.randn(2, 8, 12, dtype=torch.float64)
+    fused = fuse(network, x, 2.0, None).model
+    assert torch.allclose(fused(x, 2.0, None), network(x, 2.0, None), rtol=1e-10)
+    for call, condition in (((x, 3.0, None), "scale == 2.0"), ((x, 2.0, x), "mask is None"), ((x[0], 2.0, None), "dim")):
+        with pytest.raises(FuseError, match=condition):
+            fused(*call)
+    with pytest.raises(FuseError, match="is_floating_point"):
+        fused(x.long(), 2.0, None)
+
+
+def test_names_that_collide_with_arguments_or_the_class_do_no_harm():
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.code, self.trains, self.forward_ = nn.Conv1d(8, 8, 3), nn.BatchNorm1d(8), nn.Linear(7, 7)
+
+        def forward(self, batch, batch_x, conv1d):
+            return self.forward_(self.trains(self.code(batch["x"]))) + batch_x * conv1d
+
+    network = randomise(Named().double())
+    inputs = ({"x": torch.randn(2, 8, 9).double()}, torch.randn(2, 8, 7).double(), torch.randn(2, 8, 7).double())
+    result = fuse(network, *inputs)
+    assert norms(result.model) == 0
+    assert torch.allclose(network(*inputs), result.model(*inputs), rtol=1e-10)
+    assert torch.allclose(network(*inputs), pickle.loads(pickle.dumps(result.model))(*inputs), rtol=1e-10)
+
+
+def test_a_weight_that_changes_precision_keeps_its_rounding():
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bn = nn.Parameter(torch.randn(8, 8, 3)), nn.BatchNorm1d(8)
+
+        def forward(self, x):
+            return self.bn(nn.functional.conv1d(x, self.weight.half().to(self.weight.dtype)))
+
+    network, x = randomise(Rounded()), torch.randn(2, 8, 12)
+    result = fuse(network, x)
+    assert (network(x) - result.model(x)).abs().max() < 1e-5
+    assert any("changes its precision" in skip.reason for skip in result.skipped)
+
+
+def test_a_clone_that_is_returned_stays_a_clone():
+    class Cloning(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.bn = nn.Linear(8, 8), nn.BatchNorm1d(8)
+
+        def forward(self, x):
+            return x.clone(), self.bn(self.linear(x))
+
+    x = torch.randn(4, 8, dtype=torch.float64)
+    first, _ = fuse(randomise(Cloning().double()), x).model(x)
+    assert first.data_ptr() != x.data_ptr()
+
+
+def test_a_stream_that_keeps_its_past_in_a_buffer_goes_on():
+    class Stream(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.bn = nn.Conv1d(8, 8, 3), nn.BatchNorm1d(8)
+            self.register_buffer("past", torch.zeros(2, 8, 2))
+
+        def forward(self, x):
+            joined = torch.cat([self.past, x], 2)
+            self.past.copy_(joined[..., -2:])
+            return self.bn(self.conv(joined))
+
+    network = randomise(Stream().double())
+    fused = fuse(network, torch.randn(2, 8, 9, dtype=torch.float64)).model
+    assert (norms(fused), float(network.past.abs().max())) == (0, 0.0)
+    for _ in range(3):
+        assert_equal(network, fused, torch.randn(2, 8, 9, dtype=torch.float64))
+
+
 def test_a_network_that_writes_into_its_input_still_does():
     class Writes(nn.Module):
         def __init__(self) -> None:
@@ -530,6 +636,35 @@ def test_a_part_that_is_reached_into_is_left():
     result = fuse(randomise(Reaching()), torch.randn(2, 3, 33, 41))
     assert result.parts == ("backbone",)
     assert any(skip.path == "head" and "around it" in skip.reason for skip in result.skipped)
+
+
+class Decided(nn.Module):
+    """Two blocks under control flow on data, the second shared with or tied to the first."""
+
+    def __init__(self, tie) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)) for _ in range(2))
+        tie(self)
+
+    def forward(self, x):
+        y = self.b(self.a(x).relu())
+        return y if y.sum().item() > -1e9 else -y
+
+
+def test_parts_that_share_a_module_or_a_tensor_never_grow():
+    def share(network):
+        network.b = network.a
+
+    def tie(network):
+        network.b[0].weight = network.a[0].weight
+
+    x = torch.randn(4, 8, dtype=torch.float64)
+    for make, parts in ((share, ("a",)), (tie, ())):
+        network = randomise(Decided(make).double())
+        result = fuse(network, x)
+        assert result.parts == parts
+        assert parameters(result.model) <= parameters(network)
+        assert_equal(network, result.model, x)
 
 
 def test_what_does_not_run_is_refused_with_the_networks_own_words():

@@ -144,6 +144,10 @@ class Constants:
             return None
         if str(node.target).startswith(("aten.batch_norm", "aten.copy_")):
             return None
+        values = [other.meta.get("val") for other in (node, *node.all_input_nodes)]
+        floats = {value.dtype for value in values if isinstance(value, Tensor) and value.is_floating_point()}
+        if len(floats) > 1:  # its rounding is part of what the network computes
+            return None
         return frozenset().union(*names)
 
     def names(self, node: Any) -> frozenset[str] | None:

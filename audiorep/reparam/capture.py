@@ -226,7 +226,7 @@ def _describe(model: nn.Module, program: ExportedProgram, args: tuple[Any, ...],
     assert program.call_spec.out_spec is not None
     structure = program.call_spec.out_spec
     captured = Capture(graph, constants, arguments, inputs, leaves, structure, [], args, kwargs, updates=updates)
-    _sizes(captured, program)
+    _sizes(captured, program, _plain_values(places, (args, kwargs)))
     tidy(captured)
     return captured
 
@@ -241,6 +241,14 @@ def _places(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         first = names[path[1].idx] if path[0].idx == 0 else path[1].key
         places.append(first + "".join(str(key) for key in path[2:]))
     return names, places
+
+
+def _plain_values(places: list[str], example: Any) -> list[str]:
+    """Conditions that hold what is no tensor to what it was: the graph has taken it in."""
+    leaves = pytree.tree_leaves(example)
+    kept = [(place, leaf) for place, leaf in zip(places, leaves, strict=True) if not isinstance(leaf, Tensor)]
+    plain = [(place, leaf) for place, leaf in kept if leaf is None or isinstance(leaf, bool | int | float | str)]
+    return [f"{place} is None" if leaf is None else f"{place} == {leaf!r}" for place, leaf in plain]
 
 
 def _inputs(
@@ -269,10 +277,14 @@ def _inputs(
     return constants, inputs
 
 
-def _sizes(captured: Capture, program: ExportedProgram) -> None:
-    """Fills in the free sizes, and the conditions on all sizes."""
+def _sizes(captured: Capture, program: ExportedProgram, values: list[str]) -> None:
+    """Fills in the free sizes, and the conditions on all sizes and on plain values."""
     places = {}
+    captured.guards += values
     for index, (node, place) in enumerate(captured.inputs):
+        value = node.meta["val"]
+        captured.guards.append(f"{place}.dim() == {value.dim()}")
+        captured.guards.append(f"{place}.is_floating_point() == {value.is_floating_point()}")
         for axis, size in enumerate(node.meta["val"].shape):
             if isinstance(size, torch.SymInt) and not size.node.expr.is_number:
                 captured.dynamic.setdefault(str(size.node.expr), []).append((index, axis))
@@ -306,9 +318,8 @@ def _quiet() -> Iterator[None]:
     It makes a million small objects, which the garbage collector would go through again and again, and a stack trace for
     every node, which nobody reads.
     """
-    logger, collects, traces = logging.getLogger("torch._export.non_strict_utils"), gc.isenabled(), _traces()
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    disabled, collects, traces = logging.root.manager.disable, gc.isenabled(), _traces()
+    logging.disable(logging.CRITICAL)
     gc.disable()
     _set_traces(True)
     try:
@@ -316,7 +327,7 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)
         _set_traces(traces)
         if collects:
             gc.enable()

@@ -63,9 +63,9 @@ class Emitter:
     def emit(self, guards: Iterable[str] = ()) -> Fused:
         """The module."""
         for node, place in self._captured.inputs:
-            self._known[node] = node.name
-            if node.name != place:
-                self._lines.append(f"{node.name} = {place}")
+            self._known[node] = place if node.name == place else self._new(node)
+            if self._known[node] != place:
+                self._lines.append(f"{self._known[node]} = {place}")
         for node in self._captured.graph.nodes:
             if node.op == "call_function" and self._constants.names(node) is None:
                 self._node(node)
@@ -79,14 +79,14 @@ class Emitter:
 
     def source(self, guards: Iterable[str]) -> str:
         """The source of the forward, with the conditions on its inputs first."""
-        checks = [f"require_size({guard}, {guard!r})" for guard in guards]
+        checks = [f"require({guard}, {guard!r})" for guard in guards]
         lines = [
             f"def forward(self{''.join(f', {name}' for name in self._captured.arguments)}):",
             *[f"    {line}" for line in [*checks, *self._lines]],
         ]
         body = "\n".join(lines)
         heads = ["import torch"]
-        heads += ["from audiorep.reparam.module import require_size"] if guards else []
+        heads += ["from audiorep.reparam.module import require"] if guards else []
         heads += ["from collections import OrderedDict"] if "OrderedDict(" in body else []
         heads += [f"import {name}" for name in ("math", "operator", "_operator") if re.search(rf"\b{name}\.", body)]
         heads += ["inf, nan = float('inf'), float('nan')"] if re.search(r"\b(inf|nan)\b", body) else []
@@ -112,8 +112,13 @@ class Emitter:
         else:
             target = _IN_PLACE[target] if target in _IN_PLACE and self._spare(node.args[0]) else target
             text = self._function(target, node.args, self._typed(node))
-        self._lines.append(f"{node.name} = {text}")
-        self._known[node] = node.name
+        name = self._new(node)
+        self._lines.append(f"{name} = {text}")
+        self._known[node] = name
+
+    def _new(self, node: fx.Node) -> str:
+        """A name for a node's value that is no argument's."""
+        return f"{node.name}_value" if node.name in self._captured.arguments else str(node.name)
 
     def _spare(self, node: fx.Node) -> bool:
         """Whether a node's value is new and nothing else will read it, so that it may be overwritten."""
@@ -381,9 +386,10 @@ class Emitter:
     def _constant(self, node: fx.Node) -> str:
         constant = self._constants.constant(node)
         if constant is None:
-            self._lines.append(f"{node.name} = {self._function(node.target, node.args, node.kwargs)}")
-            self._known[node] = node.name
-            return node.name
+            name = self._new(node)
+            self._lines.append(f"{name} = {self._function(node.target, node.args, node.kwargs)}")
+            self._known[node] = name
+            return name
         *parents, last = constant.name.split(".")
         owner = at(self._root, ".".join(parents))
         if last not in owner._parameters and last not in owner._buffers:

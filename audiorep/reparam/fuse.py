@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -174,7 +175,8 @@ def _attempt(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], effort: _Effort
 ) -> tuple[FuseResult, nn.Module, list[str]]:
     captured = capture(model, args, kwargs, effort.twice)
-    inside, outside = _measured(model, captured, trials(captured, args, kwargs))
+    fresh = shallow if captured.updates else _same_module
+    inside, outside = _measured(model, captured, trials(captured, args, kwargs), fresh)
     engine = Engine(captured, dry=False, without=effort.without, rounding=effort.rounding)
     before = _cost(engine, total_parameters(model))
     engine.run()
@@ -183,10 +185,10 @@ def _attempt(
     hard = max(_error(trial.expected, trial, double, double=True) for trial in inside)
     emitter = Emitter(engine, name)
     made = emitter.emit()
-    guards = kept_guards(captured, outside, functools.partial(_same, made, max(1e-4, 256 * epsilon)))
-    made = made.with_code(emitter.source(guards))
     soft = max(_error(trial.expected, trial, made, double=False) for trial in inside)
     unfused = max(largest_error(trial.expected, trial.own) for trial in inside)
+    rounding = 4 * (soft + unfused) + 16 * epsilon
+    made = made.with_code(emitter.source(kept_guards(captured, outside, functools.partial(_same, made, rounding))))
     verification = Verification(hard, soft, unfused, tuple(trial.shapes for trial in inside), epsilon)
     merges, skipped = _report(engine, emitter, model)
     after = _cost(engine, total_parameters(made))
@@ -199,16 +201,25 @@ def _epsilon(model: nn.Module) -> float:
     return max((torch.finfo(dtype).eps for dtype in dtypes), default=torch.finfo(torch.float32).eps)
 
 
-def _measured(model: nn.Module, captured: Capture, found: list[Trial]) -> tuple[list[Trial], list[Trial]]:
-    """Inputs with what the original makes of them: those the capture holds for, in float64 too, and those it may not."""
+def _same_module(module: nn.Module) -> nn.Module:
+    return module
+
+
+def _measured(
+    model: nn.Module, captured: Capture, found: list[Trial], fresh: Callable[[nn.Module], nn.Module]
+) -> tuple[list[Trial], list[Trial]]:
+    """Inputs with what the original makes of them: those the capture holds for, in float64 too, and those it may not.
+
+    `fresh` gives a network as it was before any call, where calls leave something behind.
+    """
     own = shallow(model)
     reference = _graph_in_double(captured) if _casts(captured) else in_double(model)
-    if not _expect(found[0], own, reference):  # a network that mixes precisions
+    if not _expect(found[0], fresh(own), fresh(reference)):  # a network that mixes precisions
         reference = _graph_in_double(captured)
-        if not _expect(found[0], own, reference):
+        if not _expect(found[0], fresh(own), fresh(reference)):
             raise FuseError("its captured graph does not run on the example.")
-    more = [trial for trial in found[1:] if _expect(trial, own, reference)]
-    return [found[0], *more], breaking(captured, lambda trial: _expect(trial, own, None))
+    more = [trial for trial in found[1:] if _expect(trial, fresh(own), fresh(reference))]
+    return [found[0], *more], breaking(captured, lambda trial: _expect(trial, fresh(own), None))
 
 
 def _graph_in_double(captured: Capture) -> nn.Module:

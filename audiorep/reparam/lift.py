@@ -131,7 +131,7 @@ def _conv(lifter: Lifter, node: fx.Node) -> Any:
     given = _arguments(node)
     source, weight, bias = given["input"], given["weight"], given["bias"]
     if not lifter.is_const(weight) or (bias is not None and not lifter.is_const(bias)):
-        raise FuseError("its weight depends on the input.")
+        raise FuseError("its weight depends on the input or changes its precision.")
     dimensions = weight.meta["val"].dim() - 2
     if _rank(source) != dimensions + 2:
         raise FuseError("its input has no batch dimension.")

@@ -21,6 +21,10 @@ class Group(nn.Module):
             raise IndexError(f"there is no {index}.")
         return getattr(self, str(index))
 
+    def part(self, name: str) -> Any:
+        """The module or tensor of a name that this class has itself."""
+        return {**self._modules, **self._parameters, **self._buffers}[name]
+
 
 class Fused(Group):
     """A merged network: `code` is the source of its forward, its modules carry the original's names.
@@ -73,12 +77,12 @@ def trainable(model: Fused) -> Fused:
     return model.requires_grad_(True)
 
 
-def require_size(holds: bool, condition: str) -> None:
-    """Refuses an input for which the network may compute something else than what was captured."""
+def require(holds: bool, condition: str) -> None:
+    """Refuses a call for which the network may compute something else than what was captured."""
     if not holds:
         raise FuseError(
-            f"this input's size is outside what the network was fused for ({condition} must hold). "
-            "Fuse it again with an example of this size."
+            f"this call is outside what the network was fused for ({condition} must hold). "
+            "Fuse it again with an example like this one."
         )
 
 
@@ -168,6 +172,8 @@ def access(path: str) -> str:
     for part in path.split("."):
         if part.isdigit():
             text = f"{text}[{part}]"
+        elif hasattr(Fused, part) or part in Fused.__annotations__:
+            text = f"{text}.part({part!r})"
         elif part.isidentifier() and not keyword.iskeyword(part):
             text = f"{text}.{part}"
         else:

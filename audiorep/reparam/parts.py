@@ -76,18 +76,27 @@ def by_parts(
     reports: dict[str, Any] = {}
     skips = [Skip("", "network", f"merged by parts, because {reason}")]
 
+    seen: set[int] = set()
+
     def visit(module: nn.Module, path: str) -> None:
+        if id(module) in seen:
+            return  # in place at every path it has
+        seen.add(id(module))
         if path and path in calls and _worth(module):
             try:
                 result, double = whole(module, *calls[path][0])
                 if not result.merges:
                     return
                 _replay(result.model, module, calls[path])
-                if trial.fits(path, double if trial.double else result.model):
+                if _copies(model, module):
+                    skips.append(Skip(path, type(module).__name__, "its tensors are also used outside it, and would be copied"))
+                elif trial.fits(path, double if trial.double else result.model):
                     _replace(merged, path, result.model)
                     reports[path] = result
                     return
-                skips.append(Skip(path, type(module).__name__, "the network around it does not work with its merged form"))
+                else:
+                    reason = "the network around it does not work with its merged form"
+                    skips.append(Skip(path, type(module).__name__, reason))
             except FuseError as error:
                 skips.append(Skip(path, type(module).__name__, str(error).rstrip(".")))
         for name, child in module.named_children():
@@ -154,9 +163,21 @@ def _replay(made: nn.Module, module: nn.Module, calls: list[tuple[tuple[Any, ...
             raise FuseError(f"its merged form differs by {error:.1e} on another of its inputs")
 
 
+def _copies(model: nn.Module, part: nn.Module) -> bool:
+    """Whether tensors of a part are used outside it too, so that merging them would copy them."""
+    inside = {id(module) for module in part.modules()}
+    own = {id(parameter) for parameter in part.parameters()}
+    others = [module for module in model.modules() if id(module) not in inside]
+    return any(id(parameter) in own for module in others for parameter in module.parameters(recurse=False))
+
+
 def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    root.get_submodule(parent)._modules[name] = module
+    """Puts `module` at `path`, and wherever else the module that was there is."""
+    old = root.get_submodule(path)
+    for owner in list(root.modules()):
+        for name, child in owner._modules.items():
+            if child is old:
+                owner._modules[name] = module
 
 
 __all__ = ["by_parts"]

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from audiorep.reparam.capture import Capture
 from audiorep.reparam.check import FLOAT32_FACTOR, FLOAT64_LIMIT
 
+_ONES = re.compile(r"(!= [01]|> [01]|>= [12])$|^[01] < ")  # what a size of zero or one alone breaks
 _MOST = 12  # sizes that break conditions; each is a run of the original and of the merged network
 _SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 96, 128, 160, 192, 256)
 
@@ -118,7 +119,7 @@ def breaking(captured: Capture, runs: Callable[[Trial], bool]) -> list[Trial]:
     options = [dict.fromkeys(batches, 1)] if batches else []
     options += [dict.fromkeys(spatial, n) for n in _SIZES] if spatial else []
     options += [{symbol: n} for symbol in spatial for n in _SIZES] if len(spatial) > 1 else []
-    options += [{symbol: size} for symbol in captured.settled for n in [base[symbol]] for size in (n + 1, n - 1, 2 * n)]
+    options += [{symbol: size} for symbol in captured.settled for n in [base[symbol]] for size in (n + 1, n - 1, 2 * n, 600)]
     counts: dict[str, int] = {}
     found: list[Trial] = []
     for sizes in options:
@@ -145,6 +146,10 @@ def _axes(captured: Capture) -> tuple[list[str], list[str]]:
 def _size_of(captured: Capture, symbol: str) -> int:
     index, axis = (captured.dynamic.get(symbol) or captured.settled[symbol])[0]
     return _tensors(captured)[index].shape[axis]
+
+
+def _size(captured: Capture, spot: tuple[int, int]) -> str:
+    return f"{captured.inputs[spot[0]][1]}.size()[{spot[1]}]"
 
 
 def _tensors(captured: Capture) -> list[Tensor]:
@@ -200,16 +205,19 @@ def _holds(guard: str, names: dict[str, Any]) -> bool:
 def kept_guards(captured: Capture, trials: list[Trial], equal: Callable[[Trial], bool]) -> list[str]:
     """The conditions that stay: those no measurement has shown to be idle.
 
-    `torch.export` asks for more than a graph needs (sizes other than one, above all). A condition goes only where the
-    original runs at sizes that break it and the fused network gives the same there, every time.
+    `torch.export` asks for more than a graph needs: sizes other than zero and one, and one length for recurrent layers.
+    Only such a condition can go, and only where the original runs at sizes that break it and the fused network gives the
+    same there, every time. What the network's own code asks about its sizes stays.
     """
+    settled = {f"{_size(captured, spot)} == {_size_of(captured, name)}" for name, s in captured.settled.items() for spot in s}
     evidence: dict[str, list[bool]] = {}
     for trial in trials:
         if trial.broken:
             same = equal(trial)
             for guard in trial.broken:
                 evidence.setdefault(guard, []).append(same)
-    return [guard for guard in captured.guards if not evidence.get(guard) or not all(evidence[guard])]
+    idle = {guard for guard, equal in evidence.items() if all(equal) and (guard in settled or _ONES.search(guard))}
+    return [guard for guard in captured.guards if guard not in idle]
 
 
 def largest_error(expected: list[Any], found: list[Any]) -> float:
