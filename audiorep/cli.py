@@ -261,8 +261,12 @@ def fuse(
         external.check_suffix(output)
         if dry_run:
             raise ConfigError("--plan makes no network; leave out --output.")
-    network, given = external.source_of(source, inputs or [], weights)
-    result = reparam.plan(network, *given) if dry_run else reparam.fuse(network, *given)
+    try:
+        network, given = external.source_of(source, inputs or [], weights)
+        result = reparam.plan(network, *given) if dry_run else reparam.fuse(network, *given)
+    except KeyboardInterrupt:
+        screen.say("Stopped; nothing was written.")
+        raise typer.Exit(INTERRUPTED) from None
     if report is not None:
         write_json(report, result.to_dict())
     print(json.dumps(result.to_dict(), ensure_ascii=False) if as_json else result)
