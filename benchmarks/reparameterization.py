@@ -5,13 +5,16 @@
 
 Each network is timed as it is and merged, in eager PyTorch and in ONNX Runtime, in turns: every round runs all four, so
 that a drifting machine hurts all alike. ONNX Runtime folds batch norms and constants by itself, so that its two columns
-show what is left for merging to save there.
+show what is left for merging to save there. What a merge costs is measured in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -115,9 +118,7 @@ def measure(make: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]], rounds: in
     """Counts and latencies of one network, before and after."""
     network, inputs = make()
     network = _trained(network)
-    start = time.perf_counter()
     result = reparam.fuse(network, *inputs)
-    seconds = time.perf_counter() - start
     forms: dict[str, Callable[[], object]] = {}
     for name, module in (("before", network), ("after", result.model)):
         forms[f"eager {name}"] = _eager(module, inputs)
@@ -130,9 +131,27 @@ def measure(make: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]], rounds: in
         **{key: report[key] for key in ("before", "after", "verification")},
         "merges": len(result.merges),
         "skipped": [str(skip) for skip in result.skipped],
-        "fuse_seconds": seconds,
         "milliseconds": taken,
     }
+
+
+def merging(name: str) -> dict[str, float]:
+    """Seconds and memory of one merge, in this process, which has merged nothing before."""
+    network, inputs = NETWORKS[name]()
+    network = _trained(network)
+    size = sum(p.numel() * p.element_size() for p in network.parameters()) / 1e6
+    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten, the parent's above all
+    before = _highest_mb()
+    start = time.perf_counter()
+    reparam.fuse(network, *inputs)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "model_mb": size, "peak_beyond_mb": _highest_mb() - before}
+
+
+def _highest_mb() -> float:
+    """The most memory that this process has held."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
 
 
 def _trained(network: nn.Module) -> nn.Module:
@@ -207,11 +226,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", help="a word of the names to measure, without writing")
+    parser.add_argument("--merge", choices=NETWORKS, help="print what merging one network costs, and stop")
     arguments = parser.parse_args()
+    if arguments.merge:
+        print(json.dumps(merging(arguments.merge)))
+        return
     results = {}
     for name, make in NETWORKS.items():
         if arguments.only is None or arguments.only in name:
             results[name] = measure(make, arguments.rounds)
+            printed = subprocess.run([sys.executable, __file__, "--merge", name], capture_output=True, text=True, check=True)
+            results[name]["merging"] = json.loads(printed.stdout.splitlines()[-1])
             print(table({name: results[name]}).splitlines()[-1], flush=True)
     if arguments.only is None:
         command = "PYTHONPATH=.venv/networks python benchmarks/reparameterization.py"
