@@ -15,7 +15,8 @@ from torch import Tensor, fx, nn
 from audiorep.errors import FuseError
 from audiorep.reparam.capture import Capture, capture, shallow
 from audiorep.reparam.check import FLOAT64_LIMIT
-from audiorep.reparam.emit import Emitter, count, total_parameters
+from audiorep.reparam.counts import count, total_parameters
+from audiorep.reparam.emit import Emitter
 from audiorep.reparam.engine import Engine, macs_of
 from audiorep.reparam.layout import hint
 from audiorep.reparam.module import Fused
@@ -187,7 +188,7 @@ def _attempt(
     made = emitter.emit()
     soft = max(_error(trial.expected, trial, made, double=False) for trial in inside)
     unfused = max(largest_error(trial.expected, trial.own) for trial in inside)
-    rounding = 4 * (soft + unfused) + 16 * epsilon
+    rounding = max(4 * (soft + unfused) + 64 * epsilon, FLOAT64_LIMIT)
     made = made.with_code(emitter.source(kept_guards(captured, outside, functools.partial(_same, made, rounding))))
     verification = Verification(hard, soft, unfused, tuple(trial.shapes for trial in inside), epsilon)
     merges, skipped = _report(engine, emitter, model)
