@@ -301,13 +301,14 @@ def _sizes(captured: Capture, program: ExportedProgram, values: list[str]) -> No
         if "L[" not in text and text not in captured.guards:
             captured.guards.append(text)
     for spots in captured.dynamic.values():
-        first = _size(captured, spots[0])
-        captured.guards += [f"{_size(captured, spot)} == {first}" for spot in spots[1:]]
+        first = size_text(captured, spots[0])
+        captured.guards += [f"{size_text(captured, spot)} == {first}" for spot in spots[1:]]
         captured.guards.append(f"{first} != 1")
     captured.guards = list(dict.fromkeys(captured.guards))
 
 
-def _size(captured: Capture, spot: tuple[int, int]) -> str:
+def size_text(captured: Capture, spot: tuple[int, int]) -> str:
+    """A size of an input as the conditions write it."""
     return f"{captured.inputs[spot[0]][1]}.size()[{spot[1]}]"
 
 

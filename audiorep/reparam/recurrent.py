@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, fx
 
 from audiorep.errors import FuseError
 from audiorep.reparam.affine import Affine, Constants, module_path
+from audiorep.reparam.layout import hint
 
 aten = torch.ops.aten
 KINDS = {aten.lstm.input: "LSTM", aten.gru.input: "GRU"}
@@ -82,10 +84,7 @@ def lift(node: fx.Node, constants: Constants) -> None:
         return
     label = KINDS[node.target]
     listed = states if isinstance(states, list | tuple) else [states]
-    shape = x.meta["val"].shape
-    steps = 1
-    for size in shape[:-1]:
-        steps *= int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+    steps = math.prod(hint(size) for size in x.meta["val"].shape[:-1])
     count = len(weights) // (layers * (1 + bidirectional))
     target = Recurrent(
         label,

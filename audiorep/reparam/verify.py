@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from audiorep.reparam.capture import Capture
+from audiorep.reparam.capture import Capture, size_text
 from audiorep.reparam.check import FLOAT32_FACTOR, FLOAT64_LIMIT
 
 _ONES = re.compile(r"(!= [01]|> [01]|>= [12])$|^[01] < ")  # what a size of zero or one alone breaks
@@ -148,10 +148,6 @@ def _size_of(captured: Capture, symbol: str) -> int:
     return _tensors(captured)[index].shape[axis]
 
 
-def _size(captured: Capture, spot: tuple[int, int]) -> str:
-    return f"{captured.inputs[spot[0]][1]}.size()[{spot[1]}]"
-
-
 def _tensors(captured: Capture) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves((captured.args, captured.kwargs)) if isinstance(leaf, Tensor)]
 
@@ -209,7 +205,9 @@ def kept_guards(captured: Capture, trials: list[Trial], equal: Callable[[Trial],
     Only such a condition can go, and only where the original runs at sizes that break it and the fused network gives the
     same there, every time. What the network's own code asks about its sizes stays.
     """
-    settled = {f"{_size(captured, spot)} == {_size_of(captured, name)}" for name, s in captured.settled.items() for spot in s}
+    settled = {
+        f"{size_text(captured, spot)} == {_size_of(captured, name)}" for name, s in captured.settled.items() for spot in s
+    }
     evidence: dict[str, list[bool]] = {}
     for trial in trials:
         if trial.broken:
