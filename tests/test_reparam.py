@@ -332,6 +332,13 @@ def test_the_result_is_an_ordinary_module_with_the_originals_names(pair, tmp_pat
     assert "def forward(self, input):" in fused.code
 
 
+def test_norms_and_embeddings_that_stay_keep_their_names():
+    network = randomise(zoo.GroupNorms())
+    assert "second.weight" in fuse(network, torch.randn(MAP)).model.state_dict()
+    embedded = fuse(randomise(zoo.Classifier()), torch.randint(0, 50, (2, 7))).model
+    assert "embed.weight" in embedded.state_dict()
+
+
 def test_the_result_exports_with_free_sizes(pair, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     network, fused = pair

@@ -104,10 +104,8 @@ class Emitter:
             text = self._sum(node, target)
         elif isinstance(target, Recurrent):
             text = self._call(target, lambda: self._recurrent(target), node)
-        elif node.target in NORMS and self._norm_module(node):
-            text = self._norm(node)
-        elif node.target is aten.embedding.default and self._constants.constant(node.args[0]) is not None:
-            text = self._embedding(node)
+        elif self._is_layer(node):
+            text = self._norm(node) if node.target in NORMS else self._embedding(node)
         else:
             target = _IN_PLACE[target] if target in _IN_PLACE and self._spare(node.args[0]) else target
             text = self._function(target, node.args, self._typed(node))
@@ -132,6 +130,8 @@ class Emitter:
                 continue
             if isinstance(node.target, Affine | Recurrent) and not self._is_function(node.target):
                 claims[node.target] = [path for _, path in node.target.members if path]
+            elif self._is_layer(node):
+                claims[node] = [_owner(node)]
             else:
                 for name in self._engine._keys(node):
                     claims[name] = [str(name)]
@@ -293,7 +293,12 @@ class Emitter:
         module._init_flat_weights()
         return module
 
-    def _norm_module(self, node: fx.Node) -> bool:
+    def _is_layer(self, node: fx.Node) -> bool:
+        """Whether a node is a norm or an embedding whose tensors are the network's own, so that it stays a module."""
+        if node.target is aten.embedding.default:
+            return self._constants.constant(node.args[0]) is not None
+        if node.target not in NORMS:
+            return False
         used = [arg for arg in node.args[2:4] if isinstance(arg, fx.Node)]
         return all(self._constants.constant(arg) is not None for arg in used)
 
