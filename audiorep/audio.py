@@ -7,11 +7,13 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import soundfile
 import soxr
 
+from audiorep import containers
 from audiorep.errors import AudioError
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"})
@@ -146,8 +148,14 @@ def _sound_files(candidates: Iterable[Path], given: Path) -> list[Path]:
     )
 
 
-def _open(path: Path) -> soundfile.SoundFile:
+def _open(path: Path) -> Any:
+    """A soundfile.SoundFile, or a track with its interface."""
+    container = containers.container_of(path)
+    if container is not None and container.suffix in containers.HDF5:
+        return containers.Track(path, container)
     try:
+        if container is not None:
+            return soundfile.SoundFile(containers.read_member(path, container))
         if not path.exists():
             raise AudioError(f"{path} does not exist.", "missing")
         if path.is_dir():
@@ -167,6 +175,12 @@ def _open(path: Path) -> soundfile.SoundFile:
         raise AudioError(f"{path} cannot be read as audio ({reason}). {_advice(path)}") from None
 
 
+def _bytes(path: Path) -> IO[bytes]:
+    """A file's bytes, also where it lies in a tar."""
+    container = containers.container_of(path)
+    return path.open("rb") if container is None else containers.read_member(path, container)
+
+
 def _advice(path: Path) -> str:
     if path.suffix.lower() == ".raw":
         return f"Convert it first, for example: ffmpeg -f s16le -ar 16000 -ac 1 -i {path.name} {path.stem}.flac"
@@ -175,7 +189,7 @@ def _advice(path: Path) -> str:
     return "Allowed are wav, flac, ogg (Vorbis, Opus), mp3 and aiff; check that the file is one of these."
 
 
-def _describe(path: Path, file: soundfile.SoundFile) -> AudioFile:
+def _describe(path: Path, file: Any) -> AudioFile:
     frames = _promised_frames(path, file.frames) if file.format in {"WAV", "WAVEX", "RF64", "AIFF"} else file.frames
     return AudioFile(path, file.samplerate, file.channels, frames, f"{file.format} {file.subtype}")
 
@@ -193,13 +207,13 @@ def _promised_frames(path: Path, found_frames: int) -> int:
 def _sound_bytes(path: Path) -> tuple[int, int]:
     """Bytes declared for, and left in the file at, the chunk of samples of a WAV or AIFF file; 0 and 0 without one."""
     size_64 = 0
-    with path.open("rb") as file:
+    with _bytes(path) as file:
         order = _BYTE_ORDER.get(file.read(4), "<")
         file.seek(12)
         while len(header := file.read(8)) == 8:
             name, size = struct.unpack(f"{order}4sI", header)
             if name in (b"data", b"SSND"):
-                return size_64 or size, path.stat().st_size - file.tell()
+                return size_64 or size, -file.tell() + file.seek(0, os.SEEK_END)
             body = file.tell()
             if name == b"ds64":  # in RF64 (EBU 3306), where the chunk's own size is too small a number
                 size_64 = struct.unpack("<8xQ", file.read(16))[0]
@@ -217,7 +231,7 @@ def _repair(about: AudioFile) -> str:
 
 def _ends_within_page(path: Path) -> bool:
     """Whether an Ogg file's last page is cut off."""
-    with path.open("rb") as file:
+    with _bytes(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _OGG_PAGE))
         tail = file.read()
@@ -230,7 +244,7 @@ def _length_is_a_guess(about: AudioFile) -> bool:
     """Whether an MP3 file lacks the frame that names its length, so that it was estimated from the first bit rate."""
     if not about.encoding.startswith("MP3"):
         return False
-    with about.path.open("rb") as file:
+    with _bytes(about.path) as file:
         tag = file.read(10)  # ID3v2: its size is four times seven bits
         if tag[:3] == b"ID3":
             file.seek(10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True)))
@@ -255,7 +269,7 @@ def _stretch(about: AudioFile, start: float, end: float | None) -> tuple[int, in
     return first, None if last is None or last >= about.frames else last
 
 
-def _raw_blocks(file: soundfile.SoundFile, about: AudioFile, first: int, last: int | None) -> Iterator[tuple[np.ndarray, bool]]:
+def _raw_blocks(file: Any, about: AudioFile, first: int, last: int | None) -> Iterator[tuple[np.ndarray, bool]]:
     """(frames, channels) float32 blocks, each with whether it is the last."""
     size = max(1, int(BLOCK_SECONDS * about.sample_rate))
     position, stop = first, about.frames if last is None else last

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from audiorep.datasets import esc50, folder, manifest
-from audiorep.datasets.example import SPLITS, Example, Splits, count_splits, labels_of, split_examples
+from audiorep.datasets.example import SPLITS, Example, Splits, count_splits, labels_of, order_labels, split_examples, undivided
 from audiorep.errors import DataError
 
-FORMATS: dict[str, Callable[[Path], list[Example]]] = {
-    "folder": folder.examples,
-    "csv": manifest.examples,
-    "esc50": esc50.examples,
+Labels = dict[str, list[str]]
+"""Class names of each head, in the order of its scores."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one kind of data set lies on disk."""
+
+    examples: Callable[[Path], list[Example]]
+    is_at: Callable[[Path], bool]
+    """Whether a path looks like it."""
+    labels: Callable[[Path], Labels] | None = None
+    """All its classes in the official order; without it the classes of the training clips, sorted."""
+
+
+LAYOUTS: dict[str, Layout] = {
+    "csv": Layout(manifest.examples, Path.is_file),
+    "esc50": Layout(esc50.examples, esc50.is_at),
+    "folder": Layout(folder.examples, Path.exists),
 }
-"""How to read each layout."""
+"""By name; the first that a path looks like is taken for its layout."""
 
 
 def examples(
@@ -23,32 +39,49 @@ def examples(
 ) -> list[Example]:
     """The clips at `root`, all of them or one `split` (`train`, `valid` or `test`).
 
-    `format` is recognised where it is not given: a `.csv` file is a manifest, a folder with `meta/esc50.csv` is ESC-50, any
-    other folder has one folder a class. `splits` says how clips without a split of their own are divided.
+    `format` (a key of LAYOUTS) is recognised where it is not given. `splits` says how clips without a split of their own
+    are divided.
 
     Raises:
         DataError: nothing there, another layout than documented, or a split without clips.
     """
-    root = Path(root)
-    if not root.exists():
-        raise DataError(f"{root} does not exist; a folder of clips or a CSV manifest is needed.")
-    reader = FORMATS.get(format or detect(root))
-    if reader is None:
-        raise DataError(f"{format!r} is not a data format; allowed are {', '.join(FORMATS)}.")
-    found = split_examples(reader(root), splits or Splits())
+    root, name = _located(root, format)
+    found = split_examples(LAYOUTS[name].examples(root), splits or Splits(), root)
     if split is None:
         return found
     chosen = [example for example in found if example.split == split]
     if not chosen:
-        raise DataError(f"{root} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in found}))}.")
+        raise DataError(undivided(found, root) or f"{root} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in found}))}.")
     return chosen
 
 
+def labels(root: str | os.PathLike[str], format: str | None = None, splits: Splits | None = None) -> Labels | None:
+    """The classes of the data set at `root` in their official order, or None where it has none.
+
+    Raises:
+        DataError: as `examples`.
+    """
+    root, name = _located(root, format)
+    official = LAYOUTS[name].labels
+    return order_labels(official(root) if official else None, splits or Splits())
+
+
 def detect(root: Path) -> str:
-    """The layout at `root`, a key of FORMATS."""
-    if root.is_file():
-        return "csv"
-    return "esc50" if (root / esc50.META).is_file() else "folder"
+    """The layout at `root`, a key of LAYOUTS."""
+    return next(name for name, layout in LAYOUTS.items() if layout.is_at(root))
 
 
-__all__: Sequence[str] = ["FORMATS", "SPLITS", "Example", "Splits", "count_splits", "detect", "examples", "labels_of"]
+def _located(root: str | os.PathLike[str], format: str | None) -> tuple[Path, str]:
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"{root} does not exist; a folder of clips or a CSV manifest is needed.")
+    name = format or detect(root)
+    if name not in LAYOUTS:
+        raise DataError(f"{name!r} is not a data format; allowed are {', '.join(LAYOUTS)}.")
+    return root, name
+
+
+__all__: Sequence[str] = [
+    "LAYOUTS", "SPLITS", "Example", "Labels", "Layout", "Splits", "count_splits", "detect", "examples", "labels", "labels_of",
+    "undivided",
+]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from audiorep.datasets.example import Example
-from audiorep.datasets.manifest import rows
+from audiorep.datasets.table import rows, value
 from audiorep.errors import DataError
 
 META = Path("meta") / "esc50.csv"
@@ -21,14 +21,12 @@ def examples(root: Path) -> list[Example]:
     """
     found = []
     for line, row in rows(root / META, required=("filename", "fold", "category", "src_file")):
-        if not row["fold"].isdigit():
-            raise DataError(f"{root / META}, line {line}: fold is {row['fold']!r}; a number is needed.")
         path = root / "audio" / row["filename"]
         found.append(
             Example(
                 path,
                 {"label": (row["category"],)},
-                fold=int(row["fold"]),
+                fold=value(root / META, line, row, "fold", int, "a number"),
                 group=row["src_file"],
                 licence=row.get("licence", ""),
             )
@@ -36,3 +34,8 @@ def examples(root: Path) -> list[Example]:
     if not found:
         raise DataError(f"{root / META} has a header and no rows.")
     return found
+
+
+def is_at(root: Path) -> bool:
+    """Whether `root` looks like ESC-50."""
+    return (root / META).is_file()

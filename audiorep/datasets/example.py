@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from audiorep.config import Config
@@ -33,11 +33,25 @@ class Example:
     """Clips of one group (one recording, one speaker) never lie in two splits."""
     licence: str = ""
     """Of this clip, where the data names one."""
+    optional: bool = False
+    """Used only where `Splits.classes` names its class, as a keyword set's silence is."""
+    drawn: bool = field(default=False, compare=False)
+    """Its split was drawn at random, not named by the data."""
+    token: str = ""
+    """What it was known by before it was copied into a shard; empty for a clip in its own place."""
 
     @property
     def all_labels(self) -> list[str]:
         """The class names of every head, one after another."""
         return [label for labels in self.labels.values() for label in labels]
+
+    @property
+    def identity(self) -> str:
+        """The same for the same clip wherever the data lies: the end of its path, its stretch and its file's size."""
+        if self.token:
+            return self.token
+        size = self.path.stat().st_size if self.path.is_file() else ""
+        return f"{'/'.join(self.path.parts[-2:])} {self.start} {'' if self.end is None else self.end} {size}"
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,19 @@ class Splits(Config):
     """Of each class, in data without folds or splits."""
     licences: tuple[str, ...] = ()
     """Where not empty, only clips under one of these are used."""
+    classes: tuple[str, ...] = ()
+    """Where not empty, the classes to tell apart, in this order."""
+    other: str = ""
+    """The one class that all others become, as many of its clips in each split as the named classes have on average, chosen
+    by a stable hash (the convention of keyword spotting, arXiv 1804.03209); empty leaves them out."""
+    random: bool = False
+    """Draw the split at random, though the data names splits or folds of its own: never comparable with published numbers."""
 
     def __post_init__(self) -> None:
+        if self.other and (not self.classes or self.other in self.classes):
+            raise ConfigError(f"splits.other is {self.other!r}; it takes splits.classes that do not hold it")
+        if self.random and (self.valid_folds or self.test_folds):
+            raise ConfigError("splits.random and folds exclude each other")
         if min(self.valid_fraction, self.test_fraction) < 0 or self.valid_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 f"valid_fraction {self.valid_fraction} and test_fraction {self.test_fraction} must leave clips to train on"
@@ -79,30 +104,88 @@ def count_splits(examples: Iterable[Example]) -> dict[str, int]:
     return {split: counts[split] for split in SPLITS}
 
 
-def split_examples(examples: Sequence[Example], splits: Splits) -> list[Example]:
+def order_labels(official: dict[str, list[str]] | None, splits: Splits) -> dict[str, list[str]] | None:
+    """The classes in the order that `splits` or else the data set gives them; None where neither does."""
+    if not splits.classes:
+        return official
+    return {"label": [*splits.classes, *([splits.other] if splits.other else [])]}
+
+
+def split_examples(examples: Sequence[Example], splits: Splits, source: Path | str = "the data") -> list[Example]:
     """The same clips, each with its split: its own, its fold's, or one drawn by a stable hash within its class.
 
+    Clips with folds of which none is named stay without a split.
+
     Raises:
-        DataError: folds are asked for that the data does not have, or no clip has an allowed licence.
+        DataError: folds or classes are asked for that the data does not have, or no clip has an allowed licence.
     """
     kept = [e for e in examples if not splits.licences or e.licence in splits.licences]
     if not kept:
         found = ", ".join(
             f"{licence or 'none'} ({count})" for licence, count in Counter(e.licence for e in examples).most_common()
         )
-        raise DataError(f"No clip has the licence {' or '.join(splits.licences)}; found are {found}.")
+        raise DataError(f"No clip of {source} has the licence {' or '.join(splits.licences)}; found are {found}.")
+    kept = _of_classes(kept, splits, source)
+    if splits.random:
+        return _evened(_by_hash(kept, splits), splits)
     if any(example.split for example in kept):
-        return [replace(e, split=e.split or "train") for e in kept]
+        return _evened([replace(e, split=e.split or "train") for e in kept], splits)
     if splits.valid_folds or splits.test_folds:
-        return _by_fold(kept, splits)
-    return _by_hash(kept, splits)
+        return _evened(_by_fold(kept, splits, source), splits)
+    return _evened(kept if any(e.fold is not None for e in kept) else _by_hash(kept, splits), splits)
 
 
-def _by_fold(examples: Sequence[Example], splits: Splits) -> list[Example]:
+def undivided(examples: Iterable[Example], source: Path | str) -> str:
+    """What to do about clips with folds of which none was named, or nothing where all is well."""
+    folds = sorted({e.fold for e in examples if e.fold is not None and not e.split})
+    if not folds:
+        return ""
+    return (
+        f"{source} has official folds ({', '.join(map(str, folds))}) and none is named. Name one to test on, for example "
+        f"splits.test_folds=[{folds[-1]}], or ask for a random split with splits.random=true."
+    )
+
+
+def _of_classes(examples: Sequence[Example], splits: Splits, source: Path | str) -> list[Example]:
+    """The clips of the classes that are told apart, and the others as one class."""
+    if not splits.classes:
+        return [e for e in examples if not e.optional]
+    known = {label for e in examples for label in e.all_labels}
+    if missing := [name for name in splits.classes if name not in known]:
+        raise DataError(f"{source} has no clips of {', '.join(missing)}; its classes are {', '.join(sorted(known))}.")
+    kept = []
+    for e in examples:
+        named = tuple(label for label in e.all_labels if label in splits.classes)
+        if named:
+            kept.append(replace(e, labels={"label": named}))
+        elif splits.other and not e.optional:
+            kept.append(replace(e, labels={"label": (splits.other,)}))
+    return kept
+
+
+def _evened(examples: list[Example], splits: Splits) -> list[Example]:
+    """In each split no more clips of the `other` class, or of an optional one, than the other classes have on average."""
+    if not splits.classes:
+        return examples
+    surplus: set[int] = set()
+    for split in {e.split for e in examples}:
+        counts = Counter(e.labels["label"][0] for e in examples if e.split == split and not _is_filler(e, splits))
+        most = round(sum(counts.values()) / max(len(counts), 1))
+        for label in {e.labels["label"][0] for e in examples if e.split == split and _is_filler(e, splits)}:
+            clips = [i for i, e in enumerate(examples) if e.split == split and e.labels["label"][0] == label]
+            surplus.update(sorted(clips, key=lambda i: _digest(f"{_group(examples[i])} {examples[i].identity}"))[most:])
+    return [e for i, e in enumerate(examples) if i not in surplus]
+
+
+def _is_filler(example: Example, splits: Splits) -> bool:
+    return example.optional or example.labels["label"][0] == splits.other
+
+
+def _by_fold(examples: Sequence[Example], splits: Splits, source: Path | str) -> list[Example]:
     folds = {example.fold for example in examples}
     if missing := {*splits.valid_folds, *splits.test_folds} - folds:
         have = ", ".join(str(f) for f in sorted(f for f in folds if f is not None)) or "none"
-        raise DataError(f"Folds {sorted(missing)} are asked for; the data has {have}.")
+        raise DataError(f"Folds {sorted(missing)} are asked for; {source} has {have}.")
     named = {**dict.fromkeys(splits.valid_folds, "valid"), **dict.fromkeys(splits.test_folds, "test")}
     return [replace(e, split=named.get(e.fold, "train") if e.fold is not None else "train") for e in examples]
 
@@ -121,11 +204,15 @@ def _by_hash(examples: Sequence[Example], splits: Splits) -> list[Example]:
         groups[home.setdefault(group, rarest)].add(group)
     split_of: dict[str, str] = {}
     for members in groups.values():
-        ordered = sorted(members, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
+        ordered = sorted(members, key=_digest)
         test, valid = _shares(len(ordered), splits)
         for index, name in enumerate(ordered):
             split_of[name] = "test" if index < test else "valid" if index < test + valid else "train"
-    return [replace(example, split=split_of[_group(example)]) for example in examples]
+    return [replace(example, split=split_of[_group(example)], drawn=True) for example in examples]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
 
 
 def _group(example: Example) -> str:

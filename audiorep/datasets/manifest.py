@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterator
 from pathlib import Path
 
 from audiorep.datasets.example import SPLITS, Example
+from audiorep.datasets.table import finite, rows, value
 from audiorep.errors import DataError
 
 COLUMNS = ("path", "label", "start", "end", "split", "fold", "group", "licence")
@@ -23,30 +21,6 @@ def examples(path: Path) -> list[Example]:
     if not found:
         raise DataError(f"{path} has a header and no rows.")
     return found
-
-
-def rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a CSV file with a header that names at least the `required` columns.
-
-    Raises:
-        DataError: the file cannot be read, is no text, lacks a column, or a row is cut short.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            if missing := [name for name in required if name not in (reader.fieldnames or [])]:
-                have = ", ".join(reader.fieldnames or []) or "nothing"
-                raise DataError(f"{path} lacks the column {', '.join(missing)}; its header names {have}.")
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: {len(reader.fieldnames or [])} columns are needed, as in the header."
-                    )
-                yield reader.line_num, row
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a CSV file in UTF-8: {error}.") from None
 
 
 def _example(path: Path, line: int, row: dict[str, str]) -> Example:
@@ -72,13 +46,4 @@ def _example(path: Path, line: int, row: dict[str, str]) -> Example:
 
 
 def _number(path: Path, line: int, row: dict[str, str], name: str) -> float | None:
-    text = (row.get(name) or "").strip()
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{path}, line {line}: {name} is {text!r}; a number is needed.")
-    return number
+    return value(path, line, row, name, finite, "a number") if (row.get(name) or "").strip() else None
