@@ -89,10 +89,12 @@ def blocks(
             yield mono if resampler is None else resampler.resample_chunk(mono, last=is_last)
 
 
-def windows(stream: Iterable[np.ndarray], length: int, hop: int) -> Iterator[tuple[int, np.ndarray]]:
+def windows(
+    stream: Iterable[np.ndarray], length: int, hop: int, padding: str = "zeros"
+) -> Iterator[tuple[int, np.ndarray]]:
     """(first sample, (length,) window) for every `hop` samples of a stream of blocks, in constant memory.
 
-    A stream shorter than a window is zero-padded to one. What is left at the end gets a window of its own, moved back so
+    A stream shorter than a window is padded to one (see `pad`). What is left at the end gets a window of its own, moved back so
     that it holds only sound, if it brings at least a tenth of a window that no other window has.
     """
     buffer, buffer_start, position, total = np.zeros(0, np.float32), 0, 0, 0
@@ -105,15 +107,39 @@ def windows(stream: Iterable[np.ndarray], length: int, hop: int) -> Iterator[tup
         keep_from = max(min(position, total - length), buffer_start)
         buffer, buffer_start = buffer[keep_from - buffer_start :], keep_from
     if position == 0 and total:
-        yield 0, np.pad(buffer, (0, length - total))
+        yield 0, pad(buffer, length, padding)
     elif total - (position - hop + length) >= max(1, TAIL * length):
         start = total - length
         yield start, buffer[start - buffer_start :]
 
 
-def fit(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """`waveform` cut at its end, or padded there with zeros, to (samples,)."""
-    return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
+def views(
+    stream: Iterable[np.ndarray], length: int, total: int, count: int, padding: str = "zeros"
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(first sample, (length,) window) of `count` windows, spread evenly from the start to the end of a stream of `total`
+    samples, in constant memory; one window, padded, of a stream that is shorter than that."""
+    starts = np.linspace(0, total - length, count).round().astype(int).tolist() if total > length else [0]
+    buffer, buffer_start = np.zeros(0, np.float32), 0
+    for block in stream:
+        buffer = np.concatenate([buffer, block])
+        while starts and starts[0] + length <= buffer_start + len(buffer):
+            start = starts.pop(0)
+            yield start, buffer[start - buffer_start : start - buffer_start + length]
+        keep_from = min(starts[0] - buffer_start, len(buffer)) if starts else len(buffer)
+        buffer, buffer_start = buffer[keep_from:], buffer_start + keep_from
+    for start in starts:  # a short stream, or one that resampling left a sample short
+        yield start, pad(buffer[start - buffer_start :], length, "zeros" if start else padding)
+
+
+def pad(waveform: np.ndarray, samples: int, padding: str = "zeros") -> np.ndarray:
+    """`waveform` cut at its end, or padded there with `zeros` or with its last sample (`edge`), to (samples,).
+
+    `edge_frames` leaves a short one as it is: its spectrogram is padded (see `frontend.EdgeFrames`).
+    """
+    missing = max(0, samples - len(waveform))
+    if missing and padding == "edge_frames":
+        return waveform
+    return np.pad(waveform[:samples], (0, missing), mode="edge" if padding == "edge" else "constant")
 
 
 def find(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:

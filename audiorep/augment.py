@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from audiorep.config import Config
 from audiorep.errors import ConfigError
 
+SHORTEST_WARPED = 4  # frames; fewer leave nothing to move
 TOGETHER = 8  # clips; more at once spill out of a processor's cache, and fresh memory is slow
 
 
@@ -36,6 +37,8 @@ class AugmentConfig(Config):
     """Chance that a batch is mixed."""
     mixup_alpha: float = 1.0
     """Of the Beta distribution of the mixing ratio; 1 is uniform."""
+    time_warp: int = 0
+    """SpecAugment's warp of the time axis: largest shift of a frame, in frames."""
     time_masks: int = 0
     """SpecAugment's stripes over all bands."""
     time_mask: float = 0.1
@@ -52,8 +55,8 @@ class AugmentConfig(Config):
             problems.append(f"speed is {self.speed}; 0 to below 0.9 is allowed")
         if self.mixup_alpha <= 0:
             problems.append(f"mixup_alpha is {self.mixup_alpha}; it must be positive")
-        if min(self.shift_seconds, self.gain_db, self.time_masks, self.frequency_masks) < 0:
-            problems.append("shift_seconds, gain_db, time_masks and frequency_masks must not be negative")
+        if min(self.shift_seconds, self.gain_db, self.time_warp, self.time_masks, self.frequency_masks) < 0:
+            problems.append("shift_seconds, gain_db, time_warp, time_masks and frequency_masks must not be negative")
         if problems:
             raise ConfigError("augment: " + "; ".join(problems))
 
@@ -127,6 +130,29 @@ def mix_targets(targets: Tensor, ratio: Tensor, partner: Tensor) -> Tensor:
     return torch.lerp(targets[partner], targets, ratio[:, None])
 
 
+def draw_warp(count: int, frames: int, most: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """(frame (B,), shift (B,)) of a warp: a frame at least `most` from both ends, and by how many it moves."""
+    most = max(0, min(most, (frames - 1) // 2 - 1))  # of a short spectrogram no end may be passed
+    return uniform(count, most + 1, frames - 2 - most, generator), uniform(count, -most, most, generator)
+
+
+def warp(spectrogram: Tensor, frame: Tensor, shift: Tensor) -> Tensor:
+    """(B, 1, T, F) with `frame` (B,) moved by `shift` (B,) frames, time stretched evenly on either side (arXiv 1904.08779).
+
+    Linear interpolation between frames; the first and the last stay where they are.
+    """
+    last = spectrogram.shape[2] - 1
+    position = torch.arange(last + 1, device=spectrogram.device, dtype=torch.float32)[None]
+    target, frame = (frame + shift)[:, None], frame[:, None]
+    before = position * frame / target
+    after = frame + (position - target) * (last - frame) / (last - target)
+    source = torch.where(position < target, before, after).clamp(0, last)  # (B, T)
+    index = source.long().clamp(max=last - 1)
+    weight = (source - index)[:, None, :, None]
+    rows = index[:, None, :, None].expand(-1, 1, -1, spectrogram.shape[3])
+    return torch.lerp(spectrogram.gather(2, rows), spectrogram.gather(2, rows + 1), weight)
+
+
 def draw_masks(count: int, length: int, masks: int, widest: float, generator: Generator) -> Tensor:
     """(B, length) booleans: True inside any of `masks` stripes, each at most `widest` of the length."""
     width = torch.rand(masks, count, 1, generator=generator, device=generator.device) * widest * length
@@ -162,10 +188,12 @@ def augment_waveform(
 
 
 def augment_spectrogram(spectrogram: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """(B, 1, T, F) to the same shape, with SpecAugment's stripes."""
+    """(B, 1, T, F) to the same shape, with SpecAugment's warp and stripes."""
+    count, _, frames, bands = spectrogram.shape
+    if config.time_warp and frames > SHORTEST_WARPED:
+        spectrogram = warp(spectrogram, *draw_warp(count, frames, config.time_warp, generator))
     if not config.time_masks and not config.frequency_masks:
         return spectrogram
-    count, _, frames, bands = spectrogram.shape
     hidden_frames = draw_masks(count, frames, config.time_masks, config.time_mask, generator)
     hidden_bands = draw_masks(count, bands, config.frequency_masks, config.frequency_mask, generator)
     return mask(spectrogram, hidden_frames, hidden_bands)

@@ -15,6 +15,7 @@ FORMAT_VERSION = 1
 PREFIX = "audiorep."
 LONGEST_WINDOW = 3600.0  # seconds; a longer one is a mistake, and would need its memory
 ACTIVATIONS = ("softmax", "sigmoid")
+PADDINGS = ("zeros", "edge", "edge_frames")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class ModelInfo:
     """Settings of the log-mel inside (see `audiorep.frontend.FrontEndConfig`)."""
     activation: str = "softmax"
     """How logits became scores: `softmax` (one label a window) or `sigmoid` (any number of labels)."""
+    padding: str = "zeros"
+    """What follows a clip shorter than a window: `zeros`, `edge` (its last sample), `edge_frames` (its last log-mel frame)."""
+    views: int = 0
+    """Windows whose scores a clip's are the mean of when it is evaluated, spread evenly from its start to its end; 0: all
+    windows, one hop apart."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
     """Score from which a label is reported, per class of each head; a missing head reports from 0 (softmax) or 0.5."""
     licence: str = "unknown"
@@ -130,6 +136,8 @@ class ModelInfo:
                 f"the window, the window at most {LONGEST_WINDOW:g} s",
             ),
             (self.activation in ACTIVATIONS, f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}"),
+            (self.padding in PADDINGS, f"padding is {self.padding!r}; allowed are {', '.join(PADDINGS)}"),
+            (isinstance(self.views, int) and self.views >= 0, f"views is {self.views!r}; a whole number is needed"),
             (
                 all(len(t) == sizes.get(h) and all(isinstance(x, int | float) for x in t) for h, t in self.thresholds.items()),
                 "thresholds must be numbers that match the labels, one a class",

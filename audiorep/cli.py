@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ from audiorep.errors import AudiorepError, ConfigError, DataError, require
 if TYPE_CHECKING:
     from audiorep.datasets import Splits
     from audiorep.predict import Classifier
+    from audiorep.recipe import TrainConfig
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -41,8 +42,8 @@ Model = Annotated[
 View = Literal["auto", "file", "windows", "merged"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all.")]
-DataRoot = Annotated[Path, typer.Argument(help="Folder of classes, CSV manifest, or ESC-50.", show_default=False)]
-Format = Annotated[str | None, typer.Option("--data-format", help="folder, csv or esc50; default: recognised.")]
+DataRoot = Annotated[Path, typer.Argument(help="Folder of classes, CSV manifest, shards, or a data set in its own layout.", show_default=False)]
+Format = Annotated[str | None, typer.Option("--data-format", help="Layout of the data, for example folder, csv or vggsound; default: recognised.")]
 Folds = Annotated[list[int] | None, typer.Option("--test-fold", help="Fold to test on; may be given again.")]
 ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold to validate on; may be given again.")]
 
@@ -130,27 +131,37 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the checkpoint; a stopped run there goes on.", show_default=False)
     ],
-    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings that differ from the defaults.")] = None,
+    recipe: Annotated[
+        list[Path] | None, typer.Option(help="TOML file of settings that differ from the defaults; of several the last wins.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, for example optimizer.learning_rate=0.001.")
     ] = None,
+    start: Annotated[Path | None, typer.Option(help="Checkpoint folder to fine-tune, of the same network.")] = None,
+    every_fold: Annotated[bool, typer.Option("--every-fold", help="Train once for each official fold, tested on it.")] = False,
     data_format: Format = None,
 ) -> None:
     """Train a network on labelled clips; the same command resumes a run that was stopped."""
     require("lightning", extra="train")
     from audiorep import config as configuration
     from audiorep import datasets, workflow
-    from audiorep.recipe import TrainConfig
+    from audiorep.recipe import configure
 
-    values = configuration.read_toml(recipe) if recipe else {}
+    values: dict[str, Any] = {} if start is None else {"start": str(start)}
+    for path in recipe or []:
+        values = configuration.merged(values, configuration.read_toml(path))
     values = configuration.override(values, settings or [])
-    config = configuration.load(TrainConfig, values, where=str(recipe or "settings"))
+    config = configure(values, where=", ".join(map(str, recipe or [])) or "settings")
+    if every_fold:
+        _train_every_fold(config, data, output, data_format)
+        return
     examples = datasets.examples(data, format=data_format, splits=config.splits)
+    classes = datasets.labels(data, data_format, config.splits)
     for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
         screen.say(line)
     _quieten_lightning()
     try:
-        evaluations = workflow.train(config, examples, data, output, progress=sys.stderr.isatty(), say=screen.say)
+        evaluations = workflow.train(config, examples, data, output, sys.stderr.isatty(), screen.say, classes)
     except KeyboardInterrupt:
         screen.say(f"Stopped. The same command goes on from the last whole epoch in {output}.")
         raise typer.Exit(INTERRUPTED) from None
@@ -169,6 +180,9 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all numbers.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG file for the confusion matrix.")] = None,
     data_format: Format = None,
+    views: Annotated[
+        int | None, typer.Option(min=0, help="Windows spread over each clip; 0: all, one hop apart; default: the model's.")
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -191,7 +205,7 @@ def evaluate(
         raise DataError(f"{data} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in everything}))}.")
     trained = [] if split in ("all", "train") else [e for e in everything if e.split == "train"]
     with screen.progress("Evaluating", None) as advance:
-        evaluation = run(classifier, examples, describe_split(data, split, examples), trained, advance)
+        evaluation = run(classifier, examples, describe_split(data, split, examples), trained, advance, views)
     if output is not None:
         write_json(output, evaluation.summary())
     if picture is not None:
@@ -347,6 +361,19 @@ def models_info(
                 print(f"{'labels ' + head:<16} {len(labels)}: {', '.join(labels)}")
         elif value not in ({}, ""):
             print(f"{key:<16} {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+
+
+def _train_every_fold(config: TrainConfig, data: Path, output: Path, data_format: str | None) -> None:
+    from audiorep import workflow
+
+    _quieten_lightning()
+    try:
+        summary = workflow.train_every_fold(config, data, output, data_format, sys.stderr.isatty(), screen.say)
+    except KeyboardInterrupt:
+        screen.say(f"Stopped. The same command goes on from the last whole epoch in {output}.")
+        raise typer.Exit(INTERRUPTED) from None
+    screen.show_folds(summary)
+    screen.say(f"A checkpoint a fold, and {workflow.FOLDS}: {output}")
 
 
 def _quieten_lightning() -> None:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from audiorep import audio
+from audiorep.bundle import ModelInfo
 from audiorep.errors import AudioError, AudiorepError
 
 BATCH = 16  # windows run at once; larger batches are no faster on a CPU
@@ -59,6 +60,9 @@ def batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
     gathered: list[Chunk] = []
     count = 0
     for chunk in chunks:
+        if gathered and len(chunk.windows) and gathered[0].windows.shape[1] != chunk.windows.shape[1]:
+            yield gathered
+            gathered, count = [], 0
         gathered.append(chunk)
         count += len(chunk.windows)
         if count >= BATCH:
@@ -71,9 +75,10 @@ def batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
 class Decoder:
     """Chunks of windows of each file in order, decoded ahead of their use by a few threads."""
 
-    def __init__(self, sources: Iterable[Source], sample_rate: int, length: int, hop: int) -> None:
+    def __init__(self, sources: Iterable[Source], info: ModelInfo, views: int = 0) -> None:
         self._sources = iter(sources)
-        self._rate, self._length, self._hop = sample_rate, length, hop
+        self._info, self._views = info, views
+        self._rate, self._length = info.sample_rate, info.window_samples
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(DECODERS, "decode")
 
@@ -120,7 +125,7 @@ class Decoder:
                 yield block
 
         held: Chunk | None = None
-        for group in _groups(audio.windows(counted(), self._length, self._hop), BATCH):
+        for group in _groups(self._windows(counted(), stretch), BATCH):
             if held is not None:
                 yield held
             starts = np.array([start for start, _ in group])
@@ -131,6 +136,13 @@ class Decoder:
             raise AudioError(f"{stretch.path} is too short: it has no samples at {self._rate} Hz.")
         seconds = heard / self._rate
         yield replace(held, seconds=held.seconds + seconds - told, end=seconds)
+
+    def _windows(self, stream: Iterator[np.ndarray], stretch: Stretch) -> Iterator[tuple[int, np.ndarray]]:
+        if not self._views:
+            return audio.windows(stream, self._length, self._info.hop_samples, self._info.padding)
+        about = audio.probe(stretch.path)
+        end = about.seconds if stretch.end is None else min(stretch.end, about.seconds)
+        return audio.views(stream, self._length, int((end - stretch.start) * self._rate), self._views, self._info.padding)
 
     def _put(self, chunk: Chunk, out: queue.Queue[Chunk]) -> None:
         while not self._stop.is_set():

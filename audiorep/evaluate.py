@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audiorep.datasets import Example
+from audiorep.datasets import Example, seen
 from audiorep.decode import Stretch
 from audiorep.errors import DataError
-from audiorep.metrics import Scorecard, score
+from audiorep.metrics import Scorecard, joint, score
 from audiorep.predict import Classifier, Failure
 
 
@@ -28,13 +28,18 @@ class Evaluation:
     """How many of the split are of a recording that training clips are of too."""
     failures: list[Failure]
     heads: dict[str, Scorecard]
+    joint: dict[str, float] = field(default_factory=dict)
+    """Accuracy of all heads at once (see `metrics.joint`), for models with several."""
+    views: int = 0
+    """Windows that each clip was heard in; 0: all, one hop apart."""
 
     @property
     def title(self) -> str:
         """The split in words, with its numbers."""
         leak = f", {self.leaking} of them from recordings that were trained on" if self.leaking else ""
         lost = f", {len(self.failures)} more unreadable" if self.failures else ""
-        return f"{self.split} ({self.clips} clips{leak}{lost})"
+        views = f", {self.views} views each" if self.views > 1 else ""
+        return f"{self.split} ({self.clips} clips{views}{leak}{lost})"
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -43,7 +48,9 @@ class Evaluation:
             "clips": self.clips,
             "from_trained_recordings": self.leaking,
             "unreadable": [str(failure.error) for failure in self.failures],
+            "views": self.views,
             "heads": {head: card.as_dict() for head, card in self.heads.items()},
+            **({"joint": self.joint} if self.joint else {}),
         }
 
 
@@ -53,35 +60,53 @@ def evaluate(
     split: str,
     trained: Sequence[Example] = (),
     on_progress: Callable[[float], None] | None = None,
+    views: int | None = None,
 ) -> Evaluation:
-    """Metrics of `classifier` on `examples`; a clip's scores are the mean over its windows.
+    """Metrics of `classifier` on `examples`; a clip's scores are the mean over its windows, or over `views` of them.
 
     Clips that cannot be read are counted, listed and left out. `trained` clips tell which recordings were trained on.
+    `views` is the model's own number where it is not given.
 
     Raises:
-        DataError: no clip can be read, or one has a label that the model does not know.
+        DataError: the model was trained on clips of these, no clip can be read, or one has a label that the model does not
+            know.
     """
+    _refuse_seen(classifier, examples, split)
+    views = classifier.info.views if views is None else views
     targets = {head: _targets(examples, head, labels) for head, labels in classifier.info.labels.items()}
     stretches = [Stretch(example.path, example.start, example.end) for example in examples]
-    results = list(classifier.files(stretches, on_progress=on_progress))
+    results = list(classifier.files(stretches, on_progress, views))
     failures = [result for result in results if isinstance(result, Failure)]
     good = [index for index, result in enumerate(results) if not isinstance(result, Failure)]
     if not good:
         reason = f"None of the {len(examples)} clips of {split} can be read; the first: {failures[0].error}" if failures else ""
         raise DataError(reason or f"{split} has no clips.")
-    cards = {}
-    for head, labels in classifier.info.labels.items():
-        scores = np.stack([results[index].mean(head) for index in good])  # type: ignore[union-attr]
-        cards[head] = score(scores, targets[head][good], labels, classifier.info.activation == "sigmoid")
+    wanted = {head: values[good] for head, values in targets.items()}
+    scores = {head: np.stack([results[index].mean(head) for index in good]) for head in wanted}  # type: ignore[union-attr]
+    multi_label = classifier.info.activation == "sigmoid"
+    cards = {head: score(scores[head], wanted[head], names, multi_label) for head, names in classifier.info.labels.items()}
+    together = joint(scores, wanted, classifier.info.labels) if len(cards) > 1 and not multi_label else {}
     known = {example.group for example in trained if example.group}
-    return Evaluation(split, len(good), sum(example.group in known for example in examples), failures, cards)
+    leaking = sum(example.group in known for example in examples)
+    return Evaluation(split, len(good), leaking, failures, cards, together, views)
+
+
+def _refuse_seen(classifier: Classifier, examples: Sequence[Example], split: str) -> None:
+    """No number on clips that were trained on."""
+    count = seen.count_seen(classifier.info.provenance.get("seen", {}), examples)
+    if count > seen.chance(len(examples)):
+        raise DataError(
+            f"{count} of the {len(examples)} clips of {split} were trained on, so a number for them would say nothing of new "
+            "sounds. Choose another split or fold, or other data."
+        )
 
 
 def describe_split(data: Path, split: str, examples: Sequence[Example]) -> str:
-    """The split in words, with its folds."""
+    """The split in words, with its folds, and whether it was drawn at random."""
     folds = sorted({example.fold for example in examples if example.fold is not None})
     numbers = f", fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}" if folds else ""
-    return f"{split} split of {data.name}{numbers}"
+    drawn = "random " if any(example.drawn for example in examples) else ""
+    return f"{drawn}{split} split of {data.name}{numbers}"
 
 
 def _targets(examples: Sequence[Example], head: str, labels: list[str]) -> np.ndarray:

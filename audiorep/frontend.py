@@ -152,6 +152,28 @@ class MatrixLogMel(nn.Module):
         return torch.log(magnitude @ self.mel + LOG_OFFSET)[:, None]  # (B, 1, T, F)
 
 
+class EdgeFrames(nn.Module):
+    """A spectrogram shorter than `frames` with its last frame repeated up to there: (B, 1, t, F) to (B, 1, max(t, frames), F).
+
+    How the paper fills a window past the end of a short clip.
+    """
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.frames = frames
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        """(B, 1, t, F) to (B, 1, max(t, frames), F)."""
+        last = spectrogram[:, :, -1:].expand(-1, -1, self.frames - 1, -1)
+        return torch.cat([spectrogram, last], 2)[:, :, : torch.sym_max(spectrogram.shape[2], self.frames)]  # type: ignore[no-untyped-call]
+
+
+def repeat_last(spectrogram: Tensor, frames: Tensor) -> Tensor:
+    """(B, 1, T, F) with every frame from `frames` (B,) on replaced by the one before: `EdgeFrames` for a batch of cuts."""
+    index = torch.arange(spectrogram.shape[2], device=spectrogram.device)[None].minimum(frames[:, None] - 1)  # (B, T)
+    return spectrogram.gather(2, index[:, None, :, None].expand(-1, 1, -1, spectrogram.shape[3]))
+
+
 def mel_filters(config: FrontEndConfig) -> np.ndarray:
     """Triangular HTK filters without normalisation, float64 (n_fft/2 + 1, F)."""
 

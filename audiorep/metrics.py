@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchmetrics.functional.classification import (
+    binary_auroc,
     multiclass_accuracy,
     multiclass_confusion_matrix,
     multilabel_accuracy,
+    multilabel_auroc,
     multilabel_average_precision,
 )
 
@@ -36,7 +43,7 @@ class Scorecard:
     """Metrics of one head over one split."""
 
     summary: dict[str, float]
-    """top1, top5, macro_accuracy, mean_average_precision (single-label); accuracy, mean_average_precision (multi-label)."""
+    """Single-label: top1, top5, macro_accuracy; multi-label: accuracy; both: mean_average_precision, mean_auc, d_prime."""
     classes: list[ClassRow]
     confusion: np.ndarray | None
     """(K, K) clips, true class by given class; None for multi-label tasks."""
@@ -56,6 +63,14 @@ def score(scores: np.ndarray, targets: np.ndarray, labels: list[str], multi_labe
     return _multi_label(given, wanted, labels) if multi_label else _single_label(given, wanted.argmax(1), labels)
 
 
+def in_words(values: Mapping[str, float]) -> str:
+    """Metrics in one line: shares in percent, d′ as the number it is."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.2f}" if name == "d_prime" else f"{name.replace('_', ' ')} {value:.1%}"
+        for name, value in values.items()
+    )
+
+
 def _single_label(scores: Tensor, truth: Tensor, labels: list[str]) -> Scorecard:
     classes = len(labels)
     present = torch.bincount(truth, minlength=classes) > 0
@@ -67,6 +82,7 @@ def _single_label(scores: Tensor, truth: Tensor, labels: list[str]) -> Scorecard
         "top5": multiclass_accuracy(scores, truth, classes, average="micro", top_k=min(5, classes)).item(),
         "macro_accuracy": recall[present].mean().item(),
         "mean_average_precision": precision[present].mean().item(),
+        **_separation(scores, functional.one_hot(truth, classes)),
     }
     return Scorecard(summary, _rows(confusion, precision, labels), confusion.numpy())
 
@@ -74,12 +90,48 @@ def _single_label(scores: Tensor, truth: Tensor, labels: list[str]) -> Scorecard
 def _average_precision(scores: Tensor, truth: Tensor, present: Tensor) -> Tensor:
     """(K,) one-against-all average precision, 0 where a class has no clips."""
     result = torch.zeros(scores.shape[1])
-    targets = torch.nn.functional.one_hot(truth, scores.shape[1])[:, present]
+    targets = functional.one_hot(truth, scores.shape[1])[:, present]
     if targets.shape[1] == 1:
         result[present] = 1.0
     else:
         result[present] = multilabel_average_precision(scores[:, present], targets, targets.shape[1], average="none")
     return result
+
+
+def _separation(scores: Tensor, targets: Tensor) -> dict[str, float]:
+    """Mean area under the ROC curve over the classes with clips of both kinds, and d′ (Gemmeke 2017); nothing without any."""
+    both = (targets.sum(0) > 0) & (targets.sum(0) < len(targets))
+    count = int(both.sum())
+    if not count:
+        return {}
+    if count == 1:
+        area = binary_auroc(scores[:, both][:, 0], targets[:, both][:, 0]).item()
+    else:
+        area = multilabel_auroc(scores[:, both], targets[:, both], count, average="macro").item()
+    within = min(max(area, 1e-12), 1 - 1e-7)  # float32's last step below 1, so that a perfect model's d′ is a number
+    return {"mean_auc": area, "d_prime": math.sqrt(2) * NormalDist().inv_cdf(within)}
+
+
+def joint(scores: dict[str, np.ndarray], targets: dict[str, np.ndarray], classes: dict[str, list[str]]) -> dict[str, float]:
+    """Accuracy of several single-label heads at once, as of EPIC-KITCHENS' actions: a verb and a noun.
+
+    `top1`: the best label of every head is right. `top5`: every head has the right one among its five best (Kazakos 2021,
+    what the paper compares). `top5_of_pairs`: the right combination is among the five of the highest product of scores (the
+    EPIC-KITCHENS-100 challenge).
+    """
+    truth = {head: targets[head].argmax(1) for head in classes}
+    inside = {head: (-scores[head]).argsort(1, kind="stable")[:, :5] == truth[head][:, None] for head in classes}  # (clips, 5)
+    top1 = np.all([found[:, 0] for found in inside.values()], axis=0)
+    top5 = np.all([found.any(1) for found in inside.values()], axis=0)
+    pairs = [_rank(*[scores[head][clip] for head in classes], right=[truth[head][clip] for head in classes]) < 5
+             for clip in range(len(top1))]  # fmt: skip
+    return {"top1": float(top1.mean()), "top5": float(top5.mean()), "top5_of_pairs": float(np.mean(pairs))}
+
+
+def _rank(*scores: np.ndarray, right: list[int]) -> int:
+    """How many combinations of one class a head have a higher product of scores than the right one."""
+    product = functools.reduce(np.multiply.outer, [values.astype(np.float64) for values in scores])
+    return int((product > product[tuple(right)]).sum())
 
 
 def _rows(confusion: Tensor, precision: Tensor, labels: list[str]) -> list[ClassRow]:
@@ -110,7 +162,8 @@ def _multi_label(scores: Tensor, targets: Tensor, labels: list[str]) -> Scorecar
         if classes > 1
         else (found == targets).float().mean().item()
     )
-    return Scorecard({"accuracy": accuracy, "mean_average_precision": precision[present].mean().item()}, rows, None)
+    summary = {"accuracy": accuracy, "mean_average_precision": precision[present].mean().item()}
+    return Scorecard({**summary, **_separation(scores, targets)}, rows, None)
 
 
 def _binary(scores: Tensor, targets: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def parity_clips(
         except AudioError as error:
             errors.append(error)
         else:
-            waveforms.append(audio.fit(waveform, info.window_samples))
+            waveforms.append(audio.pad(waveform, info.window_samples, info.padding))
     if sounds and errors:
         if not waveforms:
             raise errors[0]

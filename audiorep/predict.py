@@ -199,16 +199,17 @@ class Classifier:
         return result
 
     def files(
-        self, paths: Iterable[Source], on_progress: Callable[[float], None] | None = None
+        self, paths: Iterable[Source], on_progress: Callable[[float], None] | None = None, views: int = 0
     ) -> Iterator[Recording | Failure]:
         """The scores of each file, in order; memory does not grow with their number or length.
+
+        A file is heard in windows one hop apart, or in `views` windows spread evenly over it.
 
         Files are decoded by threads beside inference, and windows of several files share a batch. A file that cannot be
         used becomes a `Failure` and the rest go on. `on_progress` is told the seconds of sound just scored. Ctrl-C in a
         long recording gives what was scored of it, marked incomplete, before it goes on up.
         """
-        info = self.info
-        decoder = Decoder(paths, info.sample_rate, info.window_samples, info.hop_samples)
+        decoder = Decoder(paths, self.info, views)
         scored: list[_Scored] = []  # windows of the file that is under way
         try:
             for chunks in batches(decoder):
@@ -231,7 +232,7 @@ class Classifier:
         sizes = [len(chunk.windows) for chunk in chunks]
         if not any(sizes):
             return [{} for _ in chunks]
-        scores = self.session(np.concatenate([chunk.windows for chunk in chunks]))
+        scores = self.session(np.concatenate([chunk.windows for chunk in chunks if len(chunk.windows)]))
         borders = np.cumsum(sizes)[:-1]
         parts = {head: np.split(values, borders) for head, values in scores.items()}
         return [{head: values[index] for head, values in parts.items()} for index in range(len(chunks))]

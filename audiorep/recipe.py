@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from audiorep import config as configuration
 from audiorep import models
 from audiorep.augment import AugmentConfig
-from audiorep.bundle import LONGEST_WINDOW
+from audiorep.bundle import LONGEST_WINDOW, PADDINGS
 from audiorep.config import Config
 from audiorep.datasets import Splits
 from audiorep.errors import ConfigError
 from audiorep.frontend import FRONT_ENDS, FrontEndConfig
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one of the paper's data sets is heard and judged (its table 1 and section 4.1)."""
+
+    front_end: str
+    """A key of `frontend.FRONT_ENDS`."""
+    window_seconds: float
+    """Length of a clip; the cut is one sample shorter."""
+    views: int
+    """Test cuts, spread evenly over a clip, whose scores are averaged after the softmax."""
+    padding: str
+    """What follows a clip that is shorter (see `bundle.ModelInfo`)."""
+    heads: dict[str, int]
+    """Official classes of each output."""
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "vggsound": Protocol("vggsound", 5.119, 2, "edge_frames", {"label": 309}),
+    "epic_kitchens": Protocol("epic_kitchens", 2.08, 10, "edge_frames", {"verb": 97, "noun": 300}),
+    "epic_sounds": Protocol("epic_sounds", 2.08, 5, "edge_frames", {"label": 44}),
+    "speech_commands": Protocol("speech_commands", 1.023, 1, "edge", {"label": 35}),
+    "urbansound8k": Protocol("urbansound8k", 4.16, 2, "edge", {"label": 10}),
+    "nsynth": Protocol("nsynth", 4.16, 1, "edge", {"label": 11}),
+}
+"""The paper's six data sets; a recipe takes a row with `protocol = "…"`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +83,7 @@ class ScheduleConfig(Config):
         warmup = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1.0
         if self.name == "cosine":
             return warmup * 0.5 * (1 + math.cos(math.pi * min(epoch / epochs, 1.0)))
-        passed = sum(epoch >= milestone for milestone in self.milestones)
+        passed = sum(epoch > milestone for milestone in self.milestones)  # `epoch` is where a step ends
         return warmup * (self.factors[passed - 1] if passed else 1.0)
 
 
@@ -74,12 +103,24 @@ class TrainConfig(Config):
     """Default distance between its windows; 0 is a whole window."""
     cut_seconds: float = 0.0
     """Length of a training cut; 0 is a whole window. Shorter cuts train faster."""
+    padding: str = "zeros"
+    """What follows a clip shorter than a window: `zeros`, `edge` (its last sample), `edge_frames` (its last log-mel frame)."""
+    views: int = 0
+    """Windows spread evenly over a clip whose scores are averaged in evaluation; 0: all windows, one hop apart."""
     multi_label: bool = False
     """Any number of labels a clip (sigmoid) instead of one (softmax)."""
     splits: Splits = field(default_factory=Splits)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    start: str = ""
+    """Checkpoint folder whose weights training starts from (fine-tuning); empty starts from random ones."""
+    freeze_norms: bool = False
+    """Fine-tuning: batch norms but the stem's keep the statistics they came with (their scale and shift still learn)."""
+    precise_norms: int = 0
+    """Batches over which the statistics of batch norms are measured anew at the end (precise BN, arXiv 2105.07576)."""
+    keep: Literal["best", "last"] = "best"
+    """The epoch whose weights become the model: the one best on the validation clips, or the last."""
     epochs: int = 60
     batch_size: int = 32
     """Clips a step; fewer where that would leave less than four steps an epoch."""
@@ -119,6 +160,17 @@ class TrainConfig(Config):
                 min(self.epochs, self.batch_size) >= 1 and self.workers >= 0,
                 "epochs and batch_size must be at least 1, workers at least 0",
             ),
+            (
+                self.padding != "edge_frames" or not (self.augment.speed or self.augment.shift_seconds or self.augment.noise),
+                "padding edge_frames goes with neither augment.speed, shift_seconds nor noise, which move or cover a clip's end",
+            ),
+            (self.padding in PADDINGS, f"padding is {self.padding!r}; there are {', '.join(PADDINGS)}"),
+            (
+                not self.freeze_norms or bool(self.start),
+                "freeze_norms keeps the statistics of weights to start from; name them with start (or --start FOLDER), or set "
+                "freeze_norms=false to train from scratch",
+            ),
+            (min(self.views, self.precise_norms) >= 0, "views and precise_norms must not be negative"),
             (0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; 0 to below 1 is allowed"),
             (self.gradient_clip >= 0 and self.seed >= 0, "gradient_clip and seed must not be negative"),
             (0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}; 0 to below 1 is allowed"),
@@ -131,3 +183,19 @@ class TrainConfig(Config):
     def front_end_config(self) -> FrontEndConfig:
         """The front end's settings."""
         return FRONT_ENDS[self.front_end] if isinstance(self.front_end, str) else self.front_end
+
+
+def configure(values: Mapping[str, Any], where: str) -> TrainConfig:
+    """The settings of a recipe; `protocol` in it names the row of PROTOCOLS that gives what the recipe leaves out.
+
+    Raises:
+        ConfigError: unknown or impossible settings, all named, with `where` they came from.
+    """
+    settings = dict(values)
+    name = settings.pop("protocol", None)
+    if name is not None:
+        if name not in PROTOCOLS:
+            raise ConfigError(f"{where}: protocol is {name!r}; there are {', '.join(PROTOCOLS)}")
+        row = asdict(PROTOCOLS[name])
+        settings = {**{key: value for key, value in row.items() if key != "heads"}, **settings}
+    return configuration.load(TrainConfig, settings, where)

@@ -12,7 +12,7 @@ import numpy as np
 from audiorep import checkpoint
 from audiorep.evaluate import Evaluation
 from audiorep.files import replacing, write_json, write_text
-from audiorep.metrics import Scorecard
+from audiorep.metrics import Scorecard, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +106,7 @@ def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, att
 
 def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: Cost) -> None:
     """`metrics.json`, model card and pictures of a trained checkpoint, into its folder."""
-    write_json(folder / checkpoint.METRICS, {e.split.partition(" ")[0]: e.summary() for e in evaluations})
+    write_json(folder / checkpoint.METRICS, {e.split.removeprefix("random ").partition(" ")[0]: e.summary() for e in evaluations})
     attribution = str(model.info.provenance.get("attribution", ""))
     write_text(folder / checkpoint.CARD, model_card(model, evaluations, cost, attribution))
     curves(folder / checkpoint.LOGS, folder / CURVES)
@@ -172,7 +172,7 @@ def _worst(counts: np.ndarray, most: int = 12) -> list[tuple[int, int]]:
 
 
 def _headline(card: Scorecard) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in card.summary.items())
+    return in_words(card.summary)
 
 
 def _count(labels: dict[str, list[str]]) -> str:
@@ -181,6 +181,8 @@ def _count(labels: dict[str, list[str]]) -> str:
 
 def _evaluation_text(evaluation: Evaluation) -> str:
     lines = [f"## Measured on the {evaluation.title}\n"]
+    if evaluation.joint:
+        lines.append(f"All heads at once: {in_words(evaluation.joint)}\n")
     for head, card in evaluation.heads.items():
         weak = sorted((row for row in card.classes if row.clips), key=lambda row: (row.recall, row.average_precision))[:8]
         lines.append(f"`{head}`: {_headline(card)}\n")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what shows things must not slow the start: each function imports what it needs
     from audiorep.datasets import Example
@@ -61,16 +61,30 @@ def _clock(seconds: float) -> str:
 
 def show_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
     """Metrics of each head, and on request of each class, weakest first."""
+    from audiorep.metrics import in_words
+
     print(evaluation.title)
+    if evaluation.joint:
+        print(f"  all heads at once: {in_words(evaluation.joint)}")
     for head, card in evaluation.heads.items():
         title = f"  {head}: " if len(evaluation.heads) > 1 else "  "
-        print(title + ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in card.summary.items()))
+        print(title + in_words(card.summary))
         if every_class:
             cells = [
                 [r.label, str(r.clips), f"{r.recall:.0%}", f"{r.precision:.0%}", f"{r.average_precision:.3f}", r.mistaken_for]
                 for r in sorted(card.classes, key=lambda r: r.recall)
             ]
             show_table(["class", "clips", "recall", "precision", "AP", "mistaken most for"], cells, right={1, 2, 3, 4})
+
+
+def show_folds(summary: dict[str, Any]) -> None:
+    """Each metric's mean and deviation over the folds, and its values."""
+    for head, metrics in summary["heads"].items():
+        for name, values in metrics.items():
+            scale, unit = (1.0, "") if name == "d_prime" else (100.0, " %")
+            each = ", ".join(f"{scale * value:.1f}" for value in values["folds"])
+            found = f"{scale * values['mean']:.1f}{unit} ± {scale * values['deviation']:.1f}"
+            print(f"{head} {name.replace('_', ' ')}: {found} over {len(values['folds'])} folds ({each})")
 
 
 def show_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> None:

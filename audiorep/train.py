@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -21,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from audiorep import __version__, audio, checkpoint
 from audiorep.bundle import ModelInfo
-from audiorep.datasets import Example, count_splits, labels_of
+from audiorep.datasets import Example, Labels, count_splits, labels_of, seen, undivided
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import replacing, write_json
@@ -30,6 +32,7 @@ from audiorep.trainee import Trainee
 
 CONFIG, LAST, BEST = "train.json", "last.ckpt", "best.ckpt"
 AVERAGE_EVERY = 4  # steps
+FAILURES_SAID = 5
 STEPS_AT_LEAST = 4  # an epoch; batches of a tiny data set are made smaller for it
 
 
@@ -39,20 +42,22 @@ def fit(
     output: str | os.PathLike[str],
     progress: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    classes: Labels | None = None,
 ) -> Path:
     """Trains on the `train` clips, or goes on where a run in `output` stopped, and writes the checkpoint there.
 
-    With `valid` clips the weights of the best epoch are kept, otherwise the last ones. `progress` shows a bar; without
-    it `say` is told a line an epoch. Returns the folder.
+    With `valid` clips the weights of the best epoch are kept (unless `config.keep` says the last). `progress` shows a bar;
+    without it `say` is told a line an epoch. `classes` gives all classes in their order; without it they are those of the
+    training clips, sorted. Returns the folder.
 
     Raises:
-        DataError: no readable training clips, fewer than two classes, or labels that do not fit the task.
+        DataError: no readable training clips, fewer than two classes, or labels that do not fit the task or `classes`.
         ConfigError: `output` holds a run with other settings or other data.
-        CheckpointError: the run in `output` cannot be read.
+        CheckpointError: the run in `output`, or the checkpoint to start from, cannot be used.
         KeyboardInterrupt: the user stopped it; the last whole epoch is kept in `output`.
     """
     output = Path(output)
-    labels = _labels(config, examples)
+    labels = _labels(config, examples, classes)
     record = _record(config, labels, examples)
     _check(output, record)
     lightning.seed_everything(config.seed, verbose=False)
@@ -62,13 +67,16 @@ def fit(
     trainee = Trainee(config, labels, len(loaders[0]), _class_weights(train, config))
     noise, silent = _noise(config)
     trainee.noise, trainee.sampler = noise, sampler
-    for failure in [*train.failures, *valid.failures, *silent]:
-        say(f"Left out: {failure}")
+    _say_failures([*train.failures, *valid.failures, *silent], say)
+    if config.start and not (output / LAST).exists():
+        moved = checkpoint.transfer(trainee.network, checkpoint.load(config.start), labels)
+        say(f"From {config.start}: {moved.summary}")
     write_json(output / CONFIG, record)
     trainer = make_trainer(config, output, progress, len(valid) > 0, say)
     say(f"Training {config.architecture} on {len(train)} clips, {trainer.strategy.root_device}")
     _run(trainer, trainee, loaders, output)
-    _take_weights(trainee, output / (BEST if len(valid) and (output / BEST).exists() else LAST))
+    _take_weights(trainee, output / (BEST if config.keep == "best" and (output / BEST).exists() else LAST))
+    _measure_norms(trainee, loaders[0], trainer.strategy.root_device)
     checkpoint.save(output, trainee.network, _info(config, labels, examples), config.architecture)
     return output
 
@@ -114,17 +122,23 @@ class AtomicCheckpoints(TorchCheckpointIO):
             os.fsync(file.fileno())
 
 
-def _labels(config: TrainConfig, examples: Sequence[Example]) -> dict[str, list[str]]:
-    labels = labels_of([example for example in examples if example.split == "train"])
+def _say_failures(failures: Sequence[AudiorepError], say: Callable[[str], None]) -> None:
+    for failure in failures[:FAILURES_SAID]:
+        say(f"Left out: {failure}")
+    if len(failures) > FAILURES_SAID:
+        say(f"Left out: {len(failures) - FAILURES_SAID} more clips; audiorep data check lists them all.")
+
+
+def _labels(config: TrainConfig, examples: Sequence[Example], classes: Labels | None) -> Labels:
+    labels = classes or labels_of([example for example in examples if example.split == "train"])
     if not labels or min(len(names) for names in labels.values()) < 2 - config.multi_label:
         raise DataError(f"Training needs at least two classes; the clips to train on have {labels or 'none'}.")
     known = {head: set(names) for head, names in labels.items()}
     for example in examples:
         for head, names in example.labels.items():
             if unknown := set(names) - known.get(head, set()):
-                raise DataError(
-                    f"{example.path} ({example.split}) is labelled {', '.join(sorted(unknown))}, which no training clip is."
-                )
+                reason = "is not a class of this data set" if classes else "no training clip is"
+                raise DataError(f"{example.path} ({example.split}) is labelled {', '.join(sorted(unknown))}, which {reason}.")
             if not config.multi_label and len(names) != 1:
                 raise DataError(f"{example.path} has {len(names)} labels; one is needed, or multi_label = true.")
     return labels
@@ -166,12 +180,12 @@ def clips_of(config: TrainConfig, examples: Sequence[Example], labels: dict[str,
     if training:  # a faster clip needs more sound
         seconds = (config.cut_seconds or config.window_seconds) * (1 + config.augment.speed)
     chosen = [example for example in examples if example.split == split]
-    clips = Clips(chosen, labels, front_end.sample_rate, front_end.samples(seconds), training, config.seed)
+    clips = Clips(chosen, labels, front_end.sample_rate, front_end.samples(seconds), training, config.seed, config.padding)
     if training and not len(clips):
         raise DataError(
             f"None of the {len(chosen)} training clips can be read. The first: {clips.failures[0]}"
             if chosen
-            else "There are no training clips."
+            else undivided(examples, "The data") or "There are no training clips."
         )
     return clips
 
@@ -204,6 +218,17 @@ def _take_weights(trainee: Trainee, path: Path) -> None:
     trainee.load_state_dict(weights)
 
 
+def _measure_norms(trainee: Trainee, loader: DataLoader[Any], device: torch.device) -> None:
+    """Precise BN over `precise_norms` batches, or over one epoch where that has fewer."""
+    batches = trainee.settings.precise_norms
+    if not batches:
+        return
+    trainee.to(device)
+    trainee.seed_epoch(trainee.settings.epochs)
+    trainee.measure_norms(move_data_to_device(batch, device) for batch in islice(loader, batches))
+    trainee.cpu()
+
+
 def make_loaders(config: TrainConfig, train: Clips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
     """The loaders of training and validation batches."""
     batch = min(config.batch_size, max(2, len(train) // STEPS_AT_LEAST))
@@ -228,7 +253,7 @@ def make_trainer(
         callbacks.append(MovingAverage(config.ema_decay))
     if not progress:
         callbacks.append(EpochLines(say))
-    if validates:
+    if validates and config.keep == "best":
         name, mode = ("valid_loss", "min") if config.multi_label else ("valid_accuracy", "max")
         callbacks.append(ModelCheckpoint(output, Path(BEST).stem, monitor=name, mode=mode, enable_version_counter=False))
     callbacks.append(ModelCheckpoint(output, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False))
@@ -280,12 +305,16 @@ def _info(config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[
         sample_rate=config.front_end_config.sample_rate,
         window_seconds=config.window_seconds,
         hop_seconds=config.hop_seconds or config.window_seconds,
+        padding=config.padding,
+        views=config.views,
         front_end=asdict(config.front_end_config),
         activation="sigmoid" if config.multi_label else "softmax",
         licence=config.licence,
         provenance={
             "clips": count_splits(examples),
             "splits": asdict(config.splits),
+            "seen": seen.remember([example for example in examples if example.split == "train"]),
+            "started_from": config.start,
             "attribution": config.attribution,
             "audiorep": __version__,
             "date": date.today().isoformat(),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import lightning
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from audiorep import augment, models
 from audiorep.datasets.clips import EpochSampler, epoch_seed
-from audiorep.frontend import LogMel
+from audiorep.frontend import LogMel, repeat_last
 from audiorep.recipe import TrainConfig
+
+Batch = tuple[Tensor, dict[str, Tensor], Tensor]
 
 
 class Trainee(lightning.LightningModule):
@@ -31,14 +35,46 @@ class Trainee(lightning.LightningModule):
         self.sampler: EpochSampler | None = None
         self._generator = Generator()
 
+    def train(self, mode: bool = True) -> Trainee:
+        """Training mode; with `freeze_norms` the batch norms but the stem's keep their statistics in it."""
+        super().train(mode)
+        if mode and self.settings.freeze_norms:
+            for norm in self.norms(frozen=True):
+                norm.eval()
+        return self
+
+    def norms(self, frozen: bool) -> list[_BatchNorm]:
+        """The batch norms whose statistics are kept, or those whose statistics move."""
+        found = [(name, module) for name, module in self.network.named_modules() if isinstance(module, _BatchNorm)]
+        return [norm for name, norm in found if (self.settings.freeze_norms and not name.startswith("stem.")) == frozen]
+
+    def measure_norms(self, batches: Iterable[Batch]) -> None:
+        """Sets the moving norms' statistics to their mean over `batches` (precise BN, arXiv 2105.07576, section 3.3)."""
+        moving = self.norms(frozen=False)
+        before = [norm.momentum for norm in moving]
+        self.train()
+        for norm in moving:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over all batches
+        with torch.no_grad():
+            for batch in batches:
+                spectrogram, _ = self.prepare(*batch)
+                self.network(spectrogram)
+        for norm, momentum in zip(moving, before, strict=True):
+            norm.momentum = momentum
+        self.eval()
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Every draw of an epoch depends on the seed and the epoch alone, so a resumed run repeats an unbroken one.
 
         Not at the epoch's start: making a loader's iterator draws too, and Lightning makes a run's first one later.
         """
-        if batch_idx:
-            return
-        seed = epoch_seed(self.settings.seed, self.current_epoch)
+        if batch_idx == 0:
+            self.seed_epoch(self.current_epoch)
+
+    def seed_epoch(self, epoch: int) -> None:
+        """Makes the draws that follow those of an epoch."""
+        seed = epoch_seed(self.settings.seed, epoch)
         torch.manual_seed(seed)
         self._generator = Generator(self.device).manual_seed(seed)
 
@@ -47,8 +83,8 @@ class Trainee(lightning.LightningModule):
         if self.sampler is not None:
             self.sampler.set_epoch(checkpoint["epoch"] + 1)
 
-    def training_step(self, batch: tuple[Tensor, dict[str, Tensor]], index: int) -> Tensor:
-        """The loss of a batch: waveforms (B, N) and {head: targets (B, K)}."""
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The loss of a batch: waveforms (B, N), {head: targets (B, K)} and samples of sound (B,)."""
         spectrogram, targets = self.prepare(*batch)
         logits = self.network(spectrogram)
         loss = torch.stack([self.loss(values, targets[head], head) for head, values in logits.items()]).mean()
@@ -56,10 +92,10 @@ class Trainee(lightning.LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(spectrogram))
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, dict[str, Tensor]], index: int) -> None:
+    def validation_step(self, batch: Batch, index: int) -> None:
         """Logs loss and accuracy of a batch as it is, the mean over heads."""
-        waveform, targets = batch
-        logits = self.network(self.front_end(waveform).contiguous(memory_format=torch.channels_last))
+        waveform, targets, samples = batch
+        logits = self.network(self._spectrogram(waveform, samples).contiguous(memory_format=torch.channels_last))
         values: dict[str, list[Tensor]] = {"valid_loss": [], "valid_accuracy": []}
         for head, scores in logits.items():
             values["valid_loss"].append(self._criterion(scores, targets[head]))
@@ -84,7 +120,7 @@ class Trainee(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor((step + 1) / steps, epochs))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def prepare(self, waveform: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def prepare(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """An augmented spectrogram (B, 1, T, F) and targets to match."""
         config, generator, front_end = self.settings.augment, self._generator, self.settings.front_end_config
         samples = front_end.samples(self.settings.cut_seconds or self.settings.window_seconds)
@@ -95,8 +131,16 @@ class Trainee(lightning.LightningModule):
                 ratio, partner = augment.draw_mixup(len(waveform), config.mixup_alpha, generator)
                 waveform = augment.mix(waveform, ratio, partner)
                 targets = {head: augment.mix_targets(values, ratio, partner) for head, values in targets.items()}
-            spectrogram = augment.augment_spectrogram(self.front_end(waveform), config, generator)
+                sound = sound.maximum(sound[partner])
+            spectrogram = augment.augment_spectrogram(self._spectrogram(waveform, sound), config, generator)
         return spectrogram.contiguous(memory_format=torch.channels_last), targets
+
+    def _spectrogram(self, waveform: Tensor, sound: Tensor) -> Tensor:
+        """(B, 1, T, F) of (B, N), of which `sound` (B,) samples are a clip's own."""
+        spectrogram = self.front_end(waveform)
+        if self.settings.padding != "edge_frames":
+            return spectrogram
+        return repeat_last(spectrogram, 1 + sound.clamp(max=waveform.shape[1]) // self.settings.front_end_config.hop)
 
     def _background(self, count: int, samples: int) -> Tensor:
         """(B, samples) cuts of the noise recordings, of unit level."""

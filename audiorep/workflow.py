@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
 
-from audiorep import checkpoint, models, report
-from audiorep.datasets import SPLITS, Example
+from audiorep import checkpoint, datasets, models, report
+from audiorep.datasets import SPLITS, Example, Labels
 from audiorep.datasets.manifest import COLUMNS
 from audiorep.evaluate import Evaluation, describe_split, evaluate
-from audiorep.files import open_text, replacing
+from audiorep.files import open_text, replacing, write_json
 from audiorep.parity import CLIPS
 from audiorep.predict import Classifier
 from audiorep.recipe import TrainConfig
 from audiorep.runtimes.torch import TorchSession
 from audiorep.train import fit
+
+FOLDS = "folds.json"
 
 
 def train(
@@ -26,14 +31,17 @@ def train(
     output: str | os.PathLike[str],
     progress: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    classes: Labels | None = None,
 ) -> list[Evaluation]:
     """Trains, evaluates on the test clips (and the validation clips), and writes everything into `output`.
+
+    `classes` as of `audiorep.train.fit`.
 
     Raises:
         DataError, ConfigError, CheckpointError: as `audiorep.train.fit`.
     """
     output = Path(output)
-    fit(config, examples, output, progress, say)
+    fit(config, examples, output, progress, say, classes)
     write_clips(examples, output / CLIPS)
     loaded = checkpoint.load(output)
     classifier = Classifier(TorchSession(loaded))
@@ -53,6 +61,50 @@ def train(
     return evaluations
 
 
+def train_every_fold(
+    config: TrainConfig,
+    data: Path,
+    output: Path,
+    format: str | None = None,
+    progress: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Trains once for each official fold, tested on it and trained on the others, into `output/fold_<k>`.
+
+    Returns, and writes to `folds.json`, each metric's values, mean and standard deviation (of a sample) over the folds.
+
+    Raises:
+        DataError: the data has no folds, or lacks an official one.
+    """
+    folds = datasets.folds(data, format)
+    measured = {}
+    for fold in folds:
+        settings = replace(config, splits=replace(config.splits, test_folds=(fold,)))
+        examples = datasets.examples(data, format=format, splits=settings.splits)
+        say(f"Fold {fold} of {len(folds)}: {describe(examples)}")
+        classes = datasets.labels(data, format, settings.splits)
+        measured[fold] = train(settings, examples, data, output / f"fold_{fold}", progress, say, classes)[0]
+    return summarise_folds(measured, data, output)
+
+
+def summarise_folds(measured: dict[int, Evaluation], data: Path, output: Path) -> dict[str, Any]:
+    """What `train_every_fold` returns, of each fold's evaluation; writes `folds.json`."""
+    tables = {
+        fold: {**{head: card.summary for head, card in e.heads.items()}, **({"joint": e.joint} if e.joint else {})}
+        for fold, e in measured.items()
+    }
+    heads: dict[str, dict[str, Any]] = {}
+    for head, metrics in next(iter(tables.values())).items():
+        values = {name: [table[head][name] for table in tables.values() if name in table[head]] for name in metrics}
+        heads[head] = {
+            name: {"mean": mean(found), "deviation": stdev(found) if len(found) > 1 else 0.0, "folds": found}
+            for name, found in values.items()
+        }
+    summary = {"data": data.name, "folds": list(tables), "clips": [e.clips for e in measured.values()], "heads": heads}
+    write_json(output / FOLDS, summary)
+    return summary
+
+
 def describe(examples: Sequence[Example]) -> str:
     """How many clips and classes each split has, in one line."""
     parts = []
@@ -66,12 +118,8 @@ def describe(examples: Sequence[Example]) -> str:
 def warnings(examples: Sequence[Example], config: TrainConfig) -> list[str]:
     """What about the splits a user should know before training."""
     found = []
-    folds = sorted({example.fold for example in examples if example.fold is not None})
-    if folds and not (config.splits.test_folds or config.splits.valid_folds):
-        named = ", ".join(map(str, folds))
-        found.append(
-            f"The data has folds ({named}) and none is named to test on; name one: --set splits.test_folds=[{folds[-1]}]"
-        )
+    if config.splits.random:
+        found.append("The split is drawn at random, as asked for: its numbers compare with no published ones.")
     if not any(example.split == "test" for example in examples):
         found.append("No clips are left to test on, so the model's accuracy will not be known.")
     return found

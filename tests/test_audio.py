@@ -446,9 +446,9 @@ def test_windows_of_nothing_are_none():
 
 
 def test_fit_cuts_or_pads_at_the_end():
-    np.testing.assert_array_equal(audio.fit(np.array([1, 2, 3], np.float32), 2), [1, 2])
-    np.testing.assert_array_equal(audio.fit(np.array([1, 2, 3], np.float32), 3), [1, 2, 3])
-    np.testing.assert_array_equal(audio.fit(np.array([1, 2, 3], np.float32), 5), [1, 2, 3, 0, 0])
+    np.testing.assert_array_equal(audio.pad(np.array([1, 2, 3], np.float32), 2), [1, 2])
+    np.testing.assert_array_equal(audio.pad(np.array([1, 2, 3], np.float32), 3), [1, 2, 3])
+    np.testing.assert_array_equal(audio.pad(np.array([1, 2, 3], np.float32), 5), [1, 2, 3, 0, 0])
 
 
 # ---------------------------------------------------------------- finding files

@@ -13,7 +13,7 @@ import audiorep
 
 PACKAGE = Path(audiorep.__file__).parent
 ORDER = [
-    "__init__ errors files config containers audio decode bundle frontend reparam models compress augment",
+    "__init__ errors files config containers audio bundle decode frontend reparam models compress augment",
     "datasets metrics checkpoint runtimes external parity predict output evaluate report",
     "recipe trainee train workflow benchmark search cluster serve screen cli",
 ]

@@ -24,11 +24,13 @@ class Layout:
     """Whether a path looks like it."""
     labels: Callable[[Path], Labels] | None = None
     """All its classes in the official order; without it the classes of the training clips, sorted."""
+    folds: int = 0
+    """How many official folds it has; 0 where their number is not fixed."""
 
 
 LAYOUTS: dict[str, Layout] = {
     "csv": Layout(manifest.examples, Path.is_file),
-    "esc50": Layout(esc50.examples, esc50.is_at),
+    "esc50": Layout(esc50.examples, esc50.is_at, folds=5),
     "folder": Layout(folder.examples, Path.exists),
 }
 """By name; the first that a path looks like is taken for its layout."""
@@ -64,6 +66,22 @@ def labels(root: str | os.PathLike[str], format: str | None = None, splits: Spli
     root, name = _located(root, format)
     official = LAYOUTS[name].labels
     return order_labels(official(root) if official else None, splits or Splits())
+
+
+def folds(root: str | os.PathLike[str], format: str | None = None) -> list[int]:
+    """The official folds of the data set at `root`.
+
+    Raises:
+        DataError: it has none, or one of them is not here.
+    """
+    root, name = _located(root, format)
+    found = sorted({example.fold for example in LAYOUTS[name].examples(root) if example.fold is not None})
+    official = LAYOUTS[name].folds or max(found, default=0)
+    if missing := set(range(1, official + 1)) - set(found):
+        raise DataError(f"{root} lacks fold {', '.join(map(str, sorted(missing)))} of its {official} official folds.")
+    if len(found) < 2:
+        raise DataError(f"{root} has no folds; they are needed to train once for each.")
+    return found
 
 
 def detect(root: Path) -> str:

@@ -104,7 +104,7 @@ def compare(model: Checkpoint, session: OnnxSession, clips: Sequence[np.ndarray]
 
     from audiorep.runtimes.torch import Pipeline
 
-    trained = Pipeline(model.front_end, model.network, model.info.activation).eval()
+    trained = Pipeline(model.front_end, model.network, model.info).eval()
     differences, same = [], 0
     for clip in clips:
         with torch.inference_mode():
@@ -120,7 +120,7 @@ def _write(model: Checkpoint, path: Path) -> None:
     torch = require("torch", extra="train")
     from audiorep.runtimes.torch import Pipeline
 
-    pipeline = Pipeline(model.front_end.exportable(), model.fuse().model, model.info.activation).eval()
+    pipeline = Pipeline(model.front_end.exportable(), model.fuse().model, model.info).eval()
     example = torch.zeros(2, model.info.window_samples)
     shapes = {"waveform": {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}}
     proto = to_onnx(pipeline, (example,), list(model.info.labels), input_names=["waveform"], dynamic_shapes=shapes)

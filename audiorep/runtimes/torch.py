@@ -11,20 +11,23 @@ from torch import Tensor, nn
 from audiorep import checkpoint
 from audiorep.bundle import ModelInfo
 from audiorep.checkpoint import Checkpoint
+from audiorep.frontend import EdgeFrames, LogMel, MatrixLogMel
 
 
 class Pipeline(nn.Module):
     """Front end, network and activation in one: (B, N) waveform to {head: scores (B, K)}."""
 
-    def __init__(self, front_end: nn.Module, network: nn.Module, activation: str) -> None:
+    def __init__(self, front_end: LogMel | MatrixLogMel, network: nn.Module, info: ModelInfo) -> None:
         super().__init__()
         self.front_end = front_end
+        edge_frames = info.padding == "edge_frames"
+        self.pad = EdgeFrames(front_end.config.frames(info.window_samples)) if edge_frames else nn.Identity()
         self.network = network
-        self.activation = nn.Softmax(-1) if activation == "softmax" else nn.Sigmoid()
+        self.activation = nn.Softmax(-1) if info.activation == "softmax" else nn.Sigmoid()
 
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
         """(B, N) to {head: scores (B, K)}."""
-        logits = self.network(self.front_end(waveform))
+        logits = self.network(self.pad(self.front_end(waveform)))
         return {head: self.activation(values) for head, values in logits.items()}
 
 
@@ -37,7 +40,7 @@ class TorchSession:
         self.info: ModelInfo = model.info
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = f"PyTorch {torch.__version__}, {self._device}"
-        pipeline = Pipeline(model.front_end, model.fuse().model, model.info.activation).eval()
+        pipeline = Pipeline(model.front_end, model.fuse().model, model.info).eval()
         self._pipeline = pipeline.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
