@@ -89,9 +89,7 @@ def blocks(
             yield mono if resampler is None else resampler.resample_chunk(mono, last=is_last)
 
 
-def windows(
-    stream: Iterable[np.ndarray], length: int, hop: int, padding: str = "zeros"
-) -> Iterator[tuple[int, np.ndarray]]:
+def windows(stream: Iterable[np.ndarray], length: int, hop: int, padding: str = "zeros") -> Iterator[tuple[int, np.ndarray]]:
     """(first sample, (length,) window) for every `hop` samples of a stream of blocks, in constant memory.
 
     A stream shorter than a window is padded to one (see `pad`). What is left at the end gets a window of its own, moved back so
@@ -117,7 +115,8 @@ def views(
     stream: Iterable[np.ndarray], length: int, total: int, count: int, padding: str = "zeros"
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(first sample, (length,) window) of `count` windows, spread evenly from the start to the end of a stream of `total`
-    samples, in constant memory; one window, padded, of a stream that is shorter than that."""
+    samples, in constant memory; one window, padded, of a stream that is shorter than that.
+    """
     starts = np.linspace(0, total - length, count).round().astype(int).tolist() if total > length else [0]
     buffer, buffer_start = np.zeros(0, np.float32), 0
     for block in stream:

@@ -42,8 +42,13 @@ Model = Annotated[
 View = Literal["auto", "file", "windows", "merged"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all.")]
-DataRoot = Annotated[Path, typer.Argument(help="Folder of classes, CSV manifest, shards, or a data set in its own layout.", show_default=False)]
-Format = Annotated[str | None, typer.Option("--data-format", help="Layout of the data, for example folder, csv or vggsound; default: recognised.")]
+DataRoot = Annotated[
+    Path, typer.Argument(help="Folder of classes, CSV manifest, shards, or a data set in its own layout.", show_default=False)
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--data-format", help="Layout of the data, for example folder, csv or vggsound; default: recognised."),
+]
 Folds = Annotated[list[int] | None, typer.Option("--test-fold", help="Fold to test on; may be given again.")]
 ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold to validate on; may be given again.")]
 

@@ -106,7 +106,9 @@ def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, att
 
 def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: Cost) -> None:
     """`metrics.json`, model card and pictures of a trained checkpoint, into its folder."""
-    write_json(folder / checkpoint.METRICS, {e.split.removeprefix("random ").partition(" ")[0]: e.summary() for e in evaluations})
+    write_json(
+        folder / checkpoint.METRICS, {e.split.removeprefix("random ").partition(" ")[0]: e.summary() for e in evaluations}
+    )
     attribution = str(model.info.provenance.get("attribution", ""))
     write_text(folder / checkpoint.CARD, model_card(model, evaluations, cost, attribution))
     curves(folder / checkpoint.LOGS, folder / CURVES)

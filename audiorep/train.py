@@ -130,6 +130,8 @@ def _say_failures(failures: Sequence[AudiorepError], say: Callable[[str], None])
 
 
 def _labels(config: TrainConfig, examples: Sequence[Example], classes: Labels | None) -> Labels:
+    if advice := undivided(examples, "This data"):
+        raise DataError(advice)
     labels = classes or labels_of([example for example in examples if example.split == "train"])
     if not labels or min(len(names) for names in labels.values()) < 2 - config.multi_label:
         raise DataError(f"Training needs at least two classes; the clips to train on have {labels or 'none'}.")
@@ -185,7 +187,7 @@ def clips_of(config: TrainConfig, examples: Sequence[Example], labels: dict[str,
         raise DataError(
             f"None of the {len(chosen)} training clips can be read. The first: {clips.failures[0]}"
             if chosen
-            else undivided(examples, "The data") or "There are no training clips."
+            else "There are no training clips."
         )
     return clips
 

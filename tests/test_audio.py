@@ -511,3 +511,28 @@ def test_folder_or_pattern_without_sounds_is_left_to_its_reader_to_refuse(folder
     with pytest.raises(AudioError, match=r"is a folder|does not exist") as caught:
         audio.read(folder / empty, 16_000)
     assert str(folder / empty) in str(caught.value)
+
+
+@pytest.mark.parametrize("block", [7, 100, 1000])
+@pytest.mark.parametrize(("total", "count"), [(1000, 2), (1000, 10), (101, 3), (150, 1)])
+def test_views_are_spread_from_the_start_to_the_end(total, count, block):
+    ramp = np.arange(total, dtype=np.float32)
+    found = list(audio.views([ramp[i : i + block] for i in range(0, total, block)], 100, total, count))
+    assert [start for start, _ in found] == np.linspace(0, total - 100, count).round().astype(int).tolist()
+    for start, window in found:
+        np.testing.assert_array_equal(window, ramp[start : start + 100])
+
+
+@pytest.mark.parametrize(("padding", "tail"), [("zeros", [0, 0]), ("edge", [3, 3]), ("edge_frames", [])])
+def test_short_stream_is_one_view_padded_as_asked(padding, tail):
+    short = np.array([1, 2, 3], np.float32)
+    for found in (audio.views([short], 5, 3, 4, padding), audio.windows([short], 5, 2, padding)):
+        [(start, window)] = found
+        assert start == 0
+        assert window.tolist() == [1, 2, 3, *tail]
+
+
+def test_stream_that_resampling_left_a_sample_short_still_gives_whole_views():
+    found = list(audio.views([np.ones(99, np.float32)], 50, 100, 2))
+    assert [start for start, _ in found] == [0, 50]
+    assert found[1][1].tolist() == [1] * 49 + [0]

@@ -118,3 +118,27 @@ def test_silence_stays_finite():
 def test_impossible_settings_are_named_together():
     with pytest.raises(ConfigError, match=r"mixup is 2.*speed is 1"):
         AugmentConfig(mixup=2, speed=1)
+
+
+def test_warp_moves_one_frame_and_leaves_the_ends():
+    ramp = torch.arange(21.0)[None, None, :, None].expand(2, 1, 21, 3)
+    warped = augment.warp(ramp, torch.tensor([10.0, 8.0]), torch.tensor([3.0, -2.0]))
+    assert warped.shape == ramp.shape
+    assert torch.equal(warped[:, :, [0, 20]], ramp[:, :, [0, 20]])
+    assert warped[0, 0, 13].tolist() == pytest.approx([10, 10, 10])  # frame 10 now lies at 13
+    assert warped[1, 0, 6].tolist() == pytest.approx([8, 8, 8])
+    assert (warped.diff(dim=2) > 0).all()
+
+
+def test_no_warp_is_no_change_and_a_drawn_one_stays_inside():
+    spectrogram = torch.randn(200, 1, 30, 2, generator=generator())
+    zeros = torch.zeros(200)
+    assert torch.allclose(augment.warp(spectrogram, zeros + 15, zeros), spectrogram, atol=1e-6)
+    for frames in (5, 6, 30, 512):
+        frame, shift = augment.draw_warp(500, frames, 5, generator())
+        assert shift.abs().max() <= 5
+        assert (frame + shift).min() > 0
+        assert (frame + shift).max() < frames - 1
+    config = AugmentConfig(time_warp=5)
+    assert torch.isfinite(augment.augment_spectrogram(spectrogram[:, :, :5], config, generator())).all()
+    assert augment.augment_spectrogram(spectrogram[:, :, :4], config, generator()).shape[2] == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import soundfile
 
 from audiorep import evaluate
 from audiorep.bundle import ModelInfo
-from audiorep.datasets import Example
+from audiorep.datasets import Example, seen
 from audiorep.errors import DataError
 from audiorep.predict import Classifier
 
@@ -100,3 +102,49 @@ def test_labels_and_heads_that_the_model_lacks_are_refused(classifier, tmp_path)
         evaluate.evaluate(classifier, [Example(tmp_path / "a.wav", {"verb": ("cut",)})], "all")
     with pytest.raises(DataError, match="None of the 1 clips of all can be read"):
         evaluate.evaluate(classifier, [Example(tmp_path / "gone.wav", {"label": ("quiet",)})], "all")
+
+
+def test_views_are_averaged_and_named(classifier, tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.concatenate([np.full(RATE, 0.2), np.full(2 * RATE, 0.8)]).astype(np.float32), RATE)
+    examples = [Example(path, {"label": ("loud",)}), clip(tmp_path / "b.wav", 0.1, "quiet")]
+    evaluation = evaluate.evaluate(classifier, examples, "test split", views=2)
+    assert evaluation.title == "test split (2 clips, 2 views each)"
+    assert evaluation.heads["label"].summary["top1"] == 0.5  # (0.2 + 0.8) / 2 is no longer loud by a hair
+    [recording, _] = classifier.files([path, tmp_path / "b.wav"], views=2)
+    assert recording.starts.tolist() == pytest.approx([0.0, 2.001])
+
+
+def test_no_number_is_given_for_clips_that_were_trained_on(tmp_path):
+    examples = [clip(tmp_path / f"{n}.wav", 0.9 * (n % 2), ("quiet", "loud")[n % 2]) for n in range(10)]
+    session = Loudness()
+    session.info = replace(INFO, provenance={"seen": seen.remember(examples[:6])})
+    with pytest.raises(DataError, match="6 of the 10 clips of some split were trained on"):
+        evaluate.evaluate(Classifier(session), examples, "some split")
+    assert evaluate.evaluate(Classifier(session), examples[6:], "the others").clips == 4
+
+
+def test_what_was_seen_is_known_again_elsewhere_and_little_else(tmp_path):
+    examples = [Example(Path(f"data/dog/{n}.wav"), {}, start=n / 7) for n in range(3000)]
+    memory = json.loads(json.dumps(seen.remember(examples)))
+    moved = [replace(e, path=Path("/elsewhere") / e.path) for e in examples]
+    assert seen.count_seen(memory, moved) == 3000
+    others = [replace(e, start=e.start + 0.01) for e in examples]
+    assert seen.count_seen(memory, others) <= seen.chance(3000)
+    assert seen.count_seen({}, examples) == seen.count_seen({"clips": 1, "bits": 8, "filter": "?"}, examples) == 0
+    assert len(memory["filter"]) < 4 * len(examples)
+
+
+def test_heads_are_judged_alone_and_together(tmp_path):
+    class Two(Loudness):
+        info = ModelInfo("two", {"verb": ["quiet", "loud"], "noun": ["a", "b"]}, RATE, 1.0, 1.0, {})
+
+        def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+            scores = super().__call__(waveform)["label"]
+            return {"verb": scores, "noun": scores}
+
+    loud = clip(tmp_path / "x.wav", 0.9, "loud")
+    examples = [replace(loud, labels={"verb": ("loud",), "noun": (noun,)}) for noun in ("a", "b", "b", "b")]
+    evaluation = evaluate.evaluate(Classifier(Two()), examples, "test split")
+    assert evaluation.heads["verb"].summary["top1"] == 1.0
+    assert evaluation.joint["top1"] == evaluation.summary()["joint"]["top1"] == 0.75

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from audiorep.errors import ConfigError
-from audiorep.frontend import FRONT_ENDS, LOG_OFFSET, FrontEndConfig, LogMel
+from audiorep.frontend import FRONT_ENDS, LOG_OFFSET, EdgeFrames, FrontEndConfig, LogMel, repeat_last
 
 
 def librosa_log_mel(waveform: np.ndarray, config: FrontEndConfig) -> np.ndarray:
@@ -85,3 +85,18 @@ def test_all_wrong_settings_are_named_at_once():
     with pytest.raises(ConfigError) as caught:
         FrontEndConfig(sample_rate=16_000, window_ms=300, hop_ms=0, n_fft=2048, mels=5000)
     assert all(word in str(caught.value) for word in ("n_fft", "hop_ms", "mels"))
+
+
+def test_short_clips_repeat_their_last_frame_alone_and_in_a_batch():
+    config = FrontEndConfig(4000, 32, 16, 128, 16)
+    log_mel, sound = LogMel(config), torch.randn(1, 700, generator=torch.Generator().manual_seed(0))
+    short = log_mel(sound)  # (1, 1, 11, F)
+    expected = np.pad(short.numpy(), ((0, 0), (0, 0), (0, 21), (0, 0)), mode="edge")
+    np.testing.assert_array_equal(EdgeFrames(32)(short).numpy(), expected)
+    padded = torch.nn.functional.pad(sound, (0, 2047 - 700))
+    batch = torch.cat([padded, torch.randn(1, 2047)])
+    together = repeat_last(log_mel(batch), 1 + torch.tensor([700, 2047]) // config.hop)
+    np.testing.assert_allclose(together[:1].numpy(), expected, atol=1e-5)
+    assert torch.equal(together[1:], log_mel(batch)[1:])
+    long = log_mel(torch.randn(1, 4000))
+    assert torch.equal(EdgeFrames(32)(long), long)

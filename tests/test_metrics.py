@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
     confusion_matrix,
+    roc_auc_score,
     top_k_accuracy_score,
 )
 
-from audiorep.metrics import score
+from audiorep.metrics import in_words, joint, score
 
 LABELS = [f"class {k}" for k in range(8)]
 
@@ -74,3 +76,41 @@ def test_two_classes_and_one_class_work():
         card = score(scores, np.ones((3, classes), int), LABELS[:classes], multi_label=True)
         assert card.summary["mean_average_precision"] == pytest.approx(1.0)
     assert score(np.array([[0.9, 0.1]], np.float32), np.array([[1, 0]]), LABELS[:2], multi_label=False).summary["top5"] == 1.0
+
+
+def test_area_under_the_curve_and_d_prime_agree_with_scikit_learn(guesses):
+    scores, truth = guesses
+    areas = [roc_auc_score(truth == k, scores[:, k]) for k in range(8)]
+    for multi_label in (False, True):
+        summary = score(scores, np.eye(8, dtype=int)[truth], LABELS, multi_label).summary
+        assert summary["mean_auc"] == pytest.approx(np.mean(areas), abs=1e-6)
+        assert summary["d_prime"] == pytest.approx(np.sqrt(2) * norm.ppf(np.mean(areas)), abs=1e-4)
+
+
+def test_classes_without_clips_do_not_count_and_a_perfect_model_has_a_number():
+    scores = np.eye(8, dtype=np.float32)[[0, 1, 1, 2]]
+    summary = score(scores, np.eye(8, dtype=int)[[0, 1, 1, 2]], LABELS, multi_label=False).summary
+    assert summary["mean_auc"] == 1.0
+    assert 7 < summary["d_prime"] < 9
+    assert "mean_auc" not in score(scores[:2, :2], np.array([[1, 0], [1, 0]]), LABELS[:2], multi_label=False).summary
+
+
+def test_actions_need_every_head_right():
+    truth = {"verb": np.eye(8, dtype=int)[[0, 1, 2, 3]], "noun": np.eye(6, dtype=int)[[0, 1, 2, 3]]}
+    generator = np.random.default_rng(1)
+    scores = {head: generator.dirichlet(np.ones(values.shape[1]), 4) for head, values in truth.items()}
+    classes = {"verb": LABELS, "noun": LABELS[:6]}
+    found = joint(scores, truth, classes)
+    right = {h: [list(np.argsort(-scores[h][i])).index(truth[h][i].argmax()) for i in range(4)] for h in truth}
+    assert found["top1"] == np.mean([right["verb"][i] < 1 and right["noun"][i] < 1 for i in range(4)])
+    assert found["top5"] == np.mean([right["verb"][i] < 5 and right["noun"][i] < 5 for i in range(4)])
+    ranks = []
+    for clip in range(4):
+        pairs = np.outer(scores["verb"][clip], scores["noun"][clip])
+        order = [divmod(int(place), 6) for place in np.argsort(-pairs, axis=None)]
+        ranks.append(order.index((truth["verb"][clip].argmax(), truth["noun"][clip].argmax())))
+    assert found["top5_of_pairs"] == np.mean([rank < 5 for rank in ranks])
+
+
+def test_metrics_in_words_leave_d_prime_a_number():
+    assert in_words({"top1": 0.5, "d_prime": 1.234}) == "top1 50.0%, d prime 1.23"

@@ -17,7 +17,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from audiorep import checkpoint, config, datasets, train, workflow
+from audiorep import audio, checkpoint, config, datasets, train, workflow
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import CheckpointError, ConfigError, DataError
 from audiorep.predict import Classifier
@@ -399,3 +399,126 @@ def _toml(values: dict, prefix: str = "") -> str:
         if isinstance(value, dict):
             lines += [f"[{prefix}{key}]", _toml(value, f"{prefix}{key}.")]
     return "\n".join(lines)
+
+
+def test_long_clips_are_read_a_cut_at_a_time(tmp_path, monkeypatch):
+    ramp = np.linspace(-0.9, 0.9, 60 * RATE, dtype=np.float32)
+    soundfile.write(tmp_path / "long.wav", ramp, RATE, subtype="FLOAT")
+    examples = [datasets.Example(tmp_path / "long.wav", {"label": ("a",)}, start=10.0, end=50.0)]
+    read = []
+    original = audio.read
+    monkeypatch.setattr(audio, "read", lambda *given: read.append(given) or original(*given))
+    clips = Clips(examples, {"label": ["a"]}, RATE, 2 * RATE, random_cuts=True)
+    assert not read  # its length alone was looked at
+    for epoch in range(20):
+        clips.epoch = epoch
+        cut = clips[0][0].numpy()
+        assert np.all(np.diff(cut) > 0)
+        assert ramp[10 * RATE] - 1e-3 <= cut[0] <= cut[-1] <= ramp[50 * RATE - 1] + 1e-3
+    assert all(stop - start == pytest.approx(2.0) for _, _, start, stop in read)
+
+
+@pytest.mark.parametrize(("padding", "tail"), [("edge", 0.5), ("edge_frames", 0.0)])
+def test_short_clips_lie_at_the_start_where_the_paper_pads_them(tmp_path, padding, tail):
+    soundfile.write(tmp_path / "short.wav", np.full(100, 0.5, np.float32), RATE, subtype="FLOAT")
+    examples = [datasets.Example(tmp_path / "short.wav", {"label": ("a",)})]
+    clips = Clips(examples, {"label": ["a"]}, RATE, 300, random_cuts=True, padding=padding)
+    waveform, _, sound = clips[0]
+    assert int(sound) == 100
+    assert waveform.tolist() == [0.5] * 100 + [tail] * 200
+
+
+def test_clip_that_takes_the_place_of_a_lost_one_brings_its_own_label(tones, tmp_path, monkeypatch):
+    monkeypatch.setattr("audiorep.datasets.clips.MEMORY_LIMIT", -1)
+    high = next(e for e in datasets.examples(tones) if e.labels["label"] == ("high",))
+    lost = datasets.Example(tmp_path / "lost.wav", {"label": ("low",)})
+    soundfile.write(lost.path, np.zeros(RATE, np.float32), RATE)
+    clips = Clips([lost, high], {"label": ["high", "low"]}, RATE, 1000, random_cuts=True)
+    assert len(clips) == 2
+    lost.path.unlink()
+    _, targets, _ = clips[0]
+    assert targets["label"].tolist() == [1.0, 0.0]
+    assert len(clips.failures) == 1
+
+
+def test_frozen_norms_keep_their_statistics_and_still_learn(tones, trained, tmp_path):
+    start, _ = trained
+    output = train.fit(
+        quick(start=str(start), freeze_norms=True, keep="last", ema_decay=0, epochs=2), datasets.examples(tones), tmp_path / "f"
+    )
+    before, after = weights(start), weights(output)
+    for name in before:
+        moved = not torch.equal(before[name], after[name])
+        if "running_" in name:
+            assert moved == name.startswith("stem."), name
+        elif name.endswith(("conv.weight", "bn.weight")):
+            assert moved, name
+
+
+def test_norms_measured_at_the_end_hold_the_statistics_of_the_data(tones, tmp_path):
+    output = train.fit(
+        quick(epochs=1, precise_norms=2, keep="last", augment={}, ema_decay=0), datasets.examples(tones), tmp_path / "p"
+    )
+    found = weights(output)
+    config_ = quick(epochs=1, augment={})
+    model = checkpoint.load(output)
+    clips = train.clips_of(config_, datasets.examples(tones), model.info.labels, "train")
+    with torch.no_grad():
+        batch = model.network.stem.conv(model.front_end(torch.stack([clips[i][0] for i in range(len(clips))])))
+    assert torch.allclose(found["stem.bn.running_mean"], batch.mean((0, 2, 3)), rtol=0.15, atol=0.05)
+    assert int(found["stem.bn.num_batches_tracked"]) == 2
+
+
+def test_fine_tuning_takes_all_but_new_heads_and_says_so(tones, trained, tmp_path):
+    start, _ = trained
+    examples = [e for e in datasets.examples(tones) if e.labels["label"] != ("low",)]
+    said: list[str] = []
+    train.fit(quick(start=str(start), epochs=1), examples, tmp_path / "two", say=said.append)
+    [line] = [text for text in said if text.startswith("From ")]
+    assert "heads.label.weight (2 × 16)" in line
+    with pytest.raises(CheckpointError, match="another network"):
+        train.fit(quick(start=str(start), network={**QUICK["network"], "width": 4}), examples, tmp_path / "other")
+
+
+def test_official_classes_keep_their_order_and_may_be_without_clips(tones, tmp_path):
+    classes = {"label": ["middle", "never", "low", "high"]}
+    output = train.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "a", classes=classes)
+    assert checkpoint.load(output).info.labels == classes
+    with pytest.raises(DataError, match="is labelled low, which is not a class of this data set"):
+        train.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "b", classes={"label": ["middle", "high"]})
+
+
+def folded(tones: Path, path: Path, folds: int) -> Path:
+    rows = [f"{clip},{clip.parent.name},{int(clip.stem) % folds + 1}" for clip in sorted(tones.rglob("*.wav"))]
+    path.write_text("\n".join(["path,label,fold", *rows]) + "\n")
+    return path
+
+
+def test_every_fold_gives_mean_and_deviation(tones, tmp_path):
+    data = folded(tones, tmp_path / "clips.csv", 3)
+    summary = workflow.train_every_fold(quick(epochs=2), data, tmp_path / "folds")
+    found = summary["heads"]["label"]["top1"]
+    each = [json.loads((tmp_path / f"folds/fold_{k}/metrics.json").read_text()) for k in (1, 2, 3)]
+    assert found["folds"] == [values["test"]["heads"]["label"]["top1"] for values in each]
+    assert found["mean"] == pytest.approx(np.mean(found["folds"]))
+    assert found["deviation"] == pytest.approx(np.std(found["folds"], ddof=1))
+    assert json.loads((tmp_path / "folds/folds.json").read_text()) == summary
+    assert summary["clips"] == [12, 12, 12]
+
+
+def test_folds_must_be_named_or_a_random_split_asked_for(tones, tmp_path):
+    data = folded(tones, tmp_path / "clips.csv", 3)
+    with pytest.raises(DataError, match=r"has official folds \(1, 2, 3\) and none is named.*splits.random=true"):
+        train.fit(quick(), datasets.examples(data), tmp_path / "none")
+    drawn = datasets.examples(data, splits=datasets.Splits(random=True))
+    assert {e.split for e in drawn} == {"train", "valid", "test"}
+    assert all(e.drawn for e in drawn)
+
+
+def test_data_without_folds_or_with_a_gap_cannot_be_cross_validated(tones, tmp_path):
+    with pytest.raises(DataError, match="has no folds"):
+        workflow.train_every_fold(quick(), tones, tmp_path)
+    data = folded(tones, tmp_path / "clips.csv", 3)
+    data.write_text("\n".join(line for line in data.read_text().splitlines() if not line.endswith(",2")) + "\n")
+    with pytest.raises(DataError, match="lacks fold 2 of its 3 official folds"):
+        workflow.train_every_fold(quick(), data, tmp_path)

@@ -53,7 +53,10 @@ def examples(
         return found
     chosen = [example for example in found if example.split == split]
     if not chosen:
-        raise DataError(undivided(found, root) or f"{root} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in found}))}.")
+        raise DataError(
+            undivided(found, root)
+            or f"{root} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in found}))}."
+        )
     return chosen
 
 

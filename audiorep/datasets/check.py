@@ -32,7 +32,7 @@ KINDS = {
     "too short": "shorter than asked for",
     "odd rate": "another sample rate than most files",
     "duplicate": "the same sound as another clip",
-    "leak": "the same sound, or group, as a clip of another split",
+    "leak": "the same sound, or group, as a clip of another split or fold",
     "label conflict": "the same sound as a clip of another label",
     "imbalance": "a class with less than a tenth of the largest one's clips",
 }
@@ -139,7 +139,7 @@ def _duplicates(clips: Sequence[Measured]) -> Iterator[Problem]:
     for first, *others in by_digest.values():
         for other in others:
             kind = "duplicate"
-            if other.example.split != first.example.split:
+            if other.example.part != first.example.part:
                 kind = "leak"
             elif other.example.labels != first.example.labels:
                 kind = "label conflict"
@@ -153,12 +153,12 @@ def _leaking_groups(clips: Sequence[Measured]) -> Iterator[Problem]:
     for clip in clips:
         group = clip.example.group
         first = split_of.setdefault(group, clip.example)
-        if group and clip.example.split != first.split:
+        if group and clip.example.part != first.part:
             yield Problem("leak", str(clip.example.path), f"group {group}, as {first.path}{_where(first, clip.example)}")
 
 
 def _where(first: Example, other: Example) -> str:
-    differing = [f"{first.split} and {other.split}"] if first.split != other.split else []
+    differing = [f"{first.part} and {other.part}"] if first.part != other.part else []
     if first.labels != other.labels:
         differing.append(" and ".join("+".join(example.all_labels) for example in (first, other)))
     return f" ({'; '.join(differing)})" if differing else ""

@@ -38,7 +38,9 @@ class _Sound:
         if self.waveform is not None:
             return self.waveform[start:stop]
         first = self.example.start
-        return audio.read(self.example.path, sample_rate, first + start / sample_rate, first + stop / sample_rate)[: stop - start]
+        return audio.read(self.example.path, sample_rate, first + start / sample_rate, first + stop / sample_rate)[
+            : stop - start
+        ]
 
 
 class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):

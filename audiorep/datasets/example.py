@@ -46,6 +46,11 @@ class Example:
         return [label for labels in self.labels.values() for label in labels]
 
     @property
+    def part(self) -> str:
+        """Its split, or its fold where folds are not divided yet."""
+        return self.split or ("" if self.fold is None else f"fold {self.fold}")
+
+    @property
     def identity(self) -> str:
         """The same for the same clip wherever the data lies: the end of its path, its stretch and its file's size."""
         if self.token:

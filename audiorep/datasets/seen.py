@@ -41,7 +41,7 @@ def count_seen(memory: dict[str, Any], examples: Iterable[Example]) -> int:
 
 def chance(count: int) -> int:
     """Clips of `count` that may be taken for seen though none is, at one in a thousand such evaluations."""
-    expected = count * 2.0 ** -HASHES
+    expected = count * 2.0**-HASHES
     return math.ceil(expected + 4 * math.sqrt(expected))
 
 
