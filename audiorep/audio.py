@@ -114,8 +114,9 @@ def windows(stream: Iterable[np.ndarray], length: int, hop: int, padding: str = 
 def views(
     stream: Iterable[np.ndarray], length: int, total: int, count: int, padding: str = "zeros"
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(first sample, (length,) window) of `count` windows, spread evenly from the start to the end of a stream of `total`
-    samples, in constant memory; one window, padded, of a stream that is shorter than that.
+    """(first sample, (length,) window) of `count` windows spread evenly over a stream of `total` samples, in constant memory.
+
+    A stream shorter than a window gives one, padded.
     """
     starts = np.linspace(0, total - length, count).round().astype(int).tolist() if total > length else [0]
     buffer, buffer_start = np.zeros(0, np.float32), 0

@@ -162,7 +162,7 @@ class TrainConfig(Config):
             ),
             (
                 self.padding != "edge_frames" or not (self.augment.speed or self.augment.shift_seconds or self.augment.noise),
-                "padding edge_frames goes with neither augment.speed, shift_seconds nor noise, which move or cover a clip's end",
+                "padding edge_frames goes with neither augment.speed, shift_seconds nor noise: they change a clip's end",
             ),
             (self.padding in PADDINGS, f"padding is {self.padding!r}; there are {', '.join(PADDINGS)}"),
             (
