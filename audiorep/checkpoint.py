@@ -118,3 +118,61 @@ def _load_weights(network: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         problems = " ".join(line.strip() for line in str(error).splitlines()[1:4])
         raise CheckpointError(f"{path} holds the weights of another network: {problems}") from None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of the tensors when a checkpoint's weights were put into a network to fine-tune, by name."""
+
+    taken: list[str]
+    """Copied."""
+    new: list[str]
+    """Of heads that the checkpoint lacks or has with other labels: as the network made them."""
+    left: list[str]
+    """Of the checkpoint's heads that the network does not take."""
+    sizes: dict[str, str]
+    """Of the new ones, for example `10 × 128`."""
+
+    @property
+    def summary(self) -> str:
+        """The same in a sentence."""
+        parts = [f"{len(self.taken)} tensors are taken"]
+        if self.new:
+            parts.append(f"new are {', '.join(f'{name} ({self.sizes[name]})' for name in self.new)}")
+        if self.left:
+            parts.append(f"left behind are {', '.join(self.left)}")
+        return "; ".join(parts) + "."
+
+
+def transfer(network: nn.Module, source: Checkpoint, labels: dict[str, list[str]]) -> Transfer:
+    """Copies the weights of `source` into `network`, whose heads have `labels`; heads with other labels stay as they are.
+
+    Raises:
+        CheckpointError: anything but such a head differs in name or shape; the network is then unchanged.
+    """
+    kept = {head for head, names in labels.items() if source.info.labels.get(head) == names}
+    here, there = network.state_dict(), source.network.state_dict()
+    new, left = ([name for name in tensors if _head(name) not in {None, *kept}] for tensors in (here, there))
+    taken = [name for name in here if name not in new]
+    for name in [*taken, *(name for name in there if name not in left and name not in here)]:
+        if (ours := size_text(here.get(name))) != (theirs := size_text(there.get(name))):
+            raise CheckpointError(
+                f"The checkpoint to start from is another network: its {name} is {theirs}, here it is {ours}. "
+                f"Fine-tune with the architecture and network settings of its {CONFIG}."
+            )
+    with torch.no_grad():
+        for name in taken:
+            here[name].copy_(there[name])
+    return Transfer(taken, new, left, {name: size_text(here[name]) for name in new})
+
+
+def size_text(tensor: Tensor | None) -> str:
+    """A tensor's shape for people, for example `64 × 1 × 5 × 7`; `missing` for None."""
+    if tensor is None:
+        return "missing"
+    return " × ".join(map(str, tensor.shape)) or "one number"
+
+
+def _head(name: str) -> str | None:
+    """The head that a tensor belongs to."""
+    return name.split(".")[1] if name.startswith("heads.") else None

@@ -297,6 +297,41 @@ def fuse(
             screen.say("Nothing could be merged.")
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="AUTHORS", help="Checkpoint of the paper's authors (.pyth).", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the checkpoint, a new one.", show_default=False)],
+    data_set: Annotated[
+        str | None,
+        typer.Option(
+            "--data-set",
+            help="vggsound, epic_kitchens, epic_sounds, speech_commands, urbansound8k or nsynth; "
+            "default: the one with as many classes.",
+        ),
+    ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(help="Class names, one a line or with columns id,key; again for nouns; default: the official order."),
+    ] = None,
+) -> None:
+    """Make a checkpoint folder of one that the paper's authors' code wrote, to evaluate, export or fine-tune."""
+    require("torch", extra="train")
+    from audiorep import authors
+
+    found, info = authors.convert(source, output, data_set, labels or [])
+    about = info.provenance
+    heads = ", ".join(f"{head} {classes}" for head, classes in found.heads.items())
+    print(f"{found.form.capitalize()} form, {found.parameters:,} parameters, classes: {heads}")
+    print(
+        f"Data set: {about['data_set']}" + ("" if data_set else ", which has as many classes; if it is another, say --data-set")
+    )
+    print("The file counts no epochs" if found.epoch is None else f"Epoch {found.epoch} by the file's own count")
+    print(f"The class order is taken to be {about['class_order']}; the file does not say")
+    screen.say(f"Checkpoint: {output}\nNext: audiorep export {output} -o model.onnx")
+
+
 @data_app.command("check")
 def data_check(
     data: DataRoot,

@@ -16,6 +16,7 @@ from audiorep.datasets.clips import EpochSampler, epoch_seed
 from audiorep.frontend import LogMel, repeat_last
 from audiorep.recipe import TrainConfig
 
+NARROW = 8  # channels
 Batch = tuple[Tensor, dict[str, Tensor], Tensor]
 
 
@@ -29,7 +30,10 @@ class Trainee(lightning.LightningModule):
         self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
         self.front_end = LogMel(config.front_end_config, torch.float32)
         self.network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # on a CPU the strided 1×1 convolution's backward pass writes out of bounds below 8 channels (oneDNN issue 6035)
+        narrow = getattr(self.network.config, "width", NARROW) < NARROW
+        self._format = torch.contiguous_format if narrow else torch.channels_last
+        self.network.to(memory_format=self._format)  # type: ignore[call-overload]
         self.class_weights = class_weights
         self.noise: list[Tensor] = []
         self.sampler: EpochSampler | None = None
@@ -95,7 +99,7 @@ class Trainee(lightning.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Logs loss and accuracy of a batch as it is, the mean over heads."""
         waveform, targets, samples = batch
-        logits = self.network(self._spectrogram(waveform, samples).contiguous(memory_format=torch.channels_last))
+        logits = self.network(self._spectrogram(waveform, samples).contiguous(memory_format=self._format))
         values: dict[str, list[Tensor]] = {"valid_loss": [], "valid_accuracy": []}
         for head, scores in logits.items():
             values["valid_loss"].append(self._criterion(scores, targets[head]))
@@ -133,7 +137,7 @@ class Trainee(lightning.LightningModule):
                 targets = {head: augment.mix_targets(values, ratio, partner) for head, values in targets.items()}
                 sound = sound.maximum(sound[partner])
             spectrogram = augment.augment_spectrogram(self._spectrogram(waveform, sound), config, generator)
-        return spectrogram.contiguous(memory_format=torch.channels_last), targets
+        return spectrogram.contiguous(memory_format=self._format), targets
 
     def _spectrogram(self, waveform: Tensor, sound: Tensor) -> Tensor:
         """(B, 1, T, F) of (B, N), of which `sound` (B,) samples are a clip's own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -67,3 +67,66 @@ def test_a_configuration_that_does_not_fit_is_refused(folder, key, value, reason
     (folder / "config.json").write_text(json.dumps({**values, key: value}))
     with pytest.raises((CheckpointError, BundleError), match=reason):
         checkpoint.load(folder)
+
+
+def made(heads: dict[str, list[str]], width: int = 4, **settings: object) -> torch.nn.Module:
+    network = models.build("arin_pico", {head: len(names) for head, names in heads.items()}, {"width": width, **settings})
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return network
+
+
+@pytest.fixture
+def source(tmp_path):
+    labels = {"verb": ["take", "put"], "noun": ["pan", "lid", "egg"]}
+    checkpoint.save(tmp_path, made(labels), replace(INFO, labels=labels), "arin_pico")
+    return checkpoint.load(tmp_path)
+
+
+def test_transfer_copies_all_but_heads_with_other_labels(source):
+    labels = {"verb": ["take", "put"], "label": ["dog", "cat", "cow", "hen"]}
+    network = made(labels)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    moved = checkpoint.transfer(network, source, labels)
+    after, theirs = network.state_dict(), source.network.state_dict()
+    assert moved.new == ["heads.label.weight", "heads.label.bias"]
+    assert moved.left == ["heads.noun.weight", "heads.noun.bias"]
+    assert sorted(moved.taken) == sorted(theirs.keys() - set(moved.left))
+    assert all(torch.equal(after[name], theirs[name]) for name in moved.taken)
+    assert all(torch.equal(after[name], before[name]) for name in moved.new)
+    assert not any(torch.equal(before[name], theirs[name]) for name in moved.taken if "weight" in name)
+    assert moved.summary == (
+        f"{len(moved.taken)} tensors are taken; new are heads.label.weight (4 × 32), heads.label.bias (4); "
+        "left behind are heads.noun.weight, heads.noun.bias."
+    )
+
+
+def test_transfer_to_the_same_labels_takes_every_tensor(source):
+    network = made(source.info.labels)
+    moved = checkpoint.transfer(network, source, source.info.labels)
+    assert moved.summary == f"{len(source.network.state_dict())} tensors are taken."
+    x = torch.randn(1, 1, 50, 64)
+    assert torch.equal(network.eval()(x)["noun"], source.network(x)["noun"])
+
+
+def test_a_head_with_its_labels_in_another_order_is_new(source):
+    labels = {"verb": ["put", "take"], "noun": source.info.labels["noun"]}
+    moved = checkpoint.transfer(made(labels), source, labels)
+    assert moved.new == moved.left == ["heads.verb.weight", "heads.verb.bias"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"width": 8}, r"its stem\.conv\.weight is 4 × 1 × 5 × 7, here it is 8 × 1 × 5 × 7\. Fine-tune with the arch"),
+        ({"depths": [3, 4, 6, 4]}, r"its stages\.3\.3\.reduce\.conv\.weight is missing, here it is 32 × 32 × 1 × 1"),
+        ({"time_kernels": [3, 11]}, r"its stages\.0\.0\.time\.k21\.conv\.weight is 4 × 1 × 21 × 1, here it is missing"),
+    ],
+)
+def test_transfer_to_another_network_is_refused_and_changes_nothing(source, settings, reason):
+    network = made(source.info.labels, **settings)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(CheckpointError, match=reason):
+        checkpoint.transfer(network, source, source.info.labels)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

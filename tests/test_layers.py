@@ -15,7 +15,7 @@ PACKAGE = Path(audiorep.__file__).parent
 ORDER = [
     "__init__ errors files config containers audio bundle decode frontend reparam models compress augment",
     "datasets metrics checkpoint runtimes external parity predict output evaluate report",
-    "recipe trainee train workflow benchmark search cluster serve screen cli",
+    "recipe authors trainee train workflow benchmark search cluster serve screen cli",
 ]
 RANK = {name: index for index, name in enumerate(" ".join(ORDER).split())}
 WITHOUT_TORCH = [

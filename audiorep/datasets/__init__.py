@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiorep.datasets import esc50, folder, manifest
+from audiorep.datasets import (
+    audioset,
+    epic_kitchens,
+    epic_sounds,
+    esc50,
+    folder,
+    fsdd,
+    manifest,
+    nsynth,
+    speech_commands,
+    urbansound8k,
+    vggsound,
+)
 from audiorep.datasets.example import SPLITS, Example, Splits, count_splits, labels_of, order_labels, split_examples, undivided
 from audiorep.errors import DataError
 
@@ -31,6 +43,14 @@ class Layout:
 LAYOUTS: dict[str, Layout] = {
     "csv": Layout(manifest.examples, Path.is_file),
     "esc50": Layout(esc50.examples, esc50.is_at, folds=5),
+    "vggsound": Layout(vggsound.examples, vggsound.is_at, vggsound.labels),
+    "epic_kitchens": Layout(epic_kitchens.examples, epic_kitchens.is_at, epic_kitchens.labels),
+    "epic_sounds": Layout(epic_sounds.examples, epic_sounds.is_at, epic_sounds.labels),
+    "speech_commands": Layout(speech_commands.examples, speech_commands.is_at, speech_commands.labels),
+    "urbansound8k": Layout(urbansound8k.examples, urbansound8k.is_at, urbansound8k.labels),
+    "nsynth": Layout(nsynth.examples, nsynth.is_at, nsynth.labels),
+    "audioset": Layout(audioset.examples, audioset.is_at, audioset.labels),
+    "fsdd": Layout(fsdd.examples, fsdd.is_at, fsdd.labels),
     "folder": Layout(folder.examples, Path.exists),
 }
 """By name; the first that a path looks like is taken for its layout."""
