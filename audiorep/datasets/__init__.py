@@ -16,6 +16,7 @@ from audiorep.datasets import (
     fsdd,
     manifest,
     nsynth,
+    shards,
     speech_commands,
     urbansound8k,
     vggsound,
@@ -34,7 +35,7 @@ class Layout:
     examples: Callable[[Path], list[Example]]
     is_at: Callable[[Path], bool]
     """Whether a path looks like it."""
-    labels: Callable[[Path], Labels] | None = None
+    labels: Callable[[Path], Labels | None] | None = None
     """All its classes in the official order; without it the classes of the training clips, sorted."""
     folds: int = 0
     """How many official folds it has; 0 where their number is not fixed."""
@@ -42,6 +43,7 @@ class Layout:
 
 LAYOUTS: dict[str, Layout] = {
     "csv": Layout(manifest.examples, Path.is_file),
+    "shards": Layout(shards.examples, shards.is_at, shards.labels),
     "esc50": Layout(esc50.examples, esc50.is_at, folds=5),
     "vggsound": Layout(vggsound.examples, vggsound.is_at, vggsound.labels),
     "epic_kitchens": Layout(epic_kitchens.examples, epic_kitchens.is_at, epic_kitchens.labels),
@@ -78,6 +80,16 @@ def examples(
             or f"{root} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in found}))}."
         )
     return chosen
+
+
+def listed(root: str | os.PathLike[str], format: str | None = None) -> list[Example]:
+    """The clips at `root` as they are listed there, optional ones too: none divided, renamed or left out.
+
+    Raises:
+        DataError: nothing there, or another layout than documented.
+    """
+    root, name = _located(root, format)
+    return LAYOUTS[name].examples(root)
 
 
 def labels(root: str | os.PathLike[str], format: str | None = None, splits: Splits | None = None) -> Labels | None:
@@ -124,5 +136,5 @@ def _located(root: str | os.PathLike[str], format: str | None) -> tuple[Path, st
 
 __all__: Sequence[str] = [
     "LAYOUTS", "SPLITS", "Example", "Labels", "Layout", "Splits", "count_splits", "detect", "examples", "labels", "labels_of",
-    "undivided",
+    "listed", "undivided",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from audiorep import audio
+from audiorep.datasets import shards
 from audiorep.datasets.example import Example
 from audiorep.errors import AudioError
 from audiorep.files import open_text, replacing, write_json
@@ -22,6 +23,7 @@ CLIPPED_LEVEL, CLIPPED_SHARE = 0.9985, 1e-3  # a thousandth of all samples at fu
 IMBALANCE = 10.0  # largest class over smallest
 
 KINDS = {
+    "damaged shard": "a tar file that is not as it was written",
     "missing": "no file at the path",
     "unreadable": "not audio that can be read",
     "empty": "no samples",
@@ -81,6 +83,11 @@ def check(
             if on_progress is not None:
                 on_progress(1)
     return [*problems, *_odd_rates(measured), *_duplicates(measured), *_leaking_groups(measured), *_imbalance(examples)]
+
+
+def damaged_shards(root: Path, on_progress: Callable[[int], None] | None = None) -> list[Problem]:
+    """A problem for each tar file of a set of shards that is not as it was written."""
+    return [Problem("damaged shard", str(path), fault) for path, fault in shards.verify(root, on_progress).items()]
 
 
 def write(problems: Sequence[Problem], path: Path) -> None:

@@ -172,11 +172,14 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
 class EpochSampler(Sampler[int]):
     """Clip numbers in an order drawn from the seed and the epoch; tells the clips which epoch it is.
 
-    `balanced` draws, with replacement, every class of the first head equally often.
+    `balanced` draws, with replacement, every class of the first head equally often. Of several `ranks`, which draw the same
+    order, each takes every so-many-th clip: together they draw each clip once, and the first may draw one more than the last.
     """
 
-    def __init__(self, clips: Clips, seed: int, balanced: bool = False) -> None:
+    def __init__(self, clips: Clips, seed: int, balanced: bool = False, rank: int = 0, ranks: int = 1) -> None:
+        assert 0 <= rank < ranks, f"rank {rank} of {ranks}"
         self._clips, self._seed = clips, seed
+        self._own = slice(rank, None, ranks)
         self._weights = _rarity(clips) if balanced else None
 
     def set_epoch(self, epoch: int) -> None:
@@ -184,13 +187,15 @@ class EpochSampler(Sampler[int]):
         self._clips.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(range(len(self._clips))[self._own])
 
     def __iter__(self) -> Iterator[int]:
-        generator = Generator().manual_seed(epoch_seed(self._seed, self._clips.epoch))
+        generator, count = Generator().manual_seed(epoch_seed(self._seed, self._clips.epoch)), len(self._clips)
         if self._weights is None:
-            return iter(torch.randperm(len(self), generator=generator).tolist())
-        return iter(torch.multinomial(self._weights, len(self), replacement=True, generator=generator).tolist())
+            order = torch.randperm(count, generator=generator)
+        else:
+            order = torch.multinomial(self._weights, count, replacement=True, generator=generator)
+        return iter(order[self._own].tolist())
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

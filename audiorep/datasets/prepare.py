@@ -1,0 +1,299 @@
+"""Turns any data set into shards (see `shards`), by several processes, going on where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import tarfile
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from audiorep import audio
+from audiorep.datasets import shards
+from audiorep.datasets.example import SPLITS, Example
+from audiorep.errors import AudioError, AudiorepError, ConfigError, DataError, MissingExtraError
+from audiorep.files import replacing, write_json, write_text
+
+HIGHEST_RATE = 655_350  # Hz; what FLAC can name
+_FULL_SCALE = 32768  # of PCM_16, as `audio.read` scales it: 16-bit sound that is not resampled stays as it is
+
+_stop: Any = None  # in a worker process: the event that tells it to stop
+
+
+def prepare(
+    examples: Sequence[Example],
+    labels: Mapping[str, Sequence[str]] | None,
+    output: Path,
+    sample_rate: int = 16_000,
+    shard_clips: int = 1000,
+    workers: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> shards.Prepared:
+    """Writes the clips' own stretches as 16-bit mono FLAC at `sample_rate` Hz; goes on where an earlier call stopped.
+
+    The same clips give the same bytes. Within a split clips are shuffled by a stable hash, as readers that stream need them.
+    `labels` are the classes in their official order, where there is one. `workers` processes (default: one a processor)
+    are spawned, so a script calls this below `if __name__ == "__main__"`. `on_progress` gets numbers of clips done.
+    A clip that cannot be read is recorded and left out.
+
+    Raises:
+        DataError: no clips, none of them readable, or `output` holds something else.
+        ConfigError: a rate or number that cannot be, or nothing can be written.
+    """
+    if not 1 <= sample_rate <= HIGHEST_RATE or shard_clips < 1 or (workers is not None and workers < 1):
+        raise ConfigError(
+            f"sample_rate {sample_rate}, shard_clips {shard_clips} and workers {workers} must be at least 1, "
+            f"and the rate at most {HIGHEST_RATE}."
+        )
+    if not examples:
+        raise DataError("There are no clips to prepare.")
+    jobs = _jobs(examples, shard_clips)
+    plan = _digest_of(jobs, labels, sample_rate, shard_clips)
+    _refuse_other(output, plan)
+    done = {job.name: record for job in jobs if (record := _finished(output, job.name, plan)) is not None}
+    left = [job for job in jobs if job.name not in done]
+    for job in jobs:
+        if job.name in done and on_progress is not None:
+            on_progress(len(job.clips))
+    if left or not (output / shards.INDEX).exists():
+        write_json(output / shards.UNFINISHED, _marker(plan))
+        (output / shards.INDEX).unlink(missing_ok=True)
+    with closing(_written(left, output, sample_rate, plan, workers or os.cpu_count() or 1)) as results:
+        for job, record in results:
+            done[job.name] = record
+            if on_progress is not None:
+                on_progress(len(job.clips))
+    return _finish(output, [done[job.name] for job in jobs], labels, sample_rate, plan, len(examples))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one shard is to hold."""
+
+    name: str
+    split: str
+    clips: tuple[tuple[Example, dict[str, Any]], ...]
+    """Each with its row: the key it gets, and all that is known of it."""
+
+
+class _StoppedError(Exception):
+    """Someone pressed Ctrl-C; the shard in the making is dropped."""
+
+
+# --- the plan: a pure function of the clips ---
+
+
+def _jobs(examples: Sequence[Example], shard_clips: int) -> list[_Job]:
+    width = max(6, len(str(len(examples) - 1)))
+    by_split: dict[str, list[tuple[Example, dict[str, Any]]]] = {split: [] for split in (*SPLITS, "")}
+    for number, example in enumerate(examples):
+        row = _row(example, f"{number:0{width}d}")
+        by_split[row["split"]].append((example, row))
+    jobs = []
+    for split, clips in by_split.items():
+        clips.sort(key=lambda clip: (_sha256(clip[1]["token"]), clip[1]["key"]))
+        for number, first in enumerate(range(0, len(clips), shard_clips)):
+            jobs.append(_Job(f"{split or 'all'}-{number:06d}.tar", split, tuple(clips[first : first + shard_clips])))
+    return jobs
+
+
+def _row(example: Example, key: str) -> dict[str, Any]:
+    """All that is known of a clip; a split that was drawn at random is left to be drawn when it is trained on."""
+    return {
+        "key": key,
+        "labels": {head: list(names) for head, names in example.labels.items()},
+        "split": "" if example.drawn else example.split,
+        "fold": example.fold,
+        "group": example.group,
+        "licence": example.licence,
+        "optional": example.optional,
+        "token": example.identity,
+        "source": "/".join(example.path.parts[-2:]),
+        "start": example.start,
+        "end": example.end,
+    }
+
+
+def _digest_of(jobs: Iterable[_Job], labels: Mapping[str, Sequence[str]] | None, sample_rate: int, shard_clips: int) -> str:
+    digest = hashlib.sha256(_line([shards.VERSION, sample_rate, shard_clips, labels and {h: [*n] for h, n in labels.items()}]))
+    for job in jobs:
+        digest.update(_line(job.name))
+        for _, row in job.clips:
+            digest.update(_line(row))
+    return digest.hexdigest()
+
+
+def _line(value: object) -> bytes:
+    return (json.dumps(value) + "\n").encode()  # ASCII: what is no text in a file's name is escaped
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
+
+
+# --- writing ---
+
+
+def _written(
+    jobs: Sequence[_Job], folder: Path, sample_rate: int, plan: str, workers: int
+) -> Generator[tuple[_Job, dict[str, Any]], None, None]:
+    """Each job with its record, as they are done; whatever interrupts this stops the workers within a block of sound."""
+    if not jobs:
+        return
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (stop,)) as pool:
+        futures: dict[Future[dict[str, Any]], _Job] = {}
+        try:
+            with _interrupts_held():  # workers start here
+                for job in jobs:
+                    futures[pool.submit(_write_shard, job, folder, sample_rate, plan)] = job
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise DataError(
+                "A worker was ended from outside, as happens when memory runs out. The same command goes on; "
+                "give it fewer workers."
+            ) from None
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until this is over, and processes that are started within never hear of it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(stop: Any) -> None:
+    global _stop
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one tells the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would write on into the shards of the run that comes after."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _write_shard(job: _Job, folder: Path, sample_rate: int, plan: str) -> dict[str, Any]:
+    """Writes the tar, then what is in it; the record of that without its rows."""
+    path = folder / job.name
+    rows: list[dict[str, Any]] = []
+    failures: list[shards.Unread] = []
+    with replacing(path) as partial:
+        with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for example, row in job.clips:
+                try:
+                    sound = _flac(example, sample_rate)
+                except MissingExtraError:
+                    raise
+                except (AudiorepError, OSError) as error:
+                    failures.append(shards.Unread(row["key"], str(example.path), str(error)))
+                    continue
+                _add(tar, f"{row['key']}.flac", sound)
+                _add(tar, f"{row['key']}.json", _line(row))
+                rows.append(row)
+        shard = shards.Shard(job.name, job.split, len(rows), partial.stat().st_size, shards.sha256_of(partial))
+    record = {"plan": plan, **asdict(shard), "failures": [asdict(failure) for failure in failures]}
+    write_text(shards.sidecar(path), json.dumps({**record, "rows": rows}) + "\n")
+    return record
+
+
+def _flac(example: Example, sample_rate: int) -> bytes:
+    """The clip, block by block; what resampling lifts over full scale is limited to it."""
+    file, samples = io.BytesIO(), 0
+    with soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="FLAC") as sound:
+        for block in audio.blocks(example.path, sample_rate, example.start, example.end):
+            if _stop is not None and _stop.is_set():
+                raise _StoppedError
+            sound.write(np.clip(np.rint(block * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16))
+            samples += len(block)
+    if not samples:
+        raise AudioError(f"{example.path}: the stretch from {example.start:g} s is shorter than a sample.", "empty")
+    return file.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # time and owner 0: the same clips give the same bytes
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _finish(
+    output: Path,
+    records: Sequence[dict[str, Any]],
+    labels: Mapping[str, Sequence[str]] | None,
+    sample_rate: int,
+    plan: str,
+    expected: int,
+) -> shards.Prepared:
+    """Writes the index, if the numbers add up."""
+    failures = [shards.Unread(**failure) for record in records for failure in record["failures"]]
+    prepared = shards.Prepared(
+        output, tuple(map(shards.shard_of, records)), tuple(sorted(failures, key=lambda failure: failure.key))
+    )
+    assert prepared.clips + len(failures) == expected, f"{prepared.clips} clips and {len(failures)} failures of {expected}"
+    if not prepared.clips:
+        for shard in prepared.shards:
+            (output / shard.name).unlink()
+            shards.sidecar(output / shard.name).unlink()
+        (output / shards.UNFINISHED).unlink(missing_ok=True)
+        raise DataError(f"None of the {expected} clips can be read; the first said: {prepared.failures[0].error}")
+    about = {**_marker(plan), "sample_rate": sample_rate, "clips": prepared.clips}
+    lists = {"shards": [*map(asdict, prepared.shards)], "failures": [*map(asdict, prepared.failures)]}
+    write_json(output / shards.INDEX, {**about, "labels": labels, **lists})
+    (output / shards.UNFINISHED).unlink(missing_ok=True)
+    return prepared
+
+
+def _marker(plan: str) -> dict[str, Any]:
+    return {"format": shards.FORMAT, "version": shards.VERSION, "plan": plan}
+
+
+def _refuse_other(output: Path, plan: str) -> None:
+    """Raises if `output` holds anything but a part of this plan."""
+    marker = shards.marker(output)
+    if marker is not None and marker.get("plan") != plan:
+        raise DataError(
+            f"{output} holds shards of other data, of another sample rate or of another size. Name another folder, or delete "
+            "this one."
+        )
+    if marker is None and output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
+        raise DataError(f"{output} is not empty and holds no shards of audiorep data prepare. Name a new folder.")
+
+
+def _finished(output: Path, name: str, plan: str) -> dict[str, Any] | None:
+    """The record of a shard that is there and was made by this plan."""
+    try:
+        record = shards.read(shards.sidecar(output / name))
+        whole = record["plan"] == plan and not shards.size_fault(output / name, shards.shard_of(record))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    record.pop("rows", None)
+    return record if whole else None
