@@ -115,7 +115,7 @@ def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: 
     for evaluation in evaluations[:1]:
         for head, card in evaluation.heads.items():
             name = CONFUSION if len(evaluation.heads) == 1 else CONFUSION.replace(".", f"_{head}.")
-            confusion(card, model.info.labels[head], f"{evaluation.title}\n{_headline(card)}", folder / name)
+            confusion(card, model.info.labels[head], f"{evaluation.title}\n{_headline(card, 2)}", folder / name)
 
 
 _PANELS = [
@@ -173,8 +173,8 @@ def _worst(counts: np.ndarray, most: int = 12) -> list[tuple[int, int]]:
     return [(int(i // len(wrong)), int(i % len(wrong))) for i in order if wrong.flat[i] > 0]
 
 
-def _headline(card: Scorecard) -> str:
-    return in_words(card.summary)
+def _headline(card: Scorecard, first: int | None = None) -> str:
+    return in_words(dict(list(card.summary.items())[:first]))
 
 
 def _count(labels: dict[str, list[str]]) -> str:

@@ -112,18 +112,36 @@ def long(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def pipeline(arguments: argparse.Namespace) -> dict[str, Any]:
     """Clips a second that training reaches from clips, over the rate on ready tensors; the two in turn."""
+    return _against_ready_tensors(arguments, arguments.data)
+
+
+def shards(arguments: argparse.Namespace) -> dict[str, Any]:
+    """As `pipeline`, from tar shards of which nothing is kept in memory: every cut is decoded when it is used."""
+    from audiorep import datasets
+    from audiorep.datasets import clips
+    from audiorep.datasets.prepare import prepare
+
+    with tempfile.TemporaryDirectory() as folder:
+        done = prepare(datasets.listed(arguments.data), None, Path(folder) / "shards", 16_000, 500)
+        clips.MEMORY_LIMIT = -1
+        found = _against_ready_tensors(arguments, done.folder)
+    return {**found, "shards": len(done.shards), "shard_mb": done.bytes / len(done.shards) / 1e6}
+
+
+def _against_ready_tensors(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
     import logging
     import warnings
 
     import torch
 
     from audiorep import config, datasets
-    from audiorep.recipe import TrainConfig
+    from audiorep.recipe import configure
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    loaded = config.load(TrainConfig, config.read_toml(arguments.recipe), str(arguments.recipe))
-    examples = datasets.examples(arguments.data, splits=loaded.splits)
+    values = {**config.read_toml(arguments.recipe), "workers": arguments.workers}
+    loaded = configure(values, str(arguments.recipe))
+    examples = datasets.examples(data, splits=loaded.splits)
     ready: list[float] = []
     whole: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -134,6 +152,7 @@ def pipeline(arguments: argparse.Namespace) -> dict[str, Any]:
     ratios = [clips_rate / tensor_rate for clips_rate, tensor_rate in zip(whole, ready, strict=True)]
     return {
         "recipe": arguments.recipe.name,
+        "workers": arguments.workers,
         "steps": arguments.steps,
         "rounds": arguments.rounds,
         "ready_tensors_clips_per_second": statistics.median(ready),
@@ -266,6 +285,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "clips": clips,
     "long": long,
     "pipeline": pipeline,
+    "shards": shards,
 }
 
 
@@ -273,17 +293,19 @@ def main() -> None:
     """Runs one measurement and writes its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measure", choices=MEASURES)
-    parser.add_argument("--data", type=Path, help="ESC-50's folder, for clips and pipeline")
+    parser.add_argument("--data", type=Path, help="ESC-50's folder, for clips, pipeline and shards")
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--scratch", type=Path, help="where the long recording is made (7 GB)")
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "bundled.toml")
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--workers", type=int, default=0, help="processes that load clips, in pipeline and shards")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    if arguments.measure in ("clips", "pipeline") and not (arguments.data and arguments.data.is_dir()):
+    if arguments.measure in ("clips", "pipeline", "shards") and not (arguments.data and arguments.data.is_dir()):
         parser.error(f"{arguments.measure} needs --data ESC50_FOLDER")
     result = MEASURES[arguments.measure](arguments)
     shown = [arguments.measure] + (["--data", "ESC50_FOLDER"] if arguments.data else [])
+    shown += ["--workers", str(arguments.workers)] if arguments.workers else []
     command = " ".join(["python benchmarks/measure.py", *shown])
     record = {"measure": arguments.measure, "command": command, "result": result, "environment": environment()}
     write_json(ROOT / "results" / f"{arguments.measure}.json", record)

@@ -182,9 +182,7 @@ def _index(root: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _damaged(root / INDEX, error) from None
     if index.get("format") != FORMAT or index.get("version") != VERSION:
-        raise DataError(
-            f"{root / INDEX} is of version {index.get('version')!r} of the format; version {VERSION} can be read. Upgrade audiorep."
-        )
+        raise DataError(f"{root / INDEX} is of version {index.get('version')!r} of the format; version {VERSION} can be read.")
     return index
 
 
