@@ -38,6 +38,7 @@ class Trainee(lightning.LightningModule):
         self.noise: list[Tensor] = []
         self.sampler: EpochSampler | None = None
         self._generator = Generator()
+        self.train()  # Lightning leaves modes as they are
 
     def train(self, mode: bool = True) -> Trainee:
         """Training mode; with `freeze_norms` the batch norms but the stem's keep their statistics in it."""

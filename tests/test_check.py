@@ -101,7 +101,7 @@ def test_every_kind_of_problem_is_found_once_where_it_is_and_the_good_clips_have
         ("label conflict", "conflict.flac"),
         ("imbalance", "cow"),
     }
-    assert {kind for kind, _ in found} == set(KINDS)
+    assert {kind for kind, _ in found} == set(KINDS) - {"damaged shard"}  # of which tests/test_shards.py has every way
     assert "does not exist" in found["missing", "missing.wav"]
     assert "promises 0.50 s, 0.18 s can be read" in found["truncated", "truncated.wav"]
     assert found["silent", "silent.wav"] == "peak -66 dB"

@@ -121,12 +121,13 @@ def test_checkpoint_and_bundle_evaluate_alike(own_model, clips, run, tmp_path):
         summaries.append(json.loads(done.out))
         assert done.status == 0
     assert summaries[0] == summaries[1] == json.loads((tmp_path / "m.json").read_text())
-    assert summaries[0]["split"].startswith(f"test split of {clips.name}")
+    assert summaries[0]["split"].startswith(f"random test split of {clips.name}")
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    table = run("evaluate", own_model[1], clips, "--split", "all")
-    assert table.status == 1
-    assert "mistaken most for" in table.out
-    assert "broken.wav" in table.err
+    assert "mistaken most for" in run("evaluate", own_model[1], clips).out
+    for split in ("all", "train"):
+        refused = run("evaluate", own_model[1], clips, "--split", split)
+        assert refused.status == 2
+        assert "were trained on" in refused.err
 
 
 def test_data_check_finds_the_corrupt_file_and_writes_it_down(clips, run, tmp_path):
@@ -224,7 +225,7 @@ def test_a_bad_file_among_good_ones_costs_nothing_else(run, tmp_path):
         (["train", "empty", "-o", "run", "--set", "epoch=3"], "epoch is not a setting"),
         (["train", "empty", "-o", "run", "--recipe", "none.toml"], "none.toml cannot be read"),
         (["train", "empty", "-o", "run"], "holds no sound files in class folders"),
-        (["train", "empty", "-o", "run", "--data-format", "xml"], "not a data format; allowed are folder, csv, esc50"),
+        (["train", "empty", "-o", "run", "--data-format", "xml"], "not a data format; allowed are csv, shards, esc50"),
         (["export", "empty", "-o", "m.onnx"], "is not a checkpoint: it has no config.json"),
         (["export", "empty", "-o", "m.pt"], "a bundle's name ends in .onnx"),
         (["evaluate", "none.onnx", "empty"], "none.onnx does not exist"),

@@ -231,7 +231,7 @@ def test_missing_data_is_refused(tmp_path):
 
 
 def test_unknown_format_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(DataError, match="'xml' is not a data format; allowed are csv, esc50, "):
+    with pytest.raises(DataError, match="'xml' is not a data format; allowed are csv, shards, esc50, "):
         datasets.examples(tmp_path, format="xml")
 
 

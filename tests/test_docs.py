@@ -13,7 +13,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
-COMMANDS = ("predict", "train", "evaluate", "export", "fuse", "import", "data check", "models list", "models info")
+COMMANDS = (
+    "predict",
+    "train",
+    "evaluate",
+    "export",
+    "fuse",
+    "import",
+    "data check",
+    "data prepare",
+    "models list",
+    "models info",
+)
 
 
 def commands() -> list[list[str]]:
