@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import date
@@ -199,7 +200,9 @@ def _run(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[
         _read(last)  # a damaged one is refused here, where nothing else can be the cause
     try:
         resumed = last if last.exists() else None
-        trainer.fit(trainee, loaders[0], loaders[1] if len(loaders[1]) else None, ckpt_path=resumed, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* in eval mode at the start of training")  # frozen norms are, on purpose
+            trainer.fit(trainee, loaders[0], loaders[1] if len(loaders[1]) else None, ckpt_path=resumed, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
 
