@@ -1,9 +1,10 @@
-"""The one-file format: what a deployed model says of itself, kept as metadata inside its `.onnx`."""
+"""The one-file format: what a deployed model says of itself, kept as metadata inside its file."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from audiorep.errors import BundleError
 FORMAT_VERSION = 1
 PREFIX = "audiorep."
 LONGEST_WINDOW = 3600.0  # seconds; a longer one is a mistake, and would need its memory
+MEMBER = "audiorep.json"
+"""What a format without metadata of its own carries, in a zip archive at its end (see `append`)."""
 ACTIVATIONS = ("softmax", "sigmoid")
 PADDINGS = ("zeros", "edge", "edge_frames")
 
@@ -144,3 +147,31 @@ class ModelInfo:
             ),
             (isinstance(self.provenance, dict), f"provenance is {self.provenance!r}; a table is needed"),
         ]
+
+
+def append(path: Path, info: ModelInfo) -> None:
+    """Adds what a model says of itself to the end of its file, as a zip archive.
+
+    For formats that have no metadata and do not mind what follows them: LiteRT's and ExecuTorch's FlatBuffers are read from
+    their start, zip archives from their end (TensorFlow Lite's own metadata keeps label files in the same way).
+    """
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(MEMBER), json.dumps(info.to_metadata(), ensure_ascii=False))
+
+
+def appended(path: Path) -> ModelInfo:
+    """What `append` added to the model in `path`.
+
+    Raises:
+        BundleError: it is missing, or not an audiorep model, or damaged.
+    """
+    if not path.is_file():
+        raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a model file is needed.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            values = json.loads(archive.read(MEMBER))
+    except (zipfile.BadZipFile, KeyError):
+        values = {}
+    except ValueError:
+        raise BundleError(f"{path}: its metadata is not JSON. Export the model again.") from None
+    return ModelInfo.from_metadata(values, path)

@@ -16,7 +16,8 @@ from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError
 from audiorep.frontend import FRONT_ENDS
 from audiorep.predict import Classifier
-from audiorep.runtimes.onnx import PARITY_LIMIT, OnnxSession, compare, export
+from audiorep.runtimes.check import PARITY_LIMIT, compare
+from audiorep.runtimes.onnx import OnnxSession, export
 from audiorep.runtimes.torch import TorchSession
 
 LABELS = {"verb": ["cut", "wash"], "noun": ["cup", "pan", "knife"]}

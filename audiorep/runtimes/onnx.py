@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,10 @@ import onnxruntime
 from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError, require
 from audiorep.files import replacing
+from audiorep.runtimes.check import Parity, accept
 
 if TYPE_CHECKING:
     from audiorep.checkpoint import Checkpoint
-
-PARITY_LIMIT = 1e-4  # largest difference of a score that an export may show
 
 
 class OnnxSession:
@@ -65,19 +63,6 @@ class OnnxSession:
             raise BundleError(f"{path}: its graph takes {inputs} and gives {outputs}; waveform and {expected} are needed.")
 
 
-@dataclass(frozen=True)
-class Parity:
-    """How far a bundle's scores are from its checkpoint's, on the same clips."""
-
-    clips: int
-    largest: float
-    """Largest difference of a score."""
-    mean: float
-    """Mean difference of a score."""
-    agreement: float
-    """Share of clips given the same label."""
-
-
 def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.ndarray]) -> Parity:
     """Writes `model` to `path` as one self-describing `.onnx`, waveform in and scores out, and checks it on `clips`.
 
@@ -91,29 +76,7 @@ def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.n
     path = Path(path)
     with replacing(path) as partial:
         _write(model, partial)
-        parity = compare(model, OnnxSession(partial), clips)
-        if not parity.largest <= PARITY_LIMIT:  # NaN fails too
-            difference = f"differ from the checkpoint's by up to {parity.largest:.2g}; {PARITY_LIMIT:g} is allowed"
-            raise BundleError(f"{path} was not written: its scores {difference}.")
-    return parity
-
-
-def compare(model: Checkpoint, session: OnnxSession, clips: Sequence[np.ndarray]) -> Parity:
-    """The difference between a checkpoint as it was trained, in torch, and a bundle, on `clips` of (N,) each."""
-    import torch
-
-    from audiorep.runtimes.torch import Pipeline
-
-    trained = Pipeline(model.front_end, model.network, model.info).eval()
-    differences, same = [], 0
-    for clip in clips:
-        with torch.inference_mode():
-            expected = {head: values.numpy() for head, values in trained(torch.from_numpy(clip[None])).items()}
-        found = session(clip[None])
-        differences.append(np.concatenate([np.abs(found[head] - expected[head])[0] for head in expected]))
-        same += all(found[head].argmax() == expected[head].argmax() for head in expected)
-    every = np.concatenate(differences)
-    return Parity(len(clips), float(every.max()), float(every.mean()), same / len(clips))
+        return accept(model, OnnxSession(partial), clips, path)
 
 
 def _write(model: Checkpoint, path: Path) -> None:
