@@ -11,8 +11,8 @@ import numpy as np
 
 from audiorep.bundle import ModelInfo
 from audiorep.decode import Chunk, Decoder, Source, batches
-from audiorep.errors import AudioError, AudiorepError, require
-from audiorep.runtimes import Session
+from audiorep.errors import AudioError, AudiorepError
+from audiorep.runtimes import Session, open_session
 
 BUNDLED = Path(__file__).parent / "assets" / "esc50_nano.onnx"
 """The model inside the package: 50 environmental sounds."""
@@ -144,20 +144,22 @@ class Classifier:
         return cls(OnnxSession(BUNDLED if path is None else path, threads))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str] | None = None, threads: int | None = None) -> Classifier:
-        """A classifier from a bundle (`.onnx`) or, with torch installed, from a checkpoint folder.
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        threads: int | None = None,
+        runtime: str | None = None,
+        precision: str = "fp32",
+    ) -> Classifier:
+        """A classifier from an exported file or, with torch installed, a checkpoint folder (see `runtimes.open_session`).
 
         Raises:
-            BundleError: a file that is no bundle, or nothing there.
+            BundleError: a file that is no model, or nothing there.
             CheckpointError: a folder that is no checkpoint.
-            MissingExtraError: a checkpoint, but no torch.
+            ConfigError: a runtime that does not open it.
+            MissingExtraError: the packages that run it are not installed.
         """
-        if path is None or not Path(path).is_dir():
-            return cls.from_bundle(path, threads)
-        require("torch", extra="train")
-        from audiorep.runtimes.torch import TorchSession
-
-        return cls(TorchSession.from_checkpoint(path, threads))
+        return cls(open_session(BUNDLED if path is None else path, runtime, threads, precision))
 
     def scores(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """(B, N) or (N,) float32 mono at `info.sample_rate` Hz, of any length, to {head: scores (B, K)}.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from audiorep.bundle import ModelInfo
+from audiorep.errors import BundleError, ConfigError
 
 
 class Session(Protocol):
@@ -19,3 +24,93 @@ class Session(Protocol):
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of each head for each waveform of the batch."""
         ...
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a runtime's code and packages are, and what it reads and writes."""
+
+    module: str
+    """In this package, with the session class and, where it writes files, `export`."""
+    session: str
+    """The class."""
+    package: str
+    """What must be importable."""
+    extra: str
+    """Extra that installs it; empty: the base install has it."""
+    opens: tuple[str, ...]
+    """Suffixes of the files it runs; empty text: a checkpoint folder."""
+    writes: str = ""
+    """Suffix of the file that its `export` makes; empty: it makes none."""
+    precisions: tuple[str, ...] = ("fp32",)
+    """That it can run one file in."""
+    exports: tuple[str, ...] = ("fp32",)
+    """Precisions of the files that its `export` makes."""
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "onnx": Runtime("onnx", "OnnxSession", "onnxruntime", "", (".onnx",), ".onnx"),
+    "torch": Runtime("torch", "TorchSession", "torch", "train", ("",), precisions=("fp32", "bf16")),
+    "torch_compiled": Runtime("torch", "CompiledTorchSession", "torch", "train", ("",), precisions=("fp32", "bf16")),
+    "openvino": Runtime(
+        "openvino", "OpenVinoSession", "openvino", "openvino", (".xml", ".onnx"), ".xml", ("fp32", "bf16"), ("fp32", "int8")
+    ),
+    "litert": Runtime("litert", "LiteRtSession", "ai_edge_litert", "litert", (".tflite",), ".tflite"),
+    "executorch": Runtime("executorch", "ExecuTorchSession", "executorch", "executorch", (".pte",), ".pte"),
+}
+
+
+def open_session(
+    path: str | os.PathLike[str], runtime: str | None = None, threads: int | None = None, precision: str = "fp32"
+) -> Session:
+    """The model in `path`, ready to run in `runtime`, by default the first that opens such a file.
+
+    Args:
+        path: a bundle or other exported file, or a checkpoint folder.
+        runtime: a key of `RUNTIMES`.
+        threads: processor threads, by default one a core.
+        precision: of its arithmetic, where the runtime offers a choice when it opens a file.
+
+    Raises:
+        BundleError: a file that is no model of ours, or nothing there.
+        CheckpointError: a folder that is no checkpoint.
+        ConfigError: a runtime that does not open such files or lacks that precision.
+        MissingExtraError: its packages are not installed.
+    """
+    path = Path(path)
+    suffix = "" if path.is_dir() else path.suffix
+    able = [name for name, row in RUNTIMES.items() if suffix in row.opens]
+    if runtime is None:
+        runtime = able[0] if able else "onnx"  # which says what is wrong with the file
+    elif runtime not in RUNTIMES:
+        raise ConfigError(f"{runtime!r} is not a runtime; there are {', '.join(RUNTIMES)}.")
+    elif runtime not in able and path.exists():
+        kinds = " or ".join(kind or "a checkpoint folder" for kind in RUNTIMES[runtime].opens)
+        raise ConfigError(f"{path}: the runtime {runtime} opens {kinds}. Make one with: audiorep export")
+    row = RUNTIMES[runtime]
+    if precision not in row.precisions:
+        raise ConfigError(f"The runtime {runtime} runs a file in {' or '.join(row.precisions)}; {precision} was asked for.")
+    options: dict[str, Any] = {"precision": precision} if len(row.precisions) > 1 else {}
+    return getattr(module(runtime), row.session)(path, threads, **options)
+
+
+def module(runtime: str) -> Any:
+    """The code of a runtime, with its `export` and its session class."""
+    return importlib.import_module(f"audiorep.runtimes.{RUNTIMES[runtime].module}")
+
+
+def existing(path: str | os.PathLike[str]) -> Path:
+    """`path` if a file is there.
+
+    Raises:
+        BundleError: nothing is, or a folder.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a model file is needed.")
+    return path
+
+
+def cores() -> int | None:
+    """Processor cores this process may use; None where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

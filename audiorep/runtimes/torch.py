@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -32,28 +33,38 @@ class Pipeline(nn.Module):
 
 
 class TorchSession:
-    """A checkpoint ready to run: (B, N) float32 at `info.sample_rate` to {head: scores (B, K)}."""
+    """A checkpoint, or its folder, ready to run fused: (B, N) float32 at `info.sample_rate` to {head: scores (B, K)}.
 
-    def __init__(self, model: Checkpoint, threads: int | None = None) -> None:
+    In bf16 the network runs under autocast; the front end stays in float32.
+
+    Raises:
+        CheckpointError: the folder cannot be used.
+    """
+
+    def __init__(self, model: Checkpoint | str | os.PathLike[str], threads: int | None = None, precision: str = "fp32") -> None:
         if threads:
             torch.set_num_threads(threads)
+        if not isinstance(model, Checkpoint):
+            model = checkpoint.load(model)
         self.info: ModelInfo = model.info
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.device = f"PyTorch {torch.__version__}, {self._device}"
+        self._half = precision == "bf16"
+        self.device = f"PyTorch {torch.__version__}, {self._device}, {precision}"
         pipeline = Pipeline(model.front_end, model.fuse().model, model.info).eval()
-        self._pipeline = pipeline.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @classmethod
-    def from_checkpoint(cls, folder: str | os.PathLike[str], threads: int | None = None) -> TorchSession:
-        """The checkpoint in `folder`, fused.
-
-        Raises:
-            CheckpointError: it cannot be used.
-        """
-        return cls(checkpoint.load(folder), threads)
+        self._pipeline: Callable[[Tensor], dict[str, Tensor]] = pipeline.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of each head for each waveform of the batch."""
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             scores = self._pipeline(torch.from_numpy(waveform).to(self._device))
         return {head: values.float().cpu().numpy() for head, values in scores.items()}
+
+
+class CompiledTorchSession(TorchSession):
+    """The same through `torch.compile`, on a GPU as CUDA graphs; the first call of each batch size compiles."""
+
+    def __init__(self, model: Checkpoint | str | os.PathLike[str], threads: int | None = None, precision: str = "fp32") -> None:
+        super().__init__(model, threads, precision)
+        mode = "reduce-overhead" if self._device.type == "cuda" else "default"
+        self._pipeline = torch.compile(self._pipeline, mode=mode, dynamic=False)
+        self.device += ", compiled"

@@ -1,0 +1,200 @@
+"""A network made ready in each runtime, alone: what a benchmark times."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audiorep.errors import ConfigError, require
+from audiorep.runtimes import cores
+from audiorep.runtimes.onnx import to_onnx
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made ready."""
+
+    network: nn.Module
+    """In evaluation mode: (B, …) to {head: (B, K)}."""
+    example: Tensor
+    """(1, …): a window of sound, or its log-mel."""
+    heads: list[str]
+    precision: str
+    threads: int
+    folder: Path
+    """Where its files may lie; empty and its own."""
+    calibration: list[np.ndarray]
+    """Inputs (1, …) to measure the ranges of activations on, for int8."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A network that runs."""
+
+    run: Callable[[np.ndarray], Any]
+    """(B, …) to its outputs, waited for."""
+    path: Path
+    """The file it was loaded from."""
+
+    @property
+    def bytes(self) -> int:
+        """Of its files."""
+        return sum(path.stat().st_size for path in self.path.parent.iterdir() if path.stem == self.path.stem)
+
+
+class UnavailableError(ConfigError):
+    """A runtime or precision that this machine, or this network, cannot have; a row says so and the others are measured."""
+
+
+def prepare(runtime: str, job: Job) -> Ready:
+    """`job` ready in the runtime of that name.
+
+    Raises:
+        UnavailableError: it cannot be.
+        MissingExtraError: the runtime is not installed.
+    """
+    writer, loader = ENGINES[runtime]
+    if job.precision not in PRECISIONS[runtime]:
+        raise UnavailableError(f"{runtime} has no {job.precision} here")
+    path = writer(job)
+    return Ready(loader(path, job.precision, job.threads), path)
+
+
+def _write_torch(job: Job) -> Path:
+    path = job.folder / "network.pt"
+    torch.save(job.network, path)
+    return path
+
+
+def _load_eager(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    return _torch_call(torch.load(path, weights_only=False), precision, threads)  # a file of our own, from this very run
+
+
+def _load_channels_last(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    network = torch.load(path, weights_only=False)
+    return _torch_call(network.to(memory_format=torch.channels_last), precision, threads)
+
+
+def _load_compiled(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    network = torch.load(path, weights_only=False).to(memory_format=torch.channels_last)
+    mode = "reduce-overhead" if torch.cuda.is_available() else "default"  # CUDA graphs
+    return _torch_call(torch.compile(network, mode=mode, dynamic=False), precision, threads)
+
+
+def _torch_call(network: Any, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(device)
+
+    def run(values: np.ndarray) -> Any:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            found = network(torch.from_numpy(values).to(device))
+        return {head: scores.float().cpu() for head, scores in found.items()}  # which waits for a GPU
+
+    return run
+
+
+def _write_onnx(job: Job) -> Path:
+    path = job.folder / "network.onnx"
+    pair = torch.cat([job.example, job.example])
+    name = next(iter(_input_names(job.network)))
+    shape = {0: torch.export.Dim("batch")}
+    proto = to_onnx(copy.deepcopy(job.network).cpu(), (pair,), job.heads, input_names=["given"], dynamic_shapes={name: shape})
+    path.write_bytes(proto.SerializeToString())
+    if job.precision == "int8":
+        _quantize_onnx(path, job.calibration)
+    return path
+
+
+def _input_names(network: nn.Module) -> list[str]:
+    import inspect
+
+    return list(inspect.signature(network.forward).parameters)
+
+
+def _quantize_onnx(path: Path, calibration: list[np.ndarray]) -> None:
+    """Static, by channel, as QDQ nodes."""
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._rest = iter(calibration)
+
+        def get_next(self) -> Mapping[str, np.ndarray] | None:
+            values = next(self._rest, None)
+            return None if values is None else {"given": values}
+
+    ready = path.with_name("prepared.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quant_pre_process(path, ready, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            ready, path, Reader(), per_channel=True, op_types_to_quantize=["Conv", "Gemm", "Add", "MaxPool"]
+        )
+    ready.unlink()
+
+
+def _load_onnx(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    providers = [name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"]
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    return lambda values: session.run(None, {"given": values})
+
+
+def _write_openvino(job: Job) -> Path:
+    openvino = require("openvino", extra="openvino")
+    source = _write_onnx(Job(**{**vars(job), "precision": "fp32"}))
+    model = openvino.Core().read_model(source)
+    source.unlink()
+    if job.precision == "int8":
+        from audiorep.runtimes.openvino import quantized
+
+        model = quantized(model, job.calibration, [])
+    path = job.folder / "network.xml"
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return path
+
+
+def _load_openvino(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    openvino = require("openvino", extra="openvino")
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UnavailableError("this processor has no bf16")
+    hint = "bf16" if precision == "bf16" else "f32"
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
+    request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
+    return lambda values: request.infer([values])
+
+
+ENGINES: dict[str, tuple[Callable[[Job], Path], Callable[[Path, str, int], Callable[[np.ndarray], Any]]]] = {
+    "eager": (_write_torch, _load_eager),
+    "channels_last": (_write_torch, _load_channels_last),
+    "compiled": (_write_torch, _load_compiled),
+    "onnx": (_write_onnx, _load_onnx),
+    "openvino": (_write_openvino, _load_openvino),
+}
+"""(how its file is written, how it is loaded) by name; the first three are PyTorch."""
+PRECISIONS = {
+    "eager": ("fp32", "bf16"),
+    "channels_last": ("fp32", "bf16"),
+    "compiled": ("fp32", "bf16"),
+    "onnx": ("fp32", "int8"),
+    "openvino": ("fp32", "bf16", "int8"),
+}
+
+
+def default_threads() -> int:
+    """One a core."""
+    return cores() or 1

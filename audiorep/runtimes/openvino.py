@@ -1,0 +1,204 @@
+"""OpenVINO: export a checkpoint to its IR, in float32 or int8, and run that or a bundle on the devices it finds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audiorep.bundle import PREFIX, ModelInfo
+from audiorep.errors import BundleError, ConfigError, require
+from audiorep.files import replacing
+from audiorep.runtimes import cores, existing
+from audiorep.runtimes.check import Parity, accept
+from audiorep.runtimes.onnx import LOG_MEL, bundle
+
+if TYPE_CHECKING:
+    from audiorep.checkpoint import Checkpoint
+
+SECTION = "audiorep"  # of the IR's run-time information, where the metadata is kept
+READERS_SECTION = "framework"  # where OpenVINO keeps an ONNX file's metadata
+
+
+class OpenVinoSession:
+    """An IR (.xml beside its .bin) or a bundle (.onnx) ready to run: (B, N) float32 to {head: scores (B, K)}.
+
+    In bf16 the log-mel stays in float32, since half precision would lose quiet bands.
+
+    Raises:
+        BundleError: the file is missing, not a model that OpenVINO reads, or not an audiorep model.
+        ConfigError: bf16 on a processor without it.
+        MissingExtraError: openvino is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None, precision: str = "fp32") -> None:
+        openvino = require("openvino", extra="openvino")
+        path = existing(path)
+        core = openvino.Core()
+        with _readable(path):
+            model = core.read_model(path)
+        self.info = _info(model, path)
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ConfigError(f"This processor ({_name(core)}) has no bf16; run the model in fp32.")
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads or cores() or 0}
+        self._stages = [
+            core.compile_model(part, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
+            for part, hint in _parts(model, precision)
+        ]
+        self._requests = [stage.create_infer_request() for stage in self._stages]
+        self.device = f"OpenVINO {openvino.__version__.partition('-')[0]}, {_name(core)}, {precision}"
+
+    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores of each head for each waveform of the batch."""
+        values = waveform
+        for request in self._requests[:-1]:
+            values = request.infer([values])[0]
+        scores = self._requests[-1].infer([values])
+        return {head: np.array(scores[head]) for head in self.info.labels}
+
+
+def export(
+    model: Checkpoint,
+    path: Path,
+    clips: Sequence[np.ndarray],
+    precision: str = "fp32",
+    calibration: Sequence[np.ndarray] = (),
+) -> Parity:
+    """Writes `model` to `path` as OpenVINO's IR (.xml, and .bin beside it) and checks it on `clips`, (N,) waveforms.
+
+    int8 is static: weights by channel, activations by the ranges seen on the `calibration` waveforms, the front end left in
+    float32.
+
+    Raises:
+        BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
+        MissingExtraError: torch, openvino or, for int8, nncf is not installed.
+    """
+    openvino = require("openvino", extra="openvino")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "model.onnx"
+        bundle(model, source, fastest_form)
+        converted = openvino.Core().read_model(source)
+        if precision == "int8":
+            front_end = [node.get_friendly_name() for node in _above(_log_mel(converted))]
+            converted = quantized(converted, [clip[None] for clip in calibration], front_end)
+        info = ModelInfo.from_metadata(_metadata(converted, READERS_SECTION), path)
+        for key, value in info.to_metadata().items():
+            converted.set_rt_info(value, [SECTION, key.removeprefix(PREFIX)])
+        made = Path(folder) / "made.xml"
+        openvino.save_model(converted, made, compress_to_fp16=False)
+        parity = accept(model, OpenVinoSession(made), clips, path, precision)
+        with replacing(path.with_suffix(".bin")) as weights, replacing(path) as graph:
+            weights.write_bytes(made.with_suffix(".bin").read_bytes())
+            graph.write_bytes(made.read_bytes())
+    return parity
+
+
+def fastest_form(candidates: dict[str, bytes], waveform: np.ndarray) -> str:
+    """Which of several front ends, as ONNX, OpenVINO runs fastest on `waveform` (1, N)."""
+    from audiorep.runtimes.onnx import fastest
+
+    core = require("openvino", extra="openvino").Core()
+    requests = {
+        form: core.compile_model(core.read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+        for form, content in candidates.items()
+    }
+    return fastest({form: lambda r=request: r.infer([waveform]) for form, request in requests.items()})  # type: ignore[misc]
+
+
+def _parts(model: Any, precision: str) -> list[tuple[Any, str]]:
+    """The model to compile with its precision, for bf16 as front end and network."""
+    if precision != "bf16":
+        return [(model, "f32")]
+    openvino = require("openvino", extra="openvino")
+    log_mel = _log_mel(model)
+    results, (waveform,) = model.get_results(), model.get_parameters()
+    front_end = openvino.Model([log_mel], [waveform])
+    network = model.clone()
+    inside = _log_mel(network)
+    given = openvino.opset13.parameter(log_mel.get_partial_shape(), np.float32, "log_mel")
+    for target in inside.get_target_inputs():
+        target.replace_source_output(given.output(0))
+    assert len(results) == len(network.get_results())
+    return [(front_end, "f32"), (openvino.Model(network.get_results(), [given]), "bf16")]
+
+
+def _log_mel(model: Any) -> Any:
+    """The output at which the front end ends."""
+    for node in model.get_ordered_ops():
+        for output in node.outputs():
+            if LOG_MEL in output.get_names():
+                return output
+    raise BundleError("The model does not say where its front end ends. Export it again.")
+
+
+def quantized(model: Any, calibration: Sequence[np.ndarray], left: Sequence[str]) -> Any:
+    """The model in int8 but for the operators named in `left`, by the ranges it sees on the inputs (1, …) of `calibration`.
+
+    Raises:
+        BundleError: there are none.
+        MissingExtraError: nncf is not installed.
+    """
+    if not calibration:
+        raise BundleError("int8 needs clips to measure the ranges of activations on; give some with --calibration.")
+    nncf = require("nncf", extra="openvino")
+    data = nncf.Dataset(list(calibration))
+    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # it draws bars
+        warnings.simplefilter("ignore")
+        nncf.set_log_level(logging.ERROR)
+        return nncf.quantize(
+            model,
+            data,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=list(left), validate=False),
+        )
+
+
+def _above(output: Any) -> list[Any]:
+    """The operators that an output is computed by."""
+    found: dict[str, Any] = {}
+    waiting = [output.get_node()]
+    while waiting:
+        node = waiting.pop()
+        if node.get_friendly_name() not in found:
+            found[node.get_friendly_name()] = node
+            waiting += [source.get_source_output().get_node() for source in node.inputs()]
+    return list(found.values())
+
+
+def _info(model: Any, path: Path) -> ModelInfo:
+    section = READERS_SECTION if path.suffix == ".onnx" else SECTION
+    return ModelInfo.from_metadata(_metadata(model, section), path)
+
+
+def _metadata(model: Any, section: str) -> dict[str, str]:
+    if not model.has_rt_info([section]):
+        return {}
+    values = model.get_rt_info([section]).astype(dict)
+    prefix = "" if section == READERS_SECTION else PREFIX
+    return {f"{prefix}{key}": _text(value) for key, value in values.items()}
+
+
+def _text(value: Any) -> str:
+    return str(getattr(value, "value", value))
+
+
+def _name(core: Any) -> str:
+    return str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        missing = " (its weights belong beside it, in a .bin of the same name)" if path.suffix == ".xml" else ""
+        last = [line for line in str(error).splitlines() if line.strip()][-1].strip()[:160].rstrip(".")
+        raise BundleError(f"{path} is not a model that OpenVINO reads{missing}: {last}.") from None
