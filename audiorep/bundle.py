@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ PREFIX = "audiorep."
 LONGEST_WINDOW = 3600.0  # seconds; a longer one is a mistake, and would need its memory
 MEMBER = "audiorep.json"
 """What a format without metadata of its own carries, in a zip archive at its end (see `append`)."""
+SEAL = "model"
+"""Beside the metadata in it: length and CRC-32 of the model before the archive."""
 ACTIVATIONS = ("softmax", "sigmoid")
 PADDINGS = ("zeros", "edge", "edge_frames")
 
@@ -150,13 +153,15 @@ class ModelInfo:
 
 
 def append(path: Path, info: ModelInfo) -> None:
-    """Adds what a model says of itself to the end of its file, as a zip archive.
+    """Adds what a model says of itself to the end of its file, as a zip archive, with the length and CRC of what was there.
 
     For formats that have no metadata and do not mind what follows them: LiteRT's and ExecuTorch's FlatBuffers are read from
     their start, zip archives from their end (TensorFlow Lite's own metadata keeps label files in the same way).
     """
+    model = path.read_bytes()
+    seal = {SEAL: json.dumps([len(model), zlib.crc32(model)])}
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(zipfile.ZipInfo(MEMBER), json.dumps(info.to_metadata(), ensure_ascii=False))
+        archive.writestr(zipfile.ZipInfo(MEMBER), json.dumps({**info.to_metadata(), **seal}, ensure_ascii=False))
 
 
 def appended(path: Path) -> ModelInfo:
@@ -167,11 +172,27 @@ def appended(path: Path) -> ModelInfo:
     """
     if not path.is_file():
         raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a model file is needed.")
+    if (content := _member(path)) is None:
+        raise BundleError(
+            f"{path} is not an audiorep model, or was cut short: it carries no labels or settings. "
+            "Make one with: audiorep export"
+        )
+    try:
+        values = json.loads(content)
+        length, checksum = json.loads(values.pop(SEAL))
+        with path.open("rb") as file:
+            whole = zlib.crc32(file.read(length)) == checksum
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise BundleError(f"{path}: its metadata is damaged. Export the model again.") from None
+    if not whole:
+        raise BundleError(f"{path} is damaged: its content is not what was exported. Copy or export it again.")
+    return ModelInfo.from_metadata(values, path)
+
+
+def _member(path: Path) -> bytes | None:
+    """What `MEMBER` holds in the archive at the end of a file; None if there is none that can be read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            values = json.loads(archive.read(MEMBER))
-    except (zipfile.BadZipFile, KeyError):
-        values = {}
-    except ValueError:
-        raise BundleError(f"{path}: its metadata is not JSON. Export the model again.") from None
-    return ModelInfo.from_metadata(values, path)
+            return archive.read(MEMBER)
+    except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, ValueError, OSError, zlib.error):  # it has no one error
+        return None

@@ -15,6 +15,7 @@ from audiorep.errors import AudioError, DataError
 CLIPS = "clips.csv"
 """The table in a checkpoint of the clips it was made from, a manifest."""
 MOST = 32
+MOST_CALIBRATION = 300
 
 
 def parity_clips(
@@ -30,35 +31,59 @@ def parity_clips(
     if sounds:
         examples, origin = [Example(path, {}) for path in audio.find(sounds)], "clips given"
     else:
-        examples, origin = _listed(folder / CLIPS), "clips of its data"
+        listed = _listed(folder / CLIPS)
+        examples, origin = [e for e in listed if e.split != "train"] or listed, "clips of its data"
+    waveforms = _windows(examples, MOST, info, bool(sounds), say)
+    return (waveforms, origin) if waveforms else (_noises(info), "noises (its data is not here)")
+
+
+def calibration_clips(
+    folder: Path, info: ModelInfo, sounds: Sequence[str] | None, say: Callable[[str], None] = lambda text: None
+) -> list[np.ndarray]:
+    """Windows (N,) to measure the ranges of activations on: of `sounds`, or of clips that the run was trained on.
+
+    Raises:
+        AudioError: none of `sounds` can be used.
+        DataError: there are no sounds and the run's clips are not here.
+    """
+    if sounds:
+        examples = [Example(path, {}) for path in audio.find(sounds)]
+    else:
+        examples = [example for example in _listed(folder / CLIPS) if example.split == "train"]
+    waveforms = _windows(examples, MOST_CALIBRATION, info, bool(sounds), say)
+    if not waveforms:
+        raise DataError("int8 needs real sounds to measure ranges on, and the run's clips are not here; give --calibration.")
+    return waveforms
+
+
+def _windows(examples: list[Example], most: int, info: ModelInfo, given: bool, say: Callable[[str], None]) -> list[np.ndarray]:
     waveforms, errors = [], []
-    for example in _spread(examples):
+    for example in _spread(examples, most):
         try:
             waveform = audio.read(example.path, info.sample_rate, example.start, example.end)
         except AudioError as error:
             errors.append(error)
         else:
             waveforms.append(audio.pad(waveform, info.window_samples, info.padding))
-    if sounds and errors:
+    if given and errors:
         if not waveforms:
             raise errors[0]
         for unreadable in errors:
             say(f"Left out: {unreadable}")
-    return (waveforms, origin) if waveforms else (_noises(info), "noises (its data is not here)")
+    return waveforms
 
 
 def _listed(path: Path) -> list[Example]:
-    """The clips that were not trained on, or all if there are no others."""
+    """The run's clips that are still there."""
     try:
-        examples = [example for example in datasets.examples(path) if example.path.exists()]
+        return [example for example in datasets.examples(path) if example.path.exists()]
     except DataError:
         return []
-    return [example for example in examples if example.split != "train"] or examples
 
 
-def _spread(examples: list[Example]) -> list[Example]:
-    """Up to MOST of them, evenly spread."""
-    places = np.linspace(0, len(examples) - 1, min(MOST, len(examples))).round().astype(int)
+def _spread(examples: list[Example], most: int) -> list[Example]:
+    """Up to `most` of them, evenly spread."""
+    places = np.linspace(0, len(examples) - 1, min(most, len(examples))).round().astype(int)
     return [examples[place] for place in places]
 
 

@@ -177,12 +177,21 @@ class TrainConfig(Config):
         ]
         if problems := [text for fine, text in checks if not fine]:
             raise ConfigError("; ".join(problems))
-        models.configure(self.architecture, {"label": 2}, self.network)  # says at once what is wrong with the network
+        made = models.configure(self.architecture, {"label": 2}, self.network_settings)  # says at once what is wrong with it
+        if getattr(made, "mels", self.front_end_config.mels) != self.front_end_config.mels:
+            raise ConfigError(f"network.mels is {made.mels}; the front end gives {self.front_end_config.mels} bands")
 
     @property
     def front_end_config(self) -> FrontEndConfig:
         """The front end's settings."""
         return FRONT_ENDS[self.front_end] if isinstance(self.front_end, str) else self.front_end
+
+    @property
+    def network_settings(self) -> dict[str, Any]:
+        """The fields of the network's configuration, those that follow from the front end among them."""
+        front_end = self.front_end_config
+        frames = front_end.frames(front_end.samples(self.window_seconds))
+        return {**models.sized(self.architecture, frames, front_end.mels), **self.network}
 
 
 def configure(values: Mapping[str, Any], where: str) -> TrainConfig:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CURVES, CONFUSION = "curves.png", "confusion.png"
 COUNTED = 20  # classes up to which every cell shows its count
+MARKS = "osD^vP*Xhd<>p8"
 INK, MUTED, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f6fb4", "#d9730d"
 
 
@@ -74,6 +75,37 @@ def confusion(card: Scorecard, labels: list[str], title: str, path: Path) -> Non
     lines = [f"{labels[true]} → {labels[given]}: {int(counts[true, given])}" for true, given in _worst(counts)]
     text = "Most confused\n" + "\n".join(lines) if lines else "No confusions"
     axes.text(1.03, 1.0, text, transform=axes.transAxes, va="top", fontsize=9, color=INK, linespacing=1.6)
+    _save(figure, path)
+
+
+def tradeoff(points: list[tuple[str, str, float, float]], axis: str, path: Path, size: str = "parameters") -> None:
+    """Size against time of (network, way of running, milliseconds, size), to a PNG: lower and further left is better."""
+    figure = _figure(8.6, 5.0)
+    axes = figure.add_subplot()
+    networks, ways = (list(dict.fromkeys(point[i] for point in points)) for i in (0, 1))
+    for number, way in enumerate(ways):
+        chosen = [point for point in points if point[1] == way]
+        axes.scatter(
+            [point[2] for point in chosen], [point[3] for point in chosen], s=34, marker=MARKS[number % len(MARKS)], label=way
+        )
+    for network in networks:
+        fastest = min((point for point in points if point[0] == network), key=lambda point: point[2])
+        axes.annotate(
+            str(network),
+            (fastest[2], fastest[3]),
+            xytext=(0, 7),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+            ha="center",
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _dress(axes, "")
+    axes.set_xlabel(axis)
+    axes.set_ylabel(size)
+    axes.margins(0.12)
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _save(figure, path)
 
 

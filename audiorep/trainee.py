@@ -29,7 +29,7 @@ class Trainee(lightning.LightningModule):
         super().__init__()
         self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
         self.front_end = LogMel(config.front_end_config, torch.float32)
-        self.network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network)
+        self.network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network_settings)
         # on a CPU the strided 1×1 convolution's backward pass writes out of bounds below 8 channels (oneDNN issue 6035)
         narrow = getattr(self.network.config, "width", NARROW) < NARROW
         self._format = torch.contiguous_format if narrow else torch.channels_last

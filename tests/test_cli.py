@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import pty
+import re
 import shlex
 import shutil
 import signal
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiorep import cli
+from audiorep import cli, models
 from audiorep.predict import BUNDLED
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -96,7 +97,7 @@ def test_train_says_what_it_does_and_what_comes_next(own_model):
     assert "epoch 30/30" in train.stderr
     assert f"Next: audiorep export {own_model[0]}" in train.stderr
     assert "test split of" in train.stdout
-    assert "Same scores as the checkpoint on" in export.stdout
+    assert re.search(r"largest difference +mean difference +same label\n.* 100%\n", export.stdout)
     assert "clips of its data" in export.stdout
     for talk in ("GPU available", "litlogger", "Warning", "torchvision"):
         assert talk not in train.stderr + export.stderr
@@ -155,7 +156,7 @@ def test_models_list_shows_the_papers_numbers(run):
     assert "11,834,869" in done.out
     assert "2.625 G" in done.out
     rows = json.loads(run("models", "list", "--json").out)
-    assert [row["name"] for row in rows] == ["arin_base", "arin_small", "arin_nano", "arin_pico"]
+    assert [row["name"] for row in rows] == list(models.ARCHITECTURES)
 
 
 def test_models_info_shows_what_is_inside(own_model, run):
@@ -227,7 +228,7 @@ def test_a_bad_file_among_good_ones_costs_nothing_else(run, tmp_path):
         (["train", "empty", "-o", "run"], "holds no sound files in class folders"),
         (["train", "empty", "-o", "run", "--data-format", "xml"], "not a data format; allowed are csv, shards, esc50"),
         (["export", "empty", "-o", "m.onnx"], "is not a checkpoint: it has no config.json"),
-        (["export", "empty", "-o", "m.pt"], "a bundle's name ends in .onnx"),
+        (["export", "empty", "-o", "m.pt"], "the name of a model ends in .onnx, .xml, .tflite, .pte, .mlpackage"),
         (["evaluate", "none.onnx", "empty"], "none.onnx does not exist"),
         (["data", "check", "empty", "-o", "p.txt"], "written as .csv or .json"),
         (["models", "info", "empty"], "is not a checkpoint"),
@@ -308,7 +309,7 @@ def test_an_export_skips_a_bad_clip_and_says_so(own_model, clips, run, tmp_path)
     done = run("export", own_model[0], "-o", tmp_path / "new" / "m.onnx", "--clips", clips / "middle")
     assert done.status == 0
     assert "Left out:" in done.err
-    assert "10 clips given" in done.out
+    assert re.search(r"clips given .*\n +10 ", done.out)
 
 
 def test_ctrl_c_leaves_complete_output_for_what_was_done(tmp_path):

@@ -20,6 +20,8 @@ COMMANDS = (
     "export",
     "fuse",
     "import",
+    "bench",
+    "doctor",
     "data check",
     "data prepare",
     "models list",

@@ -15,7 +15,7 @@ PACKAGE = Path(audiorep.__file__).parent
 ORDER = [
     "__init__ errors files config containers audio bundle decode frontend reparam models compress augment",
     "datasets metrics checkpoint runtimes external parity predict output evaluate report",
-    "recipe authors trainee train workflow benchmark search cluster serve screen cli",
+    "recipe authors trainee train workflow benchmark search cluster serve screen commands cli",
 ]
 RANK = {name: index for index, name in enumerate(" ".join(ORDER).split())}
 WITHOUT_TORCH = [
@@ -29,6 +29,9 @@ WITHOUT_TORCH = [
     "runtimes.onnx",
     "predict",
     "output",
+    "runtimes.found",
+    "benchmark.engines",
+    "commands.bench",
     "cli",
 ]
 

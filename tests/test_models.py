@@ -35,7 +35,7 @@ def test_base_has_the_papers_parameters_and_macs(base, form, parameters, gmacs):
     assert cost.macs / 1e9 == pytest.approx(gmacs, rel=0.01)
 
 
-@pytest.mark.parametrize("name", models.ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name in models.ARCHITECTURES if name.startswith("arin")])
 def test_every_size_takes_any_length_and_gives_logits(name):
     network = models.build(name, {"verb": 97, "noun": 300}).eval()
     for frames, bands in [(1, 64), (33, 40), (416, 128)]:

@@ -7,15 +7,17 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from audiorep.benchmark.environment import peak_memory_mb
 from audiorep.errors import ConfigError, require
 from audiorep.runtimes import cores
 from audiorep.runtimes.onnx import to_onnx
+
+if TYPE_CHECKING:  # a process that measures the memory of another runtime must not load torch
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -69,27 +71,37 @@ def prepare(runtime: str, job: Job) -> Ready:
 
 
 def _write_torch(job: Job) -> Path:
+    import torch
+
     path = job.folder / "network.pt"
     torch.save(job.network, path)
     return path
 
 
 def _load_eager(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    import torch
+
     return _torch_call(torch.load(path, weights_only=False), precision, threads)  # a file of our own, from this very run
 
 
 def _load_channels_last(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    import torch
+
     network = torch.load(path, weights_only=False)
     return _torch_call(network.to(memory_format=torch.channels_last), precision, threads)
 
 
 def _load_compiled(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    import torch
+
     network = torch.load(path, weights_only=False).to(memory_format=torch.channels_last)
     mode = "reduce-overhead" if torch.cuda.is_available() else "default"  # CUDA graphs
     return _torch_call(torch.compile(network, mode=mode, dynamic=False), precision, threads)
 
 
 def _torch_call(network: Any, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    import torch
+
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device)
@@ -103,6 +115,8 @@ def _torch_call(network: Any, precision: str, threads: int) -> Callable[[np.ndar
 
 
 def _write_onnx(job: Job) -> Path:
+    import torch
+
     path = job.folder / "network.onnx"
     pair = torch.cat([job.example, job.example])
     name = next(iter(_input_names(job.network)))
@@ -193,6 +207,15 @@ PRECISIONS = {
     "onnx": ("fp32", "int8"),
     "openvino": ("fp32", "bf16", "int8"),
 }
+
+
+def peak(runtime: str, path: str, precision: str, threads: int, values: str) -> float:
+    """The most memory in MB that this process holds when it loads a file and runs it three times on the array in `values`."""
+    run = ENGINES[runtime][1](Path(path), precision, threads)
+    given = np.load(values)
+    for _ in range(3):
+        run(given)
+    return peak_memory_mb()
 
 
 def default_threads() -> int:

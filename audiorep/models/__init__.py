@@ -8,11 +8,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from audiorep.config import load
 from audiorep.errors import ConfigError
 from audiorep.models.arin import Arin, ArinConfig, merge_branches
+from audiorep.models.ast import Ast, AstConfig
+from audiorep.models.cnn14 import Cnn14, Cnn14Config
+from audiorep.models.inceptionnext import InceptionNext, InceptionNextConfig
+from audiorep.models.mobilenetv3 import MobileNetV3, MobileNetV3Config
+from audiorep.models.replknet import RepLKNet, RepLKNetConfig
+from audiorep.models.resnet import ResNet, ResNetConfig
+from audiorep.models.slowfast import SlowFast, SlowFastConfig
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,15 @@ ARCHITECTURES: dict[str, Architecture] = {
     "arin_small": Architecture(Arin, ArinConfig, {"width": 32}, "width 32"),
     "arin_nano": Architecture(Arin, ArinConfig, {"width": 16}, "width 16"),
     "arin_pico": Architecture(Arin, ArinConfig, {"width": 8}, "width 8"),
+    "slowfast": Architecture(SlowFast, SlowFastConfig, {}, "auditory Slow-Fast R50 (arXiv 2103.03516)"),
+    "inceptionnext_tiny": Architecture(InceptionNext, InceptionNextConfig, {}, "InceptionNeXt-T (arXiv 2303.16900)"),
+    "replknet_31t": Architecture(RepLKNet, RepLKNetConfig, {}, "RepLKNet-31, tiny widths (arXiv 2203.06717)"),
+    "resnet50": Architecture(ResNet, ResNetConfig, {}, "ResNet-50 v1.5 (arXiv 1512.03385)"),
+    "cnn14": Architecture(Cnn14, Cnn14Config, {}, "CNN14 of PANNs (arXiv 1912.10211)"),
+    "mobilenetv3": Architecture(
+        MobileNetV3, MobileNetV3Config, {}, "MobileNetV3-Large, as EfficientAT's mn10 (arXiv 2211.04772)"
+    ),
+    "ast": Architecture(Ast, AstConfig, {}, "Audio Spectrogram Transformer (arXiv 2104.01778)"),
 }
 
 
@@ -41,6 +59,8 @@ class Cost:
     macs: int
     """Multiply-accumulates of convolutions and matrix products, and two for each value that a batch norm scales and
     shifts, for one input: the paper's way of counting."""
+    activations: int
+    """Values that convolutions and matrix products give for one input (Radosavovic 2020, section 3): what memory must move."""
 
 
 def build(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] | None = None) -> nn.Module:
@@ -65,6 +85,12 @@ def configure(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] |
     return load(row.config, {**row.settings, **(settings or {}), "heads": dict(heads)}, where=name)
 
 
+def sized(name: str, frames: int, mels: int) -> dict[str, int]:
+    """The fields of a network's configuration that follow from what it is to be shown: log-mels of T frames and F bands."""
+    fields = ARCHITECTURES[name].config.__dataclass_fields__
+    return {key: value for key, value in (("frames", frames), ("mels", mels)) if key in fields}
+
+
 def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     """Parameters, and multiply-accumulates for an input of `shape`, for example (1, 1, 512, 128)."""
     parameter = next(network.parameters())
@@ -74,13 +100,41 @@ def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     was_training = network.training
     network.eval()
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        # attention as matrix products, which are counted; a CPU's own kernel for it is not
+        exact = sdpa_kernel(SDPBackend.MATH)
+        with exact, FlopCounterMode(display=False) as counter, _Outputs() as outputs, torch.no_grad():
             network(torch.zeros(shape, dtype=parameter.dtype, device=parameter.device))
     finally:
         network.train(was_training)
         for hook in hooks:
             hook.remove()
-    return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2 + 2 * sum(normed))
+    macs = counter.get_total_flops() // 2 + 2 * sum(normed)
+    return Cost(sum(p.numel() for p in network.parameters()), macs, outputs.values)
 
 
-__all__ = ["ARCHITECTURES", "Architecture", "Arin", "ArinConfig", "Cost", "build", "configure", "cost", "merge_branches"]
+class _Outputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the values that operators with multiply-accumulates give."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            self.values += (found[0] if isinstance(found, tuple) else found).numel()
+        return found
+
+
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Arin",
+    "ArinConfig",
+    "Cost",
+    "build",
+    "configure",
+    "cost",
+    "merge_branches",
+    "sized",
+]

@@ -57,6 +57,7 @@ RUNTIMES: dict[str, Runtime] = {
     ),
     "litert": Runtime("litert", "LiteRtSession", "ai_edge_litert", "litert", (".tflite",), ".tflite"),
     "executorch": Runtime("executorch", "ExecuTorchSession", "executorch", "executorch", (".pte",), ".pte"),
+    "coreml": Runtime("coreml", "CoreMlSession", "coremltools", "coreml", (".mlpackage",), ".mlpackage"),
 }
 
 
@@ -78,7 +79,7 @@ def open_session(
         MissingExtraError: its packages are not installed.
     """
     path = Path(path)
-    suffix = "" if path.is_dir() else path.suffix
+    suffix = "" if path.is_dir() and path.suffix != ".mlpackage" else path.suffix
     able = [name for name, row in RUNTIMES.items() if suffix in row.opens]
     if runtime is None:
         runtime = able[0] if able else "onnx"  # which says what is wrong with the file
@@ -97,6 +98,13 @@ def open_session(
 def module(runtime: str) -> Any:
     """The code of a runtime, with its `export` and its session class."""
     return importlib.import_module(f"audiorep.runtimes.{RUNTIMES[runtime].module}")
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that a written model consists of."""
+    if path.is_dir():
+        return [file for file in path.rglob("*") if file.is_file()]
+    return [path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
 
 
 def existing(path: str | os.PathLike[str]) -> Path:

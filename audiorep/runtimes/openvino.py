@@ -149,7 +149,7 @@ def quantized(model: Any, calibration: Sequence[np.ndarray], left: Sequence[str]
         raise BundleError("int8 needs clips to measure the ranges of activations on; give some with --calibration.")
     nncf = require("nncf", extra="openvino")
     data = nncf.Dataset(list(calibration))
-    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # it draws bars
+    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # it draws bars
         warnings.simplefilter("ignore")
         nncf.set_log_level(logging.ERROR)
         return nncf.quantize(

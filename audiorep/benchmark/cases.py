@@ -1,0 +1,201 @@
+"""Which networks, forms, runtimes, precisions and batch sizes a benchmark runs, and each made ready."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from audiorep import checkpoint, models
+from audiorep.benchmark.engines import ENGINES, Job, Ready, UnavailableError, prepare
+from audiorep.bundle import ModelInfo
+from audiorep.checkpoint import Checkpoint
+from audiorep.errors import ConfigError, MissingExtraError
+from audiorep.frontend import FRONT_ENDS, LogMel
+from audiorep.models import Cost
+from audiorep.runtimes.torch import Pipeline
+
+FORMS = {
+    "training": "as trained",
+    "merged": "the authors' merged form: a convolution a mixing step; batch norms and inner additions stay",
+    "fused": "merged by the engine: no batch norm left",
+}
+INPUTS = ("spectrogram", "waveform")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything to be measured: each network in each form, runtime, precision and batch size that it has."""
+
+    networks: tuple[str, ...] = ("arin_base",)
+    """Architectures (weights at random) or checkpoint folders."""
+    forms: tuple[str, ...] = ("merged", "fused")
+    runtimes: tuple[str, ...] = ("eager", "onnx")
+    precisions: tuple[str, ...] = ("fp32",)
+    batches: tuple[int, ...] = (1,)
+    front_end: str = "vggsound"
+    """Of architectures; a checkpoint has its own."""
+    seconds: float = 5.12
+    """Of the window of an architecture."""
+    classes: int = 309
+    """Of an architecture."""
+    input: str = "spectrogram"
+    """What goes in: the log-mel, or the `waveform` with the front end inside."""
+
+    def __post_init__(self) -> None:
+        tables = {"form": FORMS, "runtime": ENGINES, "precision": ("fp32", "bf16", "int8"), "input": INPUTS}
+        given = {"form": self.forms, "runtime": self.runtimes, "precision": self.precisions, "input": (self.input,)}
+        problems = [
+            f"{value!r} is no {kind}; there are {', '.join(tables[kind])}"  # type: ignore[arg-type]
+            for kind, values in given.items()
+            for value in values
+            if value not in tables[kind]  # type: ignore[operator]
+        ]
+        problems += [f"a batch of {batch} is too small" for batch in self.batches if batch < 1]
+        problems += [f"{self.front_end!r} is no front end; there are {', '.join(FRONT_ENDS)}"] * (
+            self.front_end not in FRONT_ENDS
+        )
+        problems += [f"{self.seconds:g} s is too short a window"] * (not self.seconds >= 0.1)
+        if problems:
+            raise ConfigError("; ".join(problems) + ".")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network in one form, ready in one runtime and precision, at one batch size."""
+
+    network: str
+    form: str
+    runtime: str
+    precision: str
+    batch: int
+    cost: Cost
+    ready: Ready
+    input: np.ndarray
+    """(batch, …)."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A combination that is not measured, and why."""
+
+    network: str
+    form: str
+    runtime: str
+    precision: str
+    reason: str
+
+
+def cases(
+    plan: Plan, folder: Path, threads: int, sounds: Sequence[np.ndarray] = (), say: Callable[[str], None] = lambda text: None
+) -> Iterator[Case | Missing]:
+    """Each combination of `plan`, ready, or why it cannot be; their files lie in `folder`.
+
+    Args:
+        plan: what to measure.
+        folder: an empty one that stays while the cases are used.
+        threads: processor threads of each.
+        sounds: waveforms (N,) at the networks' rate to calibrate int8 on; without any, noise, which is good for speed alone.
+        say: told what is being made ready.
+
+    Raises:
+        ConfigError, CheckpointError: a network that cannot be had.
+    """
+    for name in plan.networks:
+        source = source_of(name, plan)
+        inputs = _inputs(source, plan, sounds)
+        made = {form: _form(source, form, say) for form in plan.forms}
+        for form, runtime, precision in itertools.product(plan.forms, plan.runtimes, plan.precisions):
+            network = made[form]
+            if network is None:
+                continue  # other networks have no merged form of their own
+            where = folder / f"{len(list(folder.iterdir()))}"
+            where.mkdir()
+            whole = _with_front_end(source, network, runtime) if plan.input == "waveform" else network
+            job = Job(whole, inputs[0], list(source.info.labels), precision, threads, where, [i.numpy() for i in inputs])
+            shown = Path(name).name
+            say(f"Making ready: {shown}, {form}, {runtime}, {precision}")
+            try:
+                ready = prepare(runtime, job)
+            except (UnavailableError, MissingExtraError) as error:
+                yield Missing(shown, form, runtime, precision, str(error))
+                continue
+            cost = models.cost(network, tuple(source.example().shape))
+            for batch in plan.batches:
+                values = np.concatenate([inputs[i % len(inputs)].numpy() for i in range(batch)])
+                yield Case(shown, form, runtime, precision, batch, cost, ready, values)
+
+
+def made_up(architecture: str, front_end: str, seconds: float, classes: int) -> Checkpoint:
+    """A checkpoint of random weights, to measure what training does not change."""
+    settings = FRONT_ENDS[front_end]
+    labels = {"label": [f"class {number}" for number in range(classes)]}
+    info = ModelInfo(architecture, labels, settings.sample_rate, seconds, seconds, asdict(settings))
+    log_mel = LogMel(settings).eval()
+    if architecture not in models.ARCHITECTURES:
+        raise ConfigError(
+            f"{architecture!r} is neither a checkpoint folder nor an architecture; there are {', '.join(models.ARCHITECTURES)}."
+        )
+    torch.manual_seed(0)
+    network = models.build(
+        architecture, {"label": classes}, models.sized(architecture, settings.frames(info.window_samples), settings.mels)
+    )
+    return Checkpoint(_settled(network), log_mel, info, architecture)
+
+
+def _settled(network: nn.Module) -> nn.Module:
+    """With batch norms that scale and shift, as a training leaves them; zeros would let a runtime drop whole branches."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.0, generator=generator)
+            nn.init.normal_(module.bias, 0.0, 0.1, generator=generator)
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.8, 1.2, generator=generator)
+    return network.eval()
+
+
+def source_of(name: str, plan: Plan) -> Checkpoint:
+    """The checkpoint of a plan's network, made up for an architecture.
+
+    Raises:
+        ConfigError, CheckpointError: it cannot be had.
+    """
+    if Path(name).is_dir():
+        return checkpoint.load(name)
+    return made_up(name, plan.front_end, plan.seconds, plan.classes)
+
+
+def _form(source: Checkpoint, form: str, say: Callable[[str], None]) -> nn.Module | None:
+    if form == "training":
+        return source.network
+    if form == "merged":
+        return models.merge_branches(source.network) if isinstance(source.network, models.Arin) else None
+    say(f"Merging {source.architecture}")
+    return source.fuse().model
+
+
+def _with_front_end(source: Checkpoint, network: nn.Module, runtime: str) -> nn.Module:
+    """Waveform in, scores out; PyTorch runs the front end as an FFT, others as matrix products."""
+    torch_runs = runtime in ("eager", "channels_last", "compiled")
+    front_end = LogMel(source.front_end.config, torch.float32) if torch_runs else source.front_end.exportable("quarters")
+    return Pipeline(front_end, network, source.info).eval()
+
+
+def _inputs(source: Checkpoint, plan: Plan, sounds: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """(1, …) each, of the sounds or of noises from soft to loud."""
+    generator = np.random.default_rng(0)
+    length = source.info.window_samples
+    noises = [level * generator.standard_normal(length) for level in np.geomspace(1e-3, 0.5, 8)]
+    waveforms = [torch.from_numpy(np.asarray(sound, np.float32))[None] for sound in (sounds or noises)]
+    if plan.input == "waveform":
+        return waveforms
+    with torch.no_grad():
+        return [source.front_end(waveform) for waveform in waveforms]

@@ -1,0 +1,246 @@
+"""A benchmark's rows: run, and written as CSV, JSON, Markdown and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiorep import report
+from audiorep.benchmark.cases import Case, Missing, Plan, cases
+from audiorep.benchmark.environment import environment, in_words
+from audiorep.benchmark.measure import Timing, memories, timings
+from audiorep.errors import ConfigError
+from audiorep.files import write_json, write_text
+
+NUMBERS = ("median_ms", "p90_ms", "throughput", "ratio", "ratio_low", "ratio_high", "peak_memory_mb")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one case costs."""
+
+    network: str
+    form: str
+    runtime: str
+    precision: str
+    batch: int
+    parameters: int
+    macs: int
+    activations: int
+    file_bytes: int
+    peak_memory_mb: float
+    """Of a process of its own; 0 where it was not measured."""
+    median_ms: float
+    p90_ms: float
+    throughput: float
+    """Clips a second."""
+    ratio: float
+    """Speed over the baseline's at the same batch size."""
+    ratio_low: float
+    ratio_high: float
+
+    @property
+    def name(self) -> str:
+        """Network, form, runtime and precision, as `--baseline` takes it."""
+        return f"{self.network}:{self.form}:{self.runtime}:{self.precision}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The rows of one run, and what it was run on."""
+
+    rows: list[Row]
+    missing: list[Missing]
+    baseline: str
+    plan: Plan
+    rounds: int
+    environment: dict[str, Any]
+    calibration: str
+    """What int8 was calibrated on."""
+
+
+def run(
+    plan: Plan,
+    *,
+    rounds: int,
+    threads: int,
+    baseline: str | None = None,
+    memory: bool = True,
+    sounds: Sequence[np.ndarray] = (),
+    say: Callable[[str], None] = lambda text: None,
+    advance: Callable[[float], None] = lambda amount: None,
+) -> Bench:
+    """Every case of `plan` measured in turns.
+
+    Args:
+        plan: what to measure.
+        rounds: turns that each case has.
+        threads: processor threads of each.
+        baseline: `network:form:runtime:precision` whose speed is 1, shortened at will; default: the first case.
+        memory: whether each case's peak memory is measured too, in a process of its own.
+        sounds: waveforms (N,) to calibrate int8 on.
+        say: told what is under way.
+        advance: called for each turn.
+
+    Raises:
+        ConfigError, CheckpointError: nothing can be measured, or no case has the baseline's name.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = list(cases(plan, Path(folder), threads, sounds, say))
+        ready = [case for case in found if isinstance(case, Case)]
+        missing = [case for case in found if isinstance(case, Missing)]
+        if not ready:
+            raise ConfigError("; ".join(dict.fromkeys(case.reason for case in missing)) or "there is nothing to measure.")
+        first = _named(ready, baseline)
+        peaks = memories(ready, threads, Path(folder)) if memory else [0.0] * len(ready)
+        say(f"Measuring {len(ready)} cases in {rounds} rounds")
+        times = timings(ready, rounds, lambda case: _beside(ready, first, case), advance)
+        rows = [_row(case, peak, timing) for case, peak, timing in zip(ready, peaks, times, strict=True)]
+    origin = f"{len(sounds)} real clips" if sounds else "noises: its accuracy says nothing"
+    return Bench(rows, missing, _name(first), plan, rounds, environment(threads), origin)
+
+
+def _row(case: Case, peak: float, timing: Timing) -> Row:
+    return Row(
+        case.network,
+        case.form,
+        case.runtime,
+        case.precision,
+        case.batch,
+        case.cost.parameters,
+        case.cost.macs,
+        case.cost.activations,
+        case.ready.bytes,
+        peak,
+        **asdict(timing),
+    )
+
+
+def _name(case: Case) -> str:
+    return f"{case.network}:{case.form}:{case.runtime}:{case.precision}"
+
+
+def _named(ready: list[Case], baseline: str | None) -> Case:
+    """The first case whose name has all the parts that are asked for, in that order."""
+    if baseline is None:
+        return ready[0]
+    wanted = baseline.split(":")
+    for case in ready:
+        parts = iter(_name(case).split(":"))
+        if all(part in parts for part in wanted):
+            return case
+    names = ", ".join(dict.fromkeys(map(_name, ready)))
+    raise ConfigError(f"No case is named {baseline!r}; there are {names}.")
+
+
+def _beside(ready: list[Case], baseline: Case, case: Case) -> Case:
+    """The baseline at the batch size of `case`."""
+    return next(other for other in ready if other.batch == case.batch and _name(other) == _name(baseline))
+
+
+def write(bench: Bench, path: Path, command: str) -> list[Path]:
+    """Writes `path` with the suffixes .json, .csv, .md and .png."""
+    values = {
+        "command": command,
+        "baseline": bench.baseline,
+        "rounds": bench.rounds,
+        "calibration": bench.calibration,
+        "plan": asdict(bench.plan),
+        "environment": bench.environment,
+        "rows": [_rounded(row) for row in bench.rows],
+        "missing": [asdict(case) for case in bench.missing],
+    }
+    written = [path.with_name(path.name + suffix) for suffix in (".json", ".csv", ".md", ".png")]
+    write_json(written[0], values)
+    write_text(written[1], _csv(bench.rows))
+    write_text(written[2], markdown(bench, command))
+    report.tradeoff(
+        [
+            (row.network, f"{row.form}, {row.runtime}, {row.precision}", row.median_ms / row.batch, row.parameters)
+            for row in bench.rows
+        ],
+        f"ms a clip, {in_words(bench.environment).partition(',')[0]}",
+        written[3],
+    )
+    return written
+
+
+def as_json(bench: Bench) -> str:
+    """The rows for a program to read."""
+    missing = [asdict(case) for case in bench.missing]
+    return json.dumps({"rows": [_rounded(row) for row in bench.rows], "missing": missing, "baseline": bench.baseline})
+
+
+HEADER = (
+    "network",
+    "form",
+    "runtime",
+    "precision",
+    "batch",
+    "parameters",
+    "GMACs",
+    "activations",
+    "file MB",
+    "peak MB",
+    "ms",
+    "p90 ms",
+    "clips/s",
+    "speed",
+)
+
+
+def cells(row: Row) -> list[str]:
+    """A row for people, in the order of `HEADER`."""
+    return [
+        row.network,
+        row.form,
+        row.runtime,
+        row.precision,
+        str(row.batch),
+        f"{row.parameters:,}",
+        f"{row.macs / 1e9:.3f}",
+        f"{row.activations / 1e6:.2f} M",
+        f"{row.file_bytes / 1e6:.2f}",
+        f"{row.peak_memory_mb:.0f}" if row.peak_memory_mb else "",
+        f"{row.median_ms:.2f}",
+        f"{row.p90_ms:.2f}",
+        f"{row.throughput:.1f}",
+        f"{row.ratio:.2f}×",
+    ]
+
+
+def markdown(bench: Bench, command: str) -> str:
+    """The table with what it was made on."""
+    lines = [
+        f"`{command}`",
+        "",
+        f"{in_words(bench.environment)}. {bench.rounds} rounds in turns; speed is over {bench.baseline} at the same batch, "
+        f"the median of the rounds' ratios; input: {bench.plan.input}. int8 calibrated on {bench.calibration}.",
+        "",
+        "| " + " | ".join(HEADER) + " |",
+        "|" + "---|" * len(HEADER),
+        *("| " + " | ".join(cells(row)) + " |" for row in bench.rows),
+        "",
+        *(f"- {m.network}, {m.form}, {m.runtime}, {m.precision}: not measured, {m.reason}" for m in bench.missing),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _rounded(row: Row) -> dict[str, Any]:
+    return {key: float(f"{value:.5g}") if key in NUMBERS else value for key, value in asdict(row).items()}
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(Row.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rounded(row) for row in rows)
+    return text.getvalue()

@@ -1,0 +1,135 @@
+"""A checkpoint to a file that runs, any network merged, and what this machine can run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiorep import screen
+from audiorep.commands.options import INTERRUPTED, Json
+from audiorep.errors import ConfigError, require
+
+
+def export(
+    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write; default: the checkpoint's name, here.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="onnx, openvino, litert, executorch or coreml; default: by the output's suffix.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or for openvino int8.")] = "fp32",
+    clips: Annotated[
+        list[str] | None, typer.Option(help="Sounds to check the scores on; default: clips the training run lists.")
+    ] = None,
+    calibration: Annotated[
+        list[str] | None, typer.Option(help="Sounds to measure int8's ranges on; default: the run's training clips.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model that runs elsewhere: waveform in, scores out, checked against the checkpoint."""
+    require("torch", extra="train")
+    from audiorep import checkpoint, runtimes
+    from audiorep.parity import calibration_clips, parity_clips
+
+    runtime, path = _target(source, output, to)
+    if precision not in runtimes.RUNTIMES[runtime].exports:
+        allowed = " or ".join(runtimes.RUNTIMES[runtime].exports)
+        raise ConfigError(f"{runtime} files are written in {allowed}; {precision} was asked for.")
+    loaded = checkpoint.load(source)
+    waveforms, origin = parity_clips(source, loaded.info, clips, screen.say)
+    more = {}
+    if precision == "int8":
+        more = {"precision": precision, "calibration": calibration_clips(source, loaded.info, calibration, screen.say)}
+    try:
+        parity = runtimes.module(runtime).export(loaded, path, waveforms, **more)
+    except KeyboardInterrupt:
+        screen.say("Stopped; nothing was written.")
+        raise typer.Exit(INTERRUPTED) from None
+    size = sum(file.stat().st_size for file in runtimes.files_of(path))
+    if as_json:
+        shown = vars(parity) if parity is not None else {}
+        print(json.dumps({"path": str(path), "runtime": runtime, "bytes": size, **shown, "clips_from": origin}))
+        return
+    print(f"{path}: {size / 1e6:.2f} MB, waveform in, {', '.join(loaded.info.labels)} out")
+    if parity is None:
+        screen.say(f"Not checked against the checkpoint: nothing on this machine runs {path.suffix} files.")
+        return
+    row = [str(parity.clips), f"{parity.largest:.1e}", f"{parity.mean:.1e}", f"{parity.agreement:.0%}"]
+    screen.show_table([origin, "largest difference", "mean difference", "same label"], [row], right={0, 1, 2, 3})
+
+
+def _target(source: Path, output: Path | None, to: str | None) -> tuple[str, Path]:
+    """The runtime to export to, and the file."""
+    from audiorep.runtimes import RUNTIMES
+
+    written = {name: row.writes for name, row in RUNTIMES.items() if row.writes}
+    if to is not None and to not in written:
+        raise ConfigError(f"--to {to!r}: models are exported to {', '.join(written)}.")
+    if output is None:
+        to = to or "onnx"
+        return to, Path(f"{source.resolve().name}{written[to]}")
+    fitting = next((name for name, suffix in written.items() if suffix == output.suffix), None)
+    if fitting is None or to not in (None, fitting):
+        allowed = written[to] if to else ", ".join(written.values())
+        raise ConfigError(f"{output}: the name of a model{f' for {to}' if to else ''} ends in {allowed}.")
+    return fitting, output
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say which runtimes are installed, what hardware each would use, and what to type for the rest."""
+    from audiorep.benchmark.environment import environment
+    from audiorep.runtimes import found
+
+    rows, about = found.runtimes(), environment()
+    if as_json:
+        print(json.dumps({"environment": about, "runtimes": [vars(row) for row in rows]}, ensure_ascii=False))
+        return
+    instructions = f" ({', '.join(about['instructions'])})" if about["instructions"] else ""
+    print(f"{about['processor']}, {about['cores']} cores{instructions}; Python {about['python']}, audiorep {about['audiorep']}")
+    print()
+    cells = [[row.name, row.version or "-", row.hardware or f"missing: {row.install}", row.precisions] for row in rows]
+    screen.show_table(["runtime", "version", "runs on", "precisions"], cells, right=set())
+
+
+def fuse(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Checkpoint folder, or package.module:factory.", show_default=False)
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Shape of an input, for example 1x3x224x224 or 2x16:int64; again for more."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights for what the factory makes (.safetensors, .pt).")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File for the merged network: .pt2 or .onnx.")] = None,
+    report: Annotated[Path | None, typer.Option(help="JSON file for the whole report.")] = None,
+    dry_run: Annotated[bool, typer.Option("--plan", help="Only say what would be merged, from shapes alone.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Merge any network's linear branches, norms and constants, prove that it computes the same, and say what was done."""
+    require("torch", extra="train")
+    from audiorep import external, reparam
+    from audiorep.files import write_json
+
+    if output is not None:
+        external.check_suffix(output)
+        if dry_run:
+            raise ConfigError("--plan makes no network; leave out --output.")
+    try:
+        network, given = external.source_of(source, inputs or [], weights)
+        result = reparam.plan(network, *given) if dry_run else reparam.fuse(network, *given)
+    except KeyboardInterrupt:
+        screen.say("Stopped; nothing was written.")
+        raise typer.Exit(INTERRUPTED) from None
+    if report is not None:
+        write_json(report, result.to_dict())
+    print(json.dumps(result.to_dict(), ensure_ascii=False) if as_json else result)
+    if isinstance(result, reparam.FuseResult):
+        if output is not None:
+            external.save(result.model, given, output)
+            screen.say(f"Written: {output}")
+        if not result.merges:
+            screen.say("Nothing could be merged.")

@@ -1,0 +1,34 @@
+"""Exit statuses, and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", "-m", help="Bundle (.onnx), other exported file or checkpoint folder; default: the one inside the package."
+    ),
+]
+
+View = Literal["auto", "file", "windows", "merged"]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all.")]
+DataRoot = Annotated[
+    Path, typer.Argument(help="Folder of classes, CSV manifest, shards, or a data set in its own layout.", show_default=False)
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--data-format", help="Layout of the data, for example folder, csv or vggsound; default: recognised."),
+]
+Folds = Annotated[list[int] | None, typer.Option("--test-fold", help="Fold to test on; may be given again.")]
+ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold to validate on; may be given again.")]
+RuntimeName = Annotated[
+    str | None, typer.Option("--runtime", help="onnx, torch, torch_compiled, openvino, litert or executorch; default: by file.")
+]
+Precision = Annotated[str, typer.Option(help="Of the arithmetic: fp32, or bf16 where runtime and processor have it.")]

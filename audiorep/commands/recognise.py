@@ -1,0 +1,150 @@
+"""Sounds to labels, and how often the labels are right."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audiorep import screen
+from audiorep.commands.options import (
+    INTERRUPTED,
+    SOME_FAILED,
+    DataRoot,
+    Folds,
+    Format,
+    Json,
+    Model,
+    Precision,
+    RuntimeName,
+    Threads,
+    ValidFolds,
+    View,
+)
+from audiorep.errors import DataError, require
+
+if TYPE_CHECKING:
+    from audiorep.datasets import Splits
+    from audiorep.predict import Classifier
+
+
+def predict(
+    paths: Annotated[
+        list[str], typer.Argument(help="Sound files, folders (searched recursively) and patterns.", show_default=False)
+    ],
+    model: Model = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output", "-o", help="File (.csv, .jsonl), or folder for --format audacity or raven; may be given again."
+        ),
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="csv, jsonl, audacity or raven; default: the output's suffix.")] = None,
+    view: Annotated[
+        View, typer.Option(help="One answer a file, each window, or windows merged; auto: file up to 30 s, then merged.")
+    ] = "auto",
+    top: Annotated[int, typer.Option(min=1, help="Labels for each file or window.")] = 1,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Report scores from here; default: the model's.")
+    ] = None,
+    window: Annotated[float | None, typer.Option(help="Seconds heard at once; default: the model's.")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds between windows; default: the model's.")] = None,
+    threads: Threads = None,
+    runtime: RuntimeName = None,
+    precision: Precision = "fp32",
+    as_json: Json = False,
+) -> None:
+    """Recognise the sounds in files: labels with times and scores."""
+    from audiorep import audio
+    from audiorep.output import Outputs
+    from audiorep.predict import Classifier, Failure
+
+    classifier = Classifier.load(model, threads, runtime, precision).with_windows(window, hop)
+    files = list(audio.find(paths))
+    done = failed = 0
+    try:
+        with (
+            Outputs(output or [], format, files) as outputs,
+            screen.progress("Listening", screen.total_seconds(files)) as advance,
+        ):
+            for result in classifier.files(files, advance):
+                found = [] if isinstance(result, Failure) else screen.chosen(result, view, top, threshold)
+                outputs.write(result, found)
+                done += 1
+                failed += isinstance(result, Failure)
+                screen.show(result, found, as_json, several=len(files) > 1)
+    except KeyboardInterrupt:
+        screen.say(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
+        raise typer.Exit(INTERRUPTED) from None
+    if failed:
+        screen.say(f"{failed} of {len(files)} files could not be used.")
+        raise typer.Exit(SOME_FAILED)
+
+
+def evaluate(
+    model: Annotated[
+        Path, typer.Argument(help="Bundle (.onnx), other exported file or checkpoint folder.", show_default=False)
+    ],
+    data: DataRoot,
+    split: Annotated[str, typer.Option(help="train, valid, test, or all.")] = "test",
+    test_fold: Folds = None,
+    valid_fold: ValidFolds = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all numbers.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG file for the confusion matrix.")] = None,
+    data_format: Format = None,
+    views: Annotated[
+        int | None, typer.Option(min=0, help="Windows spread over each clip; 0: all, one hop apart; default: the model's.")
+    ] = None,
+    threads: Threads = None,
+    runtime: RuntimeName = None,
+    precision: Precision = "fp32",
+    as_json: Json = False,
+) -> None:
+    """Measure a model on labelled clips, through the same path as predict."""
+    require("torchmetrics", extra="train")
+    from audiorep import datasets, report
+    from audiorep.evaluate import describe_split
+    from audiorep.evaluate import evaluate as run
+    from audiorep.files import write_json
+    from audiorep.predict import Classifier
+
+    classifier = Classifier.load(model, threads, runtime, precision)
+    splits = datasets.Splits() if split == "all" else _splits_of(classifier, test_fold, valid_fold)
+    try:
+        everything = datasets.examples(data, None, data_format, splits)
+        examples = [e for e in everything if split in ("all", e.split)]
+    except DataError as error:
+        raise DataError(f"{error} Clips that this model was never trained on are measured whole with --split all.") from None
+    if not examples:
+        raise DataError(f"{data} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in everything}))}.")
+    trained = [] if split in ("all", "train") else [e for e in everything if e.split == "train"]
+    with screen.progress("Evaluating", None) as advance:
+        evaluation = run(classifier, examples, describe_split(data, split, examples), trained, advance, views)
+    if output is not None:
+        write_json(output, evaluation.summary())
+    if picture is not None:
+        head, card = next(iter(evaluation.heads.items()))
+        report.confusion(card, classifier.info.labels[head], evaluation.title, picture)
+    if as_json:
+        print(json.dumps(evaluation.summary(), ensure_ascii=False))
+    else:
+        screen.show_evaluation(evaluation, every_class=True)
+    for failure in evaluation.failures:
+        screen.say(f"Error: {failure.error}")
+    if evaluation.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _splits_of(classifier: Classifier, test_fold: list[int] | None, valid_fold: list[int] | None) -> Splits:
+    """The rule the model was trained by, or the folds that are asked for."""
+    from audiorep.config import from_plain
+    from audiorep.datasets import Splits
+
+    recorded = classifier.info.provenance.get("splits", {})
+    splits = from_plain(Splits, recorded)
+    if test_fold or valid_fold:
+        return replace(splits, test_folds=tuple(test_fold or ()), valid_folds=tuple(valid_fold or ()))
+    return splits

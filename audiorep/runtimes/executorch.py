@@ -1,0 +1,119 @@
+"""ExecuTorch, PyTorch's runtime for phones and small boards: export a checkpoint to `.pte`, and run it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audiorep import bundle
+from audiorep.errors import BundleError, ConfigError, require
+from audiorep.files import replacing
+from audiorep.runtimes import cores, existing, fixed
+from audiorep.runtimes.check import Parity, accept
+from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
+
+if TYPE_CHECKING:
+    from audiorep.checkpoint import Checkpoint
+
+METHOD = "forward"  # the only one of a program
+
+_settled: int | None = None  # threads of ExecuTorch's pool in this process
+
+
+class ExecuTorchSession:
+    """A `.pte` of ours ready to run: (B, N) float32 at `info.sample_rate` to {head: scores (B, K)}, N one window.
+
+    Raises:
+        BundleError: the file is missing, damaged, not ExecuTorch's, or not an audiorep model.
+        ConfigError: another number of threads than that of this process's first session.
+        MissingExtraError: executorch is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
+        path = existing(path)
+        with quiet(*TORCH_LOGGERS):
+            runtime = require("executorch.runtime", extra="executorch").Runtime.get()
+        self._torch = require("torch", extra="train")
+        self.info = bundle.appended(path)
+        _settle(threads)
+        try:
+            with quiet():
+                self._method = runtime.load_program(path).load_method(METHOD)
+        except (KeyError, RuntimeError) as error:
+            raise BundleError(f"{path} is not a model that ExecuTorch reads ({error}).") from None
+        self._check_shapes(path)
+        self.device = f"ExecuTorch {importlib.metadata.version('executorch')}, CPU with XNNPACK"
+
+    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores of each head for each waveform of the batch.
+
+        Raises:
+            BundleError: another number of samples than the model takes.
+        """
+        return fixed.scores(self.info, waveform, self._run)
+
+    def _run(self, clip: np.ndarray, samples: int) -> dict[str, np.ndarray]:
+        values = [self._torch.from_numpy(clip)]
+        if fixed.fills(self.info):
+            values.append(self._torch.tensor([samples], dtype=self._torch.int32))
+        outputs = self._method.execute(values)  # in the order of the labels: a program's have no names
+        return {head: output.numpy() for head, output in zip(self.info.labels, outputs, strict=True)}
+
+    def _check_shapes(self, path: Path) -> None:
+        method = self._method.metadata
+        found = [list(method.input_tensor_meta(index).sizes()) for index in range(method.num_inputs())]
+        found += [list(method.output_tensor_meta(index).sizes()) for index in range(method.num_outputs())]
+        samples = [[1]] if fixed.fills(self.info) else []
+        needed = [[1, self.info.window_samples], *samples, *([1, len(names)] for names in self.info.labels.values())]
+        if found != needed:
+            raise BundleError(f"{path}: its program has shapes {found}; {needed} are needed. Export the model again.")
+
+
+def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.ndarray]) -> Parity:
+    """Writes `model` to `path` as one self-describing `.pte`, waveform in and scores out, and checks it on `clips`.
+
+    The network is fused, the front end is inside as matrix products, what XNNPACK has kernels for is given to it, and the
+    shape is one clip of one window. `clips` are (N,) float32 waveforms at the model's rate. The file appears only after its
+    scores agree with the checkpoint's.
+
+    Raises:
+        BundleError: a score differs by more than `check.PARITY_LIMIT`.
+        MissingExtraError: torch or executorch is not installed.
+    """
+    path = Path(path)
+    with replacing(path) as partial:
+        partial.write_bytes(_converted(model).buffer)
+        bundle.append(partial, model.info)
+        return accept(model, ExecuTorchSession(partial), clips, path)
+
+
+def _settle(threads: int | None) -> None:
+    """Sets the size of ExecuTorch's one thread pool, once: a session loaded before would crash the process afterwards."""
+    global _settled
+    if _settled is None:
+        _settled = threads or cores() or 1
+        with quiet(*TORCH_LOGGERS):
+            require("executorch.extension.pybindings.portable_lib", extra="executorch")._unsafe_reset_threadpool(_settled)
+    elif threads not in (None, _settled):
+        raise ConfigError(
+            f"ExecuTorch has one pool of threads, which has {_settled} in this process; {threads} were asked for. "
+            "Use another process."
+        )
+
+
+def _converted(model: Checkpoint) -> Any:
+    torch = require("torch", extra="train")
+    from audiorep.runtimes.fixed_program import fixed_program
+
+    program, example = fixed_program(model)
+    with quiet(*TORCH_LOGGERS):
+        lowering = require("executorch.exir", extra="executorch")
+        xnnpack = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", extra="executorch")
+        exported = torch.export.export(program, example)
+        lowered = lowering.to_edge_transform_and_lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
+        return lowered.to_executorch()

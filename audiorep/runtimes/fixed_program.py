@@ -1,0 +1,46 @@
+"""A checkpoint as a torch module of one fixed shape, for formats whose graphs have no dynamic ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audiorep.checkpoint import Checkpoint
+from audiorep.frontend import repeat_last
+from audiorep.runtimes.fixed import fills
+from audiorep.runtimes.torch import Pipeline
+
+
+class FixedPipeline(nn.Module):
+    """A checkpoint, fused, for one clip of one window: (1, N) waveform to {head: scores (1, K)}, heads in order of `labels`.
+
+    A shape that does not change cannot be a short clip's. Where the model fills one with its last log-mel frame (`padding`
+    edge_frames), zeros follow it in the waveform, and its length in samples, (1,) int32, says from which frame on.
+    """
+
+    centres: Tensor
+
+    def __init__(self, model: Checkpoint) -> None:
+        super().__init__()
+        self.pipeline = Pipeline(model.front_end.exportable(), model.fuse().model, model.info)
+        self.pipeline.pad = nn.Identity()
+        front_end = model.front_end.config
+        centres = front_end.hop * torch.arange(front_end.frames(model.info.window_samples), dtype=torch.int32)
+        self.register_buffer("centres", centres[None], persistent=False)  # (1, T), in samples
+        self.heads = list(model.info.labels)
+
+    def forward(self, waveform: Tensor, samples: Tensor | None = None) -> dict[str, Tensor]:
+        """(1, N) and, where it matters, (1,) samples of sound, to {head: scores (1, K)}."""
+        spectrogram = self.pipeline.front_end(waveform)
+        if samples is not None:
+            frames = (self.centres <= samples[:, None]).int().sum(1)  # counted, since coremltools makes a quotient a float
+            spectrogram = repeat_last(spectrogram, frames)
+        logits = self.pipeline.network(spectrogram)
+        return {head: self.pipeline.activation(logits[head]) for head in self.heads}
+
+
+def fixed_program(model: Checkpoint) -> tuple[FixedPipeline, tuple[Tensor, ...]]:
+    """The module and an example of what it takes."""
+    samples = model.info.window_samples
+    example = (torch.zeros(1, samples), *([torch.tensor([samples], dtype=torch.int32)] if fills(model.info) else []))
+    return FixedPipeline(model).eval(), example
