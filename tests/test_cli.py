@@ -307,7 +307,7 @@ def test_window_and_formats_are_as_asked(run, tmp_path):
 
 def test_an_export_skips_a_bad_clip_and_says_so(own_model, clips, run, tmp_path):
     done = run("export", own_model[0], "-o", tmp_path / "new" / "m.onnx", "--clips", clips / "middle")
-    assert done.status == 0
+    assert done.status == 0, done.err
     assert "Left out:" in done.err
     assert re.search(r"clips given .*\n +10 ", done.out)
 

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,11 @@ from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError, require
 from audiorep.files import replacing
 from audiorep.runtimes import cores, existing
-from audiorep.runtimes.check import Parity, accept
+from audiorep.runtimes.check import Parity, first_accepted
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from audiorep.checkpoint import Checkpoint
 
 
@@ -67,55 +69,59 @@ class OnnxSession:
 def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.ndarray]) -> Parity:
     """Writes `model` to `path` as one self-describing `.onnx`, waveform in and scores out, and checks it on `clips`.
 
-    The network is fused, the front end is inside as matrix products, in the form that is fastest here, and batch and length
-    are dynamic. `clips` are (N,) float32 waveforms at the model's rate. The file appears only after its scores agree with
-    the checkpoint's.
+    The network is fused, batch and length are dynamic, and the front end is inside as matrix products, in the form that is
+    fastest here of those that are exact enough for `clips`: (N,) float32 waveforms at the model's rate. The file appears only
+    after its scores agree with the checkpoint's.
 
     Raises:
         BundleError: a score differs by more than `check.PARITY_LIMIT`.
         MissingExtraError: torch or onnx is not installed.
     """
     path = Path(path)
+    fused = model.fuse().model
     with replacing(path) as partial:
-        bundle(model, partial, fastest_form)
-        return accept(model, OnnxSession(partial), clips, path)
+
+        def attempts() -> Iterator[OnnxSession]:
+            for form in fastest_first(model, _runs):
+                partial.write_bytes(bundle(model, fused, form))
+                yield OnnxSession(partial)
+
+        return first_accepted(model, attempts(), clips, path)
 
 
-def bundle(model: Checkpoint, path: Path, choose: Callable[[dict[str, bytes], np.ndarray], str]) -> None:
-    """Writes the unchecked bundle, with the front end's form that `choose` takes of several as ONNX, for one window (1, N)."""
+def bundle(model: Checkpoint, fused: nn.Module, form: str) -> bytes:
+    """The unchecked bundle of `model`, whose merged network is `fused`, with the front end in a form of `frontend.forms`."""
     torch = require("torch", extra="train")
     from audiorep.runtimes.torch import Pipeline
 
-    info = model.info
-    noise = np.random.default_rng(0).standard_normal((1, info.window_samples)).astype(np.float32)
-    form = choose(_front_ends(model), 0.1 * noise)
-    info = replace(info, provenance={**info.provenance, "front_end_form": form})
-    pipeline = Pipeline(model.front_end.exportable(form), model.fuse().model, info).eval()
-    example = torch.zeros(2, info.window_samples)
-    proto = to_onnx(pipeline, (example,), list(info.labels), **_waveform_shapes())
+    info = replace(model.info, provenance={**model.info.provenance, "front_end_form": form})
+    pipeline = Pipeline(model.front_end.exportable(form), fused, info).eval()
+    proto = to_onnx(pipeline, (torch.zeros(2, info.window_samples),), list(info.labels), **_waveform_shapes())
     _name_log_mel(proto)
     for key, value in info.to_metadata().items():
         proto.metadata_props.add(key=key, value=value)
-    path.write_bytes(proto.SerializeToString())
+    return proto.SerializeToString()
 
 
-def fastest_form(candidates: dict[str, bytes], waveform: np.ndarray) -> str:
-    """Which of several front ends, as ONNX, ONNX Runtime runs fastest on `waveform` (1, N)."""
-    sessions = {form: onnxruntime.InferenceSession(content, _options(None)) for form, content in candidates.items()}
-    return fastest({form: lambda s=s: s.run(None, {"waveform": waveform}) for form, s in sessions.items()})  # type: ignore[misc]
+def fastest_first(model: Checkpoint, runs: Callable[[bytes], Callable[[np.ndarray], object]], rounds: int = 15) -> list[str]:
+    """The forms of the model's front end by their best time on one window in a runtime, where `runs` loads ONNX.
 
-
-def fastest(calls: Mapping[str, Callable[[], object]], rounds: int = 15) -> str:
-    """The name of the call whose best time is shortest; they take turns, so that a busy machine hurts all alike."""
-    if len(calls) == 1:
-        return next(iter(calls))
+    They take turns, so that a busy machine hurts all alike.
+    """
+    calls = {form: runs(content) for form, content in _front_ends(model).items()}
+    noise = np.random.default_rng(0).standard_normal((1, model.info.window_samples)).astype(np.float32)
     best = dict.fromkeys(calls, float("inf"))
-    for _ in range(rounds):
-        for name, call in calls.items():
+    for _ in range(rounds if len(calls) > 1 else 0):
+        for form, call in calls.items():
             start = time.perf_counter()
-            call()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return min(best, key=best.__getitem__)
+            call(0.1 * noise)
+            best[form] = min(best[form], time.perf_counter() - start)
+    return sorted(best, key=best.__getitem__)
+
+
+def _runs(content: bytes) -> Callable[[np.ndarray], object]:
+    session = onnxruntime.InferenceSession(content, _options(None))
+    return lambda waveform: session.run(None, {"waveform": waveform})
 
 
 def _front_ends(model: Checkpoint) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ from audiorep.bundle import PREFIX, ModelInfo
 from audiorep.errors import BundleError, ConfigError, require
 from audiorep.files import replacing
 from audiorep.runtimes import cores, existing
-from audiorep.runtimes.check import Parity, accept
-from audiorep.runtimes.onnx import LOG_MEL, bundle
+from audiorep.runtimes.check import Parity, first_accepted
+from audiorep.runtimes.onnx import LOG_MEL, bundle, fastest_first
 
 if TYPE_CHECKING:
     from audiorep.checkpoint import Checkpoint
@@ -81,35 +81,31 @@ def export(
         MissingExtraError: torch, openvino or, for int8, nncf is not installed.
     """
     openvino = require("openvino", extra="openvino")
+    core, fused = openvino.Core(), model.fuse().model
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "model.onnx"
-        bundle(model, source, fastest_form)
-        converted = openvino.Core().read_model(source)
-        if precision == "int8":
-            front_end = [node.get_friendly_name() for node in _above(_log_mel(converted))]
-            converted = quantized(converted, [clip[None] for clip in calibration], front_end)
-        info = ModelInfo.from_metadata(_metadata(converted, READERS_SECTION), path)
-        for key, value in info.to_metadata().items():
-            converted.set_rt_info(value, [SECTION, key.removeprefix(PREFIX)])
         made = Path(folder) / "made.xml"
-        openvino.save_model(converted, made, compress_to_fp16=False)
-        parity = accept(model, OpenVinoSession(made), clips, path, precision)
+
+        def attempts() -> Iterator[OpenVinoSession]:
+            for form in fastest_first(model, lambda content: _runs(core, content)):
+                converted = core.read_model(bundle(model, fused, form))
+                if precision == "int8":
+                    front_end = [node.get_friendly_name() for node in _above(_log_mel(converted))]
+                    converted = quantized(converted, [clip[None] for clip in calibration], front_end)
+                for key, value in _metadata(converted, READERS_SECTION).items():
+                    converted.set_rt_info(value, [SECTION, key.removeprefix(PREFIX)])
+                openvino.save_model(converted, made, compress_to_fp16=False)
+                yield OpenVinoSession(made)
+
+        parity = first_accepted(model, attempts(), clips, path, precision)
         with replacing(path.with_suffix(".bin")) as weights, replacing(path) as graph:
             weights.write_bytes(made.with_suffix(".bin").read_bytes())
             graph.write_bytes(made.read_bytes())
     return parity
 
 
-def fastest_form(candidates: dict[str, bytes], waveform: np.ndarray) -> str:
-    """Which of several front ends, as ONNX, OpenVINO runs fastest on `waveform` (1, N)."""
-    from audiorep.runtimes.onnx import fastest
-
-    core = require("openvino", extra="openvino").Core()
-    requests = {
-        form: core.compile_model(core.read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
-        for form, content in candidates.items()
-    }
-    return fastest({form: lambda r=request: r.infer([waveform]) for form, request in requests.items()})  # type: ignore[misc]
+def _runs(core: Any, content: bytes) -> Callable[[np.ndarray], object]:
+    request = core.compile_model(core.read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+    return lambda waveform: request.infer([waveform])
 
 
 def _parts(model: Any, precision: str) -> list[tuple[Any, str]]:
