@@ -9,11 +9,13 @@ DEMO = .venv-demo/bin
 demo: .venv-demo/installed  ## base install, then name the sounds in samples/
 	$(DEMO)/audiorep predict samples
 
-test: .venv/installed .venv/networks/installed  ## everything pinned: lint, types, all tests
+test: .venv/installed .venv/networks/installed .venv-mobile/installed .venv-litert/installed  ## everything pinned: lint, types, all tests
 	$(DEV)/ruff format --check .
 	$(DEV)/ruff check .
 	$(DEV)/mypy
 	$(DEV)/python -m pytest
+	.venv-mobile/bin/python -m pytest tests/test_executorch.py tests/test_coreml.py
+	.venv-litert/bin/python -m pytest -p no:anyio tests/test_litert.py
 
 model: .venv/installed  ## train the bundled model again: make model ESC50=folder (an hour on two cores; resumes)
 	$(DEV)/audiorep train $(ESC50) -o runs/bundled --recipe recipes/bundled.toml
@@ -31,7 +33,7 @@ check: .venv/installed .venv/networks/installed  ## the developer's loop: format
 	$(DEV)/python -m pytest -m "not slow"
 
 clean:
-	rm -rf .venv .venv-demo build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-mobile .venv-litert build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "audiorep needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -42,6 +44,20 @@ clean:
 # Apart and without their dependencies: torchvision from the index does not fit a CPU build of torch, and would break every import of it.
 .venv/networks/installed: .venv/installed
 	$(DEV)/python -m pip install $(PIP_FLAGS) --no-deps --upgrade --target .venv/networks torchvision timm
+	touch $@
+
+# Runtimes whose packages are large, or fit no pins but their own, each in an environment of its own.
+.venv-mobile/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-mobile
+	.venv-mobile/bin/python -m pip install $(PIP_FLAGS) --editable '.[train,executorch,coreml]' pytest
+	touch $@
+
+# litert-torch wants an older typing_extensions, and with it older others.
+.venv-litert/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-litert
+	grep -vE '^(typing_extensions|pydantic|pydantic_core|typing-inspection|anyio)==' constraints.txt > .venv-litert/constraints.txt
+	.venv-litert/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-litert/constraints.txt \
+		--editable '.[litert-export]' pytest
 	touch $@
 
 .venv-demo/installed: pyproject.toml constraints.txt

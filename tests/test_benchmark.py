@@ -17,7 +17,8 @@ import torch
 from audiorep import checkpoint, models
 from audiorep.benchmark import end_to_end, layers, table
 from audiorep.benchmark.cases import Case, Missing, Plan, cases, made_up
-from audiorep.benchmark.environment import environment, in_words, peak_memory_mb
+from audiorep.benchmark.environment import environment, in_words
+from audiorep.benchmark.measure import Timing, timings
 from audiorep.errors import ConfigError, DataError
 from audiorep.predict import BUNDLED, Classifier
 
@@ -36,13 +37,13 @@ def ready(tmp_path_factory) -> list[Case]:
 def test_every_combination_is_made_ready_once(ready):
     keys = [(case.form, case.runtime, case.precision, case.batch) for case in ready]
     assert len(set(keys)) == len(keys) == 3 * 4 * 2
-    assert len({case.ready.path for case in ready}) == 3 * 4
+    assert len({case.path for case in ready}) == 3 * 4
 
 
 def test_every_form_and_runtime_gives_the_same_logits(ready):
     outputs: dict[int, list[np.ndarray]] = {1: [], 3: []}
     for case in ready:
-        found = case.ready.run(case.input)
+        found = case.load(1)(case.input)
         values = next(iter(found.values())) if hasattr(found, "values") else found[0]
         outputs[case.batch].append(np.asarray(values))
     for batch, values in outputs.items():
@@ -68,7 +69,7 @@ def test_activations_are_counted_at_every_convolution_and_product():
 def test_a_run_has_a_row_each_and_says_what_is_missing(tmp_path):
     plan = replace(SMALL, precisions=("fp32", "bf16", "int8"), forms=("merged", "fused"), batches=(1,))
     told: list[str] = []
-    bench = table.run(plan, rounds=2, threads=1, baseline="merged:eager:fp32", memory=False, say=told.append)
+    bench = table.run(plan, rounds=2, threads=1, baseline="merged:eager:fp32", say=told.append)
     rows = {(row.form, row.runtime, row.precision): row for row in bench.rows}
     assert set(rows) == {
         (f, r, p) for f in plan.forms for r, p in (("eager", "fp32"), ("eager", "bf16"), ("onnx", "fp32"), ("onnx", "int8"))
@@ -94,13 +95,21 @@ def test_a_run_has_a_row_each_and_says_what_is_missing(tmp_path):
 
 
 def test_peak_memory_is_of_a_process_without_torch(ready, tmp_path):
-    from audiorep.benchmark.measure import memories
-
     chosen = [next(case for case in ready if case.runtime == name) for name in ("eager", "onnx")]
-    eager, onnx = memories(chosen, 1, tmp_path)
-    assert 20 < onnx < 0.6 * eager
-    assert eager < 1500
-    assert peak_memory_mb() > 100
+    eager, onnx = timings(chosen, 2, 1, tmp_path, lambda case: chosen[0])
+    assert isinstance(eager, Timing)
+    assert isinstance(onnx, Timing)
+    assert 20 < onnx.peak_memory_mb < 0.6 * eager.peak_memory_mb
+    assert eager.peak_memory_mb < 1500
+
+
+def test_a_file_that_a_runtime_cannot_load_costs_the_others_nothing(ready, tmp_path):
+    good = next(case for case in ready if case.runtime == "onnx")
+    (tmp_path / "network.onnx").write_text("no network")
+    first, second = timings([good, replace(good, path=tmp_path / "network.onnx")], 2, 1, tmp_path, lambda case: good)
+    assert isinstance(first, Timing)
+    assert isinstance(second, str)
+    assert "network.onnx" in second
 
 
 def test_a_network_without_a_merged_form_of_its_own_is_measured_in_the_others(tmp_path):
@@ -112,7 +121,7 @@ def test_waveforms_go_in_where_they_are_asked_for(tmp_path):
     plan = replace(SMALL, forms=("fused",), runtimes=("channels_last", "onnx"), batches=(2,), input="waveform")
     first, second = cases(plan, tmp_path, 1)
     assert first.input.shape == (2, 15_999)
-    expected, found = first.ready.run(first.input)["label"].numpy(), second.ready.run(second.input)[0]
+    expected, found = first.load(1)(first.input)["label"].numpy(), second.load(1)(second.input)[0]
     assert np.abs(found - expected).max() < 1e-4
 
 
@@ -124,7 +133,7 @@ def test_a_checkpoint_is_measured_as_it_is(tmp_path):
     (case,) = cases(plan, tmp_path / "work", 1)
     assert case.network == "mine"
     given = torch.from_numpy(case.input)
-    assert np.allclose(case.ready.run(case.input)["label"], made.network(given)["label"].detach(), atol=1e-5)
+    assert np.allclose(case.load(1)(case.input)["label"], made.network(given)["label"].detach(), atol=1e-5)
 
 
 @pytest.mark.parametrize("runtime", ["eager", "onnx", "openvino"])
@@ -146,7 +155,7 @@ def test_wrong_plans_are_refused_in_a_sentence(ready):
     with pytest.raises(ConfigError, match="No case is named 'resnet50:eager'; there are arin_pico:training:eager:fp32"):
         table._named(ready, "resnet50:eager")
     with pytest.raises(ConfigError, match="onnx has no bf16 here"):
-        table.run(replace(SMALL, runtimes=("onnx",), precisions=("bf16",)), rounds=2, threads=1, memory=False)
+        table.run(replace(SMALL, runtimes=("onnx",), precisions=("bf16",)), rounds=2, threads=1)
 
 
 def test_the_environment_names_what_speeds_depend_on():
@@ -199,7 +208,7 @@ def audiorep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_prints_a_table_and_writes_files(tmp_path):
-    given = ["arin_pico", "--quick", "--rounds", "2", "--seconds", "1", "--classes", "5", "--no-memory", "-o", "results/quick"]
+    given = ["arin_pico", "--quick", "--rounds", "2", "--seconds", "1", "--classes", "5", "-o", "results/quick"]
     done = audiorep("bench", *given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("network    form")

@@ -30,7 +30,10 @@ WITHOUT_TORCH = [
     "predict",
     "output",
     "runtimes.found",
-    "benchmark.engines",
+    "benchmark.worker",
+    "runtimes.litert",
+    "runtimes.fixed",
+    "runtimes.quiet",
     "commands.bench",
     "cli",
 ]

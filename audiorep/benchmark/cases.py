@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from audiorep import checkpoint, models
-from audiorep.benchmark.engines import ENGINES, Job, Ready, UnavailableError, prepare
+from audiorep.benchmark.engines import ENGINES, Job, UnavailableError, load, write
 from audiorep.bundle import ModelInfo
 from audiorep.checkpoint import Checkpoint
 from audiorep.errors import ConfigError, MissingExtraError
@@ -75,9 +76,24 @@ class Case:
     precision: str
     batch: int
     cost: Cost
-    ready: Ready
+    path: Path
+    """What the runtime loads."""
     input: np.ndarray
     """(batch, …)."""
+
+    @property
+    def name(self) -> str:
+        """Network, form, runtime and precision, as `--baseline` takes it."""
+        return f"{self.network}:{self.form}:{self.runtime}:{self.precision}"
+
+    @property
+    def file_bytes(self) -> int:
+        """Of its files."""
+        return sum(file.stat().st_size for file in self.path.parent.iterdir() if file.stem == self.path.stem)
+
+    def load(self, threads: int) -> Callable[[np.ndarray], Any]:
+        """The network, ready to run in this process."""
+        return load(self.runtime, self.path, self.precision, threads)
 
 
 @dataclass(frozen=True)
@@ -121,14 +137,14 @@ def cases(
             shown = Path(name).name
             say(f"Making ready: {shown}, {form}, {runtime}, {precision}")
             try:
-                ready = prepare(runtime, job)
+                path = write(runtime, job)
             except (UnavailableError, MissingExtraError) as error:
                 yield Missing(shown, form, runtime, precision, str(error))
                 continue
             cost = models.cost(network, tuple(source.example().shape))
             for batch in plan.batches:
                 values = np.concatenate([inputs[i % len(inputs)].numpy() for i in range(batch)])
-                yield Case(shown, form, runtime, precision, batch, cost, ready, values)
+                yield Case(shown, form, runtime, precision, batch, cost, path, values)
 
 
 def made_up(architecture: str, front_end: str, seconds: float, classes: int) -> Checkpoint:

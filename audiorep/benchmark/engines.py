@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiorep.benchmark.environment import peak_memory_mb
 from audiorep.errors import ConfigError, require
-from audiorep.runtimes import cores
 from audiorep.runtimes.onnx import to_onnx
 
 if TYPE_CHECKING:  # a process that measures the memory of another runtime must not load torch
@@ -37,37 +35,29 @@ class Job:
     """Inputs (1, …) to measure the ranges of activations on, for int8."""
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A network that runs."""
-
-    run: Callable[[np.ndarray], Any]
-    """(B, …) to its outputs, waited for."""
-    path: Path
-    """The file it was loaded from."""
-
-    @property
-    def bytes(self) -> int:
-        """Of its files."""
-        return sum(path.stat().st_size for path in self.path.parent.iterdir() if path.stem == self.path.stem)
-
-
 class UnavailableError(ConfigError):
     """A runtime or precision that this machine, or this network, cannot have; a row says so and the others are measured."""
 
 
-def prepare(runtime: str, job: Job) -> Ready:
-    """`job` ready in the runtime of that name.
+def write(runtime: str, job: Job) -> Path:
+    """The file of `job` for the runtime of that name, which `load` takes.
 
     Raises:
-        UnavailableError: it cannot be.
+        UnavailableError: it cannot run here in that precision.
         MissingExtraError: the runtime is not installed.
     """
-    writer, loader = ENGINES[runtime]
     if job.precision not in PRECISIONS[runtime]:
         raise UnavailableError(f"{runtime} has no {job.precision} here")
-    path = writer(job)
-    return Ready(loader(path, job.precision, job.threads), path)
+    if runtime == "openvino" and job.precision == "bf16":
+        capabilities = require("openvino", extra="openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if "BF16" not in capabilities:
+            raise UnavailableError("this processor has no bf16")
+    return ENGINES[runtime][0](job)
+
+
+def load(runtime: str, path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
+    """What `write` wrote, ready to run: (B, …) to its outputs, waited for."""
+    return ENGINES[runtime][1](path, precision, threads)
 
 
 def _write_torch(job: Job) -> Path:
@@ -184,8 +174,6 @@ def _write_openvino(job: Job) -> Path:
 def _load_openvino(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
     openvino = require("openvino", extra="openvino")
     core = openvino.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise UnavailableError("this processor has no bf16")
     hint = "bf16" if precision == "bf16" else "f32"
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
     request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
@@ -207,17 +195,3 @@ PRECISIONS = {
     "onnx": ("fp32", "int8"),
     "openvino": ("fp32", "bf16", "int8"),
 }
-
-
-def peak(runtime: str, path: str, precision: str, threads: int, values: str) -> float:
-    """The most memory in MB that this process holds when it loads a file and runs it three times on the array in `values`."""
-    run = ENGINES[runtime][1](Path(path), precision, threads)
-    given = np.load(values)
-    for _ in range(3):
-        run(given)
-    return peak_memory_mb()
-
-
-def default_threads() -> int:
-    """One a core."""
-    return cores() or 1

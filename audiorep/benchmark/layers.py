@@ -39,7 +39,7 @@ def layers(case: Case, threads: int) -> list[Layer]:
     """
     if case.runtime not in PROFILES:
         raise UnavailableError(f"{case.runtime} gives no times of its operators; {', '.join(PROFILES)} do")
-    found = PROFILES[case.runtime](case.ready.path, case.input, threads)
+    found = PROFILES[case.runtime](case.path, case.input, threads)
     medians = {key: 1e3 * float(np.median(seconds)) for key, seconds in found.items()}
     total = sum(medians.values()) or 1.0
     return [Layer(name, kind, value, value / total) for (name, kind), value in medians.items()]

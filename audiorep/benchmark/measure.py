@@ -1,4 +1,7 @@
-"""Time and memory of cases: they take turns, so that a machine that drifts hurts all alike."""
+"""Time and memory of cases, each file in a process of its own: they take turns, so that a machine that drifts hurts all alike.
+
+Runtimes in one process keep threads that wait by spinning, and slow each other several times over.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,24 @@ import multiprocessing
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 from audiorep.benchmark.cases import Case
-from audiorep.benchmark.engines import peak
+from audiorep.benchmark.worker import serve
 
-WARM_UP = 2  # calls; the first of some runtimes allocates and compiles
-SETTLE = 0.005  # seconds in which the waiting threads of the runtime before fall asleep
-SHORTEST = 0.02  # seconds that a turn takes at least, so that fast networks are called several times
+SETTLE = 0.02  # seconds in which the waiting threads of the process before fall asleep
+SHORTEST = 0.05  # seconds that a turn takes at least, so that fast networks are called several times
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long calls of a case took."""
+    """How long calls of a case took, and what they held."""
 
     median_ms: float
     """Of a call with the whole batch."""
@@ -35,61 +39,105 @@ class Timing:
     """The tenth percentile of the same."""
     ratio_high: float
     """The ninetieth."""
+    peak_memory_mb: float
+    """Of its process, with this batch size and smaller ones."""
 
 
 def timings(
     cases: Sequence[Case],
     rounds: int,
+    threads: int,
+    folder: Path,
     baseline: Callable[[Case], Case],
     advance: Callable[[float], None] = lambda amount: None,
-) -> list[Timing]:
-    """The timing of each case over `rounds` rounds, in each of which all take a turn in another order."""
-    turns = [_calls(case) for case in cases]
-    seconds: list[list[float]] = [[] for _ in cases]
-    each: list[list[float]] = [[] for _ in cases]
-    order = list(range(len(cases)))
-    shuffle = random.Random(0)
-    for _ in range(rounds):
-        shuffle.shuffle(order)
-        for index in order:
-            time.sleep(SETTLE)
-            if turns[index] > 1:
-                _call(cases[index])  # the caches hold another's
-            took = [_call(cases[index]) for _ in range(turns[index])]
-            seconds[index].append(statistics.median(took))
-            each[index] += took
-            advance(1.0)
-    places = {id(case): index for index, case in enumerate(cases)}
-    return [_timing(case, each[i], seconds[i], seconds[places[id(baseline(case))]]) for i, case in enumerate(cases)]
+) -> list[Timing | str]:
+    """The timing of each case over `rounds` rounds, in each of which all take a turn in another order; or why there is none."""
+    with _workers(cases, threads, folder) as workers:
+        seconds: list[list[float]] = [[] for _ in cases]  # the median of each turn
+        every: list[list[float]] = [[] for _ in cases]
+        places = [index for index, worker in enumerate(workers) if not isinstance(worker, str)]
+        shuffle = random.Random(0)
+        for _ in range(rounds):
+            shuffle.shuffle(places)
+            for index in places:
+                worker = workers[index]
+                assert isinstance(worker, _Worker)
+                took = worker.turn()
+                seconds[index].append(statistics.median(took))
+                every[index] += took
+                advance(1.0)
+    index_of = {id(case): index for index, case in enumerate(cases)}
+    found: list[Timing | str] = []
+    for index, (case, worker) in enumerate(zip(cases, workers, strict=True)):
+        if isinstance(worker, str):
+            found.append(worker)
+            continue
+        reference = seconds[index_of[id(baseline(case))]] or seconds[index]
+        found.append(_timing(case, every[index], seconds[index], reference, worker.peak))
+    return found
 
 
-def _timing(case: Case, every: list[float], rounds: list[float], baseline: list[float]) -> Timing:
+def _timing(case: Case, every: list[float], rounds: list[float], baseline: list[float], peak: float) -> Timing:
     ratios = [slow / fast for slow, fast in zip(baseline, rounds, strict=True)]
-    low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
-    median, p90 = np.quantile(every, [0.5, 0.9])
-    return Timing(1e3 * float(median), 1e3 * float(p90), case.batch / float(median), float(middle), float(low), float(high))
+    low, middle, high = (float(value) for value in np.quantile(ratios, [0.1, 0.5, 0.9]))
+    median, p90 = (float(value) for value in np.quantile(every, [0.5, 0.9]))
+    return Timing(1e3 * median, 1e3 * p90, case.batch / median, middle, low, high, peak)
 
 
-def _calls(case: Case) -> int:
-    """Calls in a turn, after warming up."""
-    for _ in range(WARM_UP):
-        _call(case)
-    return max(1, round(SHORTEST / _call(case)))
+@dataclass(frozen=True)
+class _Worker:
+    """One case in a process that waits for its turns."""
+
+    orders: Connection
+    index: int
+    calls: int
+    peak: float
+
+    def turn(self) -> list[float]:
+        """Seconds of each call."""
+        time.sleep(SETTLE)
+        self.orders.send((self.index, self.calls))
+        return self.orders.recv()
 
 
-def _call(case: Case) -> float:
-    start = time.perf_counter()
-    case.ready.run(case.input)
-    return time.perf_counter() - start
+@contextmanager
+def _workers(cases: Sequence[Case], threads: int, folder: Path) -> Iterator[list[_Worker | str]]:
+    """A worker for each case, cases of one file in one process; or the error that it met."""
+    context = multiprocessing.get_context("spawn")
+    processes: list[multiprocessing.process.BaseProcess] = []
+    by_path = {}
+    try:
+        for path in dict.fromkeys(case.path for case in cases):
+            own = sorted((case for case in cases if case.path == path), key=lambda case: case.batch)
+            files = []
+            for case in own:
+                files.append(str(folder / f"input{len(processes)}_{case.batch}.npy"))
+                np.save(files[-1], case.input)
+            here, there = context.Pipe()
+            given = (there, own[0].runtime, str(path), own[0].precision, threads, files)
+            process = context.Process(target=serve, args=given, daemon=True)
+            process.start()
+            there.close()
+            processes.append(process)
+            by_path[path] = (here, own, _first(here))  # one after another: loading is not part of what is measured
+        yield [_worker(case, *by_path[case.path]) for case in cases]
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
 
 
-def memories(cases: Sequence[Case], threads: int, folder: Path) -> list[float]:
-    """The peak memory in MB of a process of its own that loads each case and runs it three times."""
-    found: dict[tuple[str, int], float] = {}
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a fresh process for each
-        for number, case in enumerate(cases):
-            values = folder / f"input{number}.npy"
-            np.save(values, case.input)
-            key = (str(case.ready.path), case.batch)
-            found[key] = pool.apply(peak, (case.runtime, str(case.ready.path), case.precision, threads, str(values)))
-    return [found[str(case.ready.path), case.batch] for case in cases]
+def _first(orders: Connection) -> list[tuple[float, float]] | str:
+    try:
+        return orders.recv()
+    except EOFError:
+        return "its process ended without a word, as one does that runs out of memory"
+
+
+def _worker(case: Case, orders: Connection, own: list[Case], first: list[tuple[float, float]] | str) -> _Worker | str:
+    if isinstance(first, str):
+        return first
+    index = next(place for place, other in enumerate(own) if other is case)
+    seconds, peak = first[index]
+    return _Worker(orders, index, max(1, round(SHORTEST / seconds)), peak)

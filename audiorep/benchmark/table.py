@@ -16,7 +16,7 @@ import numpy as np
 from audiorep import report
 from audiorep.benchmark.cases import Case, Missing, Plan, cases
 from audiorep.benchmark.environment import environment, in_words
-from audiorep.benchmark.measure import Timing, memories, timings
+from audiorep.benchmark.measure import Timing, timings
 from audiorep.errors import ConfigError
 from audiorep.files import write_json, write_text
 
@@ -37,7 +37,7 @@ class Row:
     activations: int
     file_bytes: int
     peak_memory_mb: float
-    """Of a process of its own; 0 where it was not measured."""
+    """Of its process, with this batch size and smaller ones."""
     median_ms: float
     p90_ms: float
     throughput: float
@@ -46,11 +46,6 @@ class Row:
     """Speed over the baseline's at the same batch size."""
     ratio_low: float
     ratio_high: float
-
-    @property
-    def name(self) -> str:
-        """Network, form, runtime and precision, as `--baseline` takes it."""
-        return f"{self.network}:{self.form}:{self.runtime}:{self.precision}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,6 @@ def run(
     rounds: int,
     threads: int,
     baseline: str | None = None,
-    memory: bool = True,
     sounds: Sequence[np.ndarray] = (),
     say: Callable[[str], None] = lambda text: None,
     advance: Callable[[float], None] = lambda amount: None,
@@ -85,7 +79,6 @@ def run(
         rounds: turns that each case has.
         threads: processor threads of each.
         baseline: `network:form:runtime:precision` whose speed is 1, shortened at will; default: the first case.
-        memory: whether each case's peak memory is measured too, in a process of its own.
         sounds: waveforms (N,) to calibrate int8 on.
         say: told what is under way.
         advance: called for each turn.
@@ -100,32 +93,29 @@ def run(
         if not ready:
             raise ConfigError("; ".join(dict.fromkeys(case.reason for case in missing)) or "there is nothing to measure.")
         first = _named(ready, baseline)
-        peaks = memories(ready, threads, Path(folder)) if memory else [0.0] * len(ready)
         say(f"Measuring {len(ready)} cases in {rounds} rounds")
-        times = timings(ready, rounds, lambda case: _beside(ready, first, case), advance)
-        rows = [_row(case, peak, timing) for case, peak, timing in zip(ready, peaks, times, strict=True)]
+        times = timings(ready, rounds, threads, Path(folder), lambda case: _beside(ready, first, case), advance)
+        rows = [_row(case, timing) for case, timing in zip(ready, times, strict=True) if isinstance(timing, Timing)]
+    missing += [
+        Missing(case.network, case.form, case.runtime, case.precision, timing)
+        for case, timing in zip(ready, times, strict=True)
+        if isinstance(timing, str)
+    ]
     origin = f"{len(sounds)} real clips" if sounds else "noises: its accuracy says nothing"
-    return Bench(rows, missing, _name(first), plan, rounds, environment(threads), origin)
+    return Bench(rows, missing, first.name, plan, rounds, environment(threads), origin)
 
 
-def _row(case: Case, peak: float, timing: Timing) -> Row:
+def _row(case: Case, timing: Timing) -> Row:
     return Row(
-        case.network,
-        case.form,
-        case.runtime,
-        case.precision,
-        case.batch,
-        case.cost.parameters,
-        case.cost.macs,
-        case.cost.activations,
-        case.ready.bytes,
-        peak,
+        network=case.network,
+        form=case.form,
+        runtime=case.runtime,
+        precision=case.precision,
+        batch=case.batch,
+        file_bytes=case.file_bytes,
+        **asdict(case.cost),
         **asdict(timing),
     )
-
-
-def _name(case: Case) -> str:
-    return f"{case.network}:{case.form}:{case.runtime}:{case.precision}"
 
 
 def _named(ready: list[Case], baseline: str | None) -> Case:
@@ -134,16 +124,16 @@ def _named(ready: list[Case], baseline: str | None) -> Case:
         return ready[0]
     wanted = baseline.split(":")
     for case in ready:
-        parts = iter(_name(case).split(":"))
+        parts = iter(case.name.split(":"))
         if all(part in parts for part in wanted):
             return case
-    names = ", ".join(dict.fromkeys(map(_name, ready)))
+    names = ", ".join(dict.fromkeys(case.name for case in ready))
     raise ConfigError(f"No case is named {baseline!r}; there are {names}.")
 
 
 def _beside(ready: list[Case], baseline: Case, case: Case) -> Case:
     """The baseline at the batch size of `case`."""
-    return next(other for other in ready if other.batch == case.batch and _name(other) == _name(baseline))
+    return next(other for other in ready if other.batch == case.batch and other.name == baseline.name)
 
 
 def write(bench: Bench, path: Path, command: str) -> list[Path]:
@@ -209,7 +199,7 @@ def cells(row: Row) -> list[str]:
         f"{row.macs / 1e9:.3f}",
         f"{row.activations / 1e6:.2f} M",
         f"{row.file_bytes / 1e6:.2f}",
-        f"{row.peak_memory_mb:.0f}" if row.peak_memory_mb else "",
+        f"{row.peak_memory_mb:.0f}",
         f"{row.median_ms:.2f}",
         f"{row.p90_ms:.2f}",
         f"{row.throughput:.1f}",

@@ -50,7 +50,6 @@ def bench(
     end_to_end: Annotated[
         Path | None, typer.Option("--end-to-end", help="Folder of sounds: from files to labels, and cold starts.")
     ] = None,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory too, in a process for each.")] = True,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -70,7 +69,7 @@ def bench(
         elif layers:
             _layers(plan, used, as_json)
         else:
-            _side_by_side(plan, rounds, used, baseline, memory, calibration, output, as_json)
+            _side_by_side(plan, rounds, used, baseline, calibration, output, as_json)
     except KeyboardInterrupt:
         screen.say("Stopped; nothing was written.")
         raise typer.Exit(INTERRUPTED) from None
@@ -81,7 +80,6 @@ def _side_by_side(
     rounds: int,
     threads: int,
     baseline: str | None,
-    memory: bool,
     calibration: Path | None,
     output: Path | None,
     as_json: bool,
@@ -95,7 +93,6 @@ def _side_by_side(
             rounds=rounds,
             threads=threads,
             baseline=baseline,
-            memory=memory,
             sounds=_sounds(plan, calibration),
             say=screen.say,
             advance=advance,

@@ -102,5 +102,5 @@ def _write(model: Checkpoint, path: Path) -> None:
 
     program, example = fixed_program(model)
     with quiet(*TORCH_LOGGERS):
-        litert_torch = require("litert_torch", extra="litert")
+        litert_torch = require("litert_torch", extra="litert-export")
         litert_torch.convert(program, sample_kwargs=dict(zip(INPUTS, example, strict=False))).export(str(path))
