@@ -4,6 +4,7 @@
     python benchmarks/measure.py clips --data ESC50_FOLDER    files on disk to labels, against librosa and eager PyTorch
     python benchmarks/measure.py long                         a 10-hour 48 kHz stereo file
     python benchmarks/measure.py pipeline --data ESC50_FOLDER training from clips, against training on ready tensors
+    python benchmarks/measure.py front_end                    waveform to log-mel, against librosa
 
 Each writes `results/<name>.json` with the environment and the command. Close other programs first.
 """
@@ -12,22 +13,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-import audiorep
+from audiorep.benchmark.environment import environment
 from audiorep.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -264,20 +262,81 @@ def _process(command: list[str]) -> tuple[float, float]:
     return seconds, usage.ru_maxrss / 1000
 
 
-def environment() -> dict[str, Any]:
-    """The machine and the versions that a measurement was made with."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    packages = ("numpy", "onnxruntime", "torch", "lightning", "librosa", "soundfile", "soxr")
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "audiorep": audiorep.__version__,
-        "packages": {name: version(name) for name in packages},
-        "date": date.today().isoformat(),
-    }
+def front_end(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds of one window's log-mel: librosa, and each form in each runtime, in turns with pauses between."""
+    import librosa
+    import torch
+
+    from audiorep.frontend import FRONT_ENDS, LogMel, forms
+
+    found = {}
+    for name, seconds in (("vggsound", 5.12), ("speech_commands", 1.024), ("light", 5.0)):
+        config = FRONT_ENDS[name]
+        generator = np.random.default_rng(0)
+        waveform = (0.1 * generator.standard_normal((1, config.samples(seconds)))).astype(np.float32)
+        mel = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.mels, htk=True, norm=None)
+        settings = {"n_fft": config.n_fft, "hop_length": config.hop, "win_length": config.window, "pad_mode": "constant"}
+        ours, double = LogMel(config, torch.float32).eval(), LogMel(config).eval()
+
+        calls: dict[str, Callable[[], Any]] = {
+            "librosa": lambda w=waveform, m=mel, s=settings: np.log(m @ np.abs(librosa.stft(w[0], **s)) + 1e-6),  # type: ignore[misc]
+            "torch fft": lambda f=ours, w=waveform: f(torch.from_numpy(w)),  # type: ignore[misc]
+        }
+        expected = double(torch.from_numpy(waveform)).numpy()
+        errors = {}
+        for form in forms(config):
+            content = _front_end_as_onnx(double.exportable(form).eval(), waveform.shape[1])
+            for runtime, load in (("onnx", _in_onnx), ("openvino", _in_openvino)):
+                run = load(content)
+                errors[f"{runtime} {form}"] = float(np.abs(run(waveform) - expected).max())
+                calls[f"{runtime} {form}"] = lambda r=run, w=waveform: r(w)  # type: ignore[misc]
+        times = _in_turns(calls, arguments.rounds * 8)
+        usual = times["librosa"]
+        found[name] = {
+            key: {
+                "ms_median": 1e3 * statistics.median(taken),
+                "ratio_median": statistics.median(slow / fast for slow, fast in zip(usual, taken, strict=True)),
+                "largest_difference": errors.get(key),
+            }
+            for key, taken in times.items()
+        }
+    return found
+
+
+def _front_end_as_onnx(module: Any, samples: int) -> bytes:
+    import torch
+
+    from audiorep.runtimes.onnx import to_onnx
+
+    return to_onnx(module, (torch.zeros(1, samples),), ["log_mel"], input_names=["waveform"]).SerializeToString()
+
+
+def _in_onnx(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content)
+    return lambda waveform: session.run(None, {"waveform": waveform})[0]
+
+
+def _in_openvino(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino
+
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+    return lambda waveform: request.infer([waveform])[0].copy()
+
+
+def _in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call in each round; threads that spin get a pause to fall asleep, caches an uncounted call."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            time.sleep(0.03)
+            call()
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return times
 
 
 MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
@@ -286,6 +345,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "long": long,
     "pipeline": pipeline,
     "shards": shards,
+    "front_end": front_end,
 }
 
 

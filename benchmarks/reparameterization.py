@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from measure import environment
 from torch import Tensor, nn
 
 from audiorep import models, reparam
+from audiorep.benchmark.environment import environment
 from audiorep.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent

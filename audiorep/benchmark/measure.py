@@ -104,8 +104,8 @@ class _Worker:
 def _workers(cases: Sequence[Case], threads: int, folder: Path) -> Iterator[list[_Worker | str]]:
     """A worker for each case, cases of one file in one process; or the error that it met."""
     context = multiprocessing.get_context("spawn")
-    processes: list[multiprocessing.process.BaseProcess] = []
-    by_path = {}
+    processes: list[multiprocessing.context.SpawnProcess] = []
+    by_path: dict[Path, tuple[Connection, list[Case], list[tuple[float, float]] | str]] = {}
     try:
         for path in dict.fromkeys(case.path for case in cases):
             own = sorted((case for case in cases if case.path == path), key=lambda case: case.batch)

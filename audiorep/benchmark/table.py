@@ -101,7 +101,7 @@ def run(
         for case, timing in zip(ready, times, strict=True)
         if isinstance(timing, str)
     ]
-    origin = f"{len(sounds)} real clips" if sounds else "noises: its accuracy says nothing"
+    origin = f"{len(sounds)} sounds" if sounds else "noises: its accuracy says nothing"
     return Bench(rows, missing, first.name, plan, rounds, environment(threads), origin)
 
 
@@ -209,11 +209,12 @@ def cells(row: Row) -> list[str]:
 
 def markdown(bench: Bench, command: str) -> str:
     """The table with what it was made on."""
+    quantised = f" int8 calibrated on {bench.calibration}." if "int8" in bench.plan.precisions else ""
     lines = [
         f"`{command}`",
         "",
         f"{in_words(bench.environment)}. {bench.rounds} rounds in turns; speed is over {bench.baseline} at the same batch, "
-        f"the median of the rounds' ratios; input: {bench.plan.input}. int8 calibrated on {bench.calibration}.",
+        f"the median of the rounds' ratios; input: {bench.plan.input}.{quantised}",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|" + "---|" * len(HEADER),
