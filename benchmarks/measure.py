@@ -5,6 +5,7 @@
     python benchmarks/measure.py long                         a 10-hour 48 kHz stereo file
     python benchmarks/measure.py pipeline --data ESC50_FOLDER training from clips, against training on ready tensors
     python benchmarks/measure.py front_end                    waveform to log-mel, against librosa
+    python benchmarks/measure.py windows                      decoded sound to scores, the bundled model
 
 Each writes `results/<name>.json` with the environment and the command. Close other programs first.
 """
@@ -303,6 +304,20 @@ def front_end(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def windows(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Windows a second of the bundled model from decoded sound, front end and network, sixteen in a call."""
+    from audiorep.predict import Classifier
+
+    found = {}
+    generator = np.random.default_rng(0)
+    for runtime in ("onnx", "openvino"):
+        classifier = Classifier.load(None, None, runtime)
+        sound = (0.1 * generator.standard_normal((16, classifier.info.window_samples))).astype(np.float32)
+        seconds = _in_turns({runtime: lambda c=classifier, s=sound: c.scores(s)}, arguments.rounds * 8)[runtime]  # type: ignore[misc]
+        found[f"{runtime}_windows_per_second"] = len(sound) / statistics.median(seconds)
+    return found
+
+
 def _front_end_as_onnx(module: Any, samples: int) -> bytes:
     import torch
 
@@ -346,6 +361,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "pipeline": pipeline,
     "shards": shards,
     "front_end": front_end,
+    "windows": windows,
 }
 
 

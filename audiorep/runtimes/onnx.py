@@ -18,7 +18,7 @@ import onnxruntime
 from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError, require
 from audiorep.files import replacing
-from audiorep.runtimes import cores, existing
+from audiorep.runtimes import cores, existing, in_slices
 from audiorep.runtimes.check import Parity, first_accepted
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class OnnxSession:
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of each head for each waveform of the batch."""
+        on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
+        return in_slices(waveform, self._run) if on_cpu else self._run(waveform)
+
+    def _run(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         heads = list(self.info.labels)
         return dict(zip(heads, self._session.run(heads, {"waveform": waveform}), strict=True))
 

@@ -16,7 +16,7 @@ import numpy as np
 from audiorep.bundle import PREFIX, ModelInfo
 from audiorep.errors import BundleError, ConfigError, require
 from audiorep.files import replacing
-from audiorep.runtimes import cores, existing
+from audiorep.runtimes import cores, existing, in_slices
 from audiorep.runtimes.check import Parity, first_accepted
 from audiorep.runtimes.onnx import LOG_MEL, bundle, fastest_first
 
@@ -57,6 +57,9 @@ class OpenVinoSession:
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of each head for each waveform of the batch."""
+        return in_slices(waveform, self._run)
+
+    def _run(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         values = waveform
         for request in self._requests[:-1]:
             values = request.infer([values])[0]
