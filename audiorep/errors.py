@@ -42,6 +42,11 @@ class MissingExtraError(AudiorepError):
     """A feature whose optional packages are not installed."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of another package says, in a line that fits a sentence."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200].rstrip(".")
+
+
 def require(package: str, extra: str) -> ModuleType:
     """The imported optional `package`, or a `MissingExtraError` that names the pip command."""
     try:

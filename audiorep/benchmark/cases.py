@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from audiorep import checkpoint, models
-from audiorep.benchmark.engines import ENGINES, Job, UnavailableError, load, write
+from audiorep.benchmark.engines import ENGINES, Job, load, write
 from audiorep.bundle import ModelInfo
 from audiorep.checkpoint import Checkpoint
-from audiorep.errors import ConfigError, MissingExtraError
-from audiorep.frontend import FRONT_ENDS, LogMel
+from audiorep.errors import AudiorepError, ConfigError, first_line
+from audiorep.frontend import FRONT_ENDS, LogMel, forms
 from audiorep.models import Cost
+from audiorep.parity import calibration_clips
 from audiorep.runtimes.torch import Pipeline
 
 FORMS = {
@@ -108,7 +109,7 @@ class Missing:
 
 
 def cases(
-    plan: Plan, folder: Path, threads: int, sounds: Sequence[np.ndarray] = (), say: Callable[[str], None] = lambda text: None
+    plan: Plan, folder: Path, threads: int, sounds: Path | None = None, say: Callable[[str], None] = lambda text: None
 ) -> Iterator[Case | Missing]:
     """Each combination of `plan`, ready, or why it cannot be; their files lie in `folder`.
 
@@ -116,7 +117,7 @@ def cases(
         plan: what to measure.
         folder: an empty one that stays while the cases are used.
         threads: processor threads of each.
-        sounds: waveforms (N,) at the networks' rate to calibrate int8 on; without any, noise, which is good for speed alone.
+        sounds: folder of sounds to calibrate int8 on; without one, noise, which is good for speed alone.
         say: told what is being made ready.
 
     Raises:
@@ -124,7 +125,7 @@ def cases(
     """
     for name in plan.networks:
         source = source_of(name, plan)
-        inputs = _inputs(source, plan, sounds)
+        inputs = _inputs(source, plan, _calibration(source, plan, sounds, say))
         made = {form: _form(source, form, say) for form in plan.forms}
         for form, runtime, precision in itertools.product(plan.forms, plan.runtimes, plan.precisions):
             network = made[form]
@@ -132,14 +133,15 @@ def cases(
                 continue  # other networks have no merged form of their own
             where = folder / f"{len(list(folder.iterdir()))}"
             where.mkdir()
-            whole = _with_front_end(source, network, runtime) if plan.input == "waveform" else network
-            job = Job(whole, inputs[0], list(source.info.labels), precision, threads, where, [i.numpy() for i in inputs])
-            shown = Path(name).name
+            shown = Path(name).resolve().name
             say(f"Making ready: {shown}, {form}, {runtime}, {precision}")
             try:
+                whole = _with_front_end(source, network, runtime) if plan.input == "waveform" else network
+                job = Job(whole, inputs[0], list(source.info.labels), precision, threads, where, [i.numpy() for i in inputs])
                 path = write(runtime, job)
-            except (UnavailableError, MissingExtraError) as error:
-                yield Missing(shown, form, runtime, precision, str(error))
+            except Exception as error:  # exporters raise nearly every kind, and the other cases are still of use
+                kind = "" if isinstance(error, AudiorepError) else f"{type(error).__name__}: "
+                yield Missing(shown, form, runtime, precision, kind + first_line(error))
                 continue
             cost = models.cost(network, tuple(source.example().shape))
             for batch in plan.batches:
@@ -201,8 +203,19 @@ def _form(source: Checkpoint, form: str, say: Callable[[str], None]) -> nn.Modul
 def _with_front_end(source: Checkpoint, network: nn.Module, runtime: str) -> nn.Module:
     """Waveform in, scores out; PyTorch runs the front end as an FFT, others as matrix products."""
     torch_runs = runtime in ("eager", "channels_last", "compiled")
-    front_end = LogMel(source.front_end.config, torch.float32) if torch_runs else source.front_end.exportable("quarters")
+    front_end = (
+        LogMel(source.front_end.config, torch.float32)
+        if torch_runs
+        else source.front_end.exportable(forms(source.front_end.config)[-1])
+    )
     return Pipeline(front_end, network, source.info).eval()
+
+
+def _calibration(source: Checkpoint, plan: Plan, folder: Path | None, say: Callable[[str], None]) -> list[np.ndarray]:
+    """Windows of the sounds in a folder, at the rate and of the length of a network, where int8 is asked for."""
+    if folder is None or "int8" not in plan.precisions:
+        return []
+    return calibration_clips(folder, source.info, [str(folder)], say)
 
 
 def _inputs(source: Checkpoint, plan: Plan, sounds: Sequence[np.ndarray]) -> list[torch.Tensor]:

@@ -153,7 +153,7 @@ def _process(command: list[str]) -> tuple[float, float]:
     start = (
         "import os, subprocess, sys, time; t = time.perf_counter(); "
         "p = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL); _, s, u = os.wait4(p.pid, 0); "
-        "print(time.perf_counter() - t, u.ru_maxrss / 1e3, os.waitstatus_to_exitcode(s))"
+        "print(time.perf_counter() - t, u.ru_maxrss / (1e6 if sys.platform == 'darwin' else 1e3), os.waitstatus_to_exitcode(s))"
     )
     done = subprocess.run([sys.executable, "-c", start, *command], capture_output=True, text=True, check=True)
     seconds, memory, status = done.stdout.split()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,7 +41,7 @@ def in_words(values: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {found}" for name, found in values["packages"].items())
     gpu = f", {values['gpu']}" if values["gpu"] else ""
     return (
-        f"{values['processor']}{gpu}, {values['threads']} threads, {', '.join(values['instructions'])}; "
+        f"{', '.join([values['processor'] + gpu, str(values['threads']) + ' threads', *values['instructions']])}; "
         f"Python {values['python']}, {packages}; {values['date']}"
     )
 
@@ -53,6 +52,8 @@ def peak_memory_mb() -> float:
     if status.exists():  # Linux counts what a parent held before it started this program in the other number
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
         return int(lines["VmHWM"].split()[0]) / 1e3
+    import resource  # not there on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if platform.system() == "Darwin" else 1e3)
 

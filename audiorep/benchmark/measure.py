@@ -19,8 +19,10 @@ import numpy as np
 
 from audiorep.benchmark.cases import Case
 from audiorep.benchmark.worker import serve
+from audiorep.errors import ConfigError
 
 SETTLE = 0.02  # seconds in which the waiting threads of the process before fall asleep
+DIED = "its process ended without a word, as one does that runs out of memory"
 SHORTEST = 0.05  # seconds that a turn takes at least, so that fast networks are called several times
 
 
@@ -61,8 +63,13 @@ def timings(
             shuffle.shuffle(places)
             for index in places:
                 worker = workers[index]
-                assert isinstance(worker, _Worker)
-                took = worker.turn()
+                if isinstance(worker, str):
+                    continue
+                try:
+                    took = worker.turn()
+                except (EOFError, OSError):
+                    workers[index] = DIED
+                    continue
                 seconds[index].append(statistics.median(took))
                 every[index] += took
                 advance(1.0)
@@ -72,7 +79,10 @@ def timings(
         if isinstance(worker, str):
             found.append(worker)
             continue
-        reference = seconds[index_of[id(baseline(case))]] or seconds[index]
+        place = index_of[id(baseline(case))]
+        if isinstance(lost := workers[place], str):
+            raise ConfigError(f"The baseline {cases[place].name} could not be measured: {lost}.")
+        reference = seconds[place]
         found.append(_timing(case, every[index], seconds[index], reference, worker.peak))
     return found
 
@@ -132,7 +142,7 @@ def _first(orders: Connection) -> list[tuple[float, float]] | str:
     try:
         return orders.recv()
     except EOFError:
-        return "its process ended without a word, as one does that runs out of memory"
+        return DIED
 
 
 def _worker(case: Case, orders: Connection, own: list[Case], first: list[tuple[float, float]] | str) -> _Worker | str:

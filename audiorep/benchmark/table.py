@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from audiorep import report
 from audiorep.benchmark.cases import Case, Missing, Plan, cases
 from audiorep.benchmark.environment import environment, in_words
@@ -68,7 +66,7 @@ def run(
     rounds: int,
     threads: int,
     baseline: str | None = None,
-    sounds: Sequence[np.ndarray] = (),
+    sounds: Path | None = None,
     say: Callable[[str], None] = lambda text: None,
     advance: Callable[[float], None] = lambda amount: None,
 ) -> Bench:
@@ -79,7 +77,7 @@ def run(
         rounds: turns that each case has.
         threads: processor threads of each.
         baseline: `network:form:runtime:precision` whose speed is 1, shortened at will; default: the first case.
-        sounds: waveforms (N,) to calibrate int8 on.
+        sounds: folder of sounds to calibrate int8 on.
         say: told what is under way.
         advance: called for each turn.
 
@@ -101,7 +99,7 @@ def run(
         for case, timing in zip(ready, times, strict=True)
         if isinstance(timing, str)
     ]
-    origin = f"{len(sounds)} sounds" if sounds else "noises: its accuracy says nothing"
+    origin = f"the sounds in {sounds.name}" if sounds else "noises: its accuracy says nothing"
     return Bench(rows, missing, first.name, plan, rounds, environment(threads), origin)
 
 

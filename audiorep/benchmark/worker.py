@@ -18,8 +18,8 @@ WARM_UP = 2  # calls; the first of some runtimes allocates and compiles
 def serve(orders: Connection, runtime: str, path: str, precision: str, threads: int, inputs: list[str]) -> None:
     """Answers (index of an input, calls) with the seconds of each call, until None comes.
 
-    First it sends, for each input in turn, (seconds of a call, peak memory in MB so far), or the error that ends it. One
-    uncounted call precedes several: the caches hold what ran before.
+    First it sends, for each input in turn, (seconds of a call, peak memory in MB so far), or the error that ends it. An
+    uncounted call precedes each turn: the caches hold what ran before.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     try:
@@ -36,8 +36,7 @@ def serve(orders: Connection, runtime: str, path: str, precision: str, threads: 
     orders.send(first)
     while (order := orders.recv()) is not None:
         index, calls = order
-        if calls > 1:
-            run(arrays[index])
+        run(arrays[index])
         orders.send([_seconds(run, arrays[index]) for _ in range(calls)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from dataclasses import replace
@@ -16,9 +17,8 @@ from audiorep.commands.options import INTERRUPTED, Json, Threads
 from audiorep.errors import ConfigError, require
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from audiorep.benchmark.cases import Plan
+    from audiorep.benchmark.table import Bench
 
 
 def bench(
@@ -63,6 +63,8 @@ def bench(
     if quick:
         plan, rounds = replace(plan, front_end="light" if front_end == "vggsound" else front_end), min(rounds, 5)
     used = threads or cores() or 1
+    if output is not None:
+        _check_writable(output)
     try:
         if end_to_end is not None:
             _end_to_end(plan, end_to_end, rounds, used, output, as_json)
@@ -85,7 +87,6 @@ def _side_by_side(
     as_json: bool,
 ) -> None:
     from audiorep.benchmark import table
-    from audiorep.benchmark.environment import in_words
 
     with screen.progress("Measuring", None) as advance:
         done = table.run(
@@ -93,16 +94,23 @@ def _side_by_side(
             rounds=rounds,
             threads=threads,
             baseline=baseline,
-            sounds=_sounds(plan, calibration),
+            sounds=calibration,
             say=screen.say,
             advance=advance,
         )
+    if as_json:
+        print(table.as_json(done))
+    else:
+        _show(done)
     if output is not None:
         for path in table.write(done, output, _command()):
             screen.say(f"Written: {path}")
-    if as_json:
-        print(table.as_json(done))
-        return
+
+
+def _show(done: Bench) -> None:
+    from audiorep.benchmark import table
+    from audiorep.benchmark.environment import in_words
+
     screen.show_table(table.HEADER, [table.cells(row) for row in done.rows], right=set(range(4, len(table.HEADER))))
     print(f"Speed over {done.baseline} at the same batch, median of {done.rounds} rounds; {in_words(done.environment)}")
     for case in done.missing:
@@ -115,7 +123,7 @@ def _layers(plan: Plan, threads: int, as_json: bool) -> None:
     from audiorep.benchmark.engines import UnavailableError
 
     with tempfile.TemporaryDirectory() as folder:
-        for case in cases(plan, Path(folder), threads, (), screen.say):
+        for case in cases(plan, Path(folder), threads, None, screen.say):
             title = f"{case.network}, {case.form}, {case.runtime}, {case.precision}"
             try:
                 if not isinstance(case, Case):
@@ -182,14 +190,17 @@ def _end_to_end(plan: Plan, folder: Path, rounds: int, threads: int, output: Pat
         screen.show_table(["cold start, one file", "seconds", "peak MB"], cells, right={1, 2})
 
 
-def _sounds(plan: Plan, folder: Path | None) -> list[np.ndarray]:
-    """Windows of the sounds to calibrate on, at the first network's rate."""
-    if folder is None or "int8" not in plan.precisions:
-        return []
-    from audiorep.benchmark.cases import source_of
-    from audiorep.parity import calibration_clips
-
-    return calibration_clips(folder, source_of(plan.networks[0], plan).info, [str(folder)], screen.say)
+def _check_writable(output: Path) -> None:
+    """Refuses a name before anything is measured, not after."""
+    if not output.name:
+        raise ConfigError(f"{output}: a name for the files is needed, for example results/mine.")
+    trial = output.with_name(f".{output.name}.part")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror or error}.") from None
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -205,5 +216,5 @@ def _whole(text: str) -> tuple[int, ...]:
 
 def _command() -> str:
     """What was typed, without the folders of this machine."""
-    words = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]
+    words = [re.sub(r"(?<![\w.])/\S*/", "", word) for word in sys.argv[1:]]
     return " ".join(["audiorep", *words])

@@ -29,6 +29,7 @@ Format = Annotated[
 Folds = Annotated[list[int] | None, typer.Option("--test-fold", help="Fold to test on; may be given again.")]
 ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold to validate on; may be given again.")]
 RuntimeName = Annotated[
-    str | None, typer.Option("--runtime", help="onnx, torch, torch_compiled, openvino, litert or executorch; default: by file.")
+    str | None,
+    typer.Option("--runtime", help="onnx, torch, torch_compiled, openvino, litert, executorch or coreml; default: by file."),
 ]
 Precision = Annotated[str, typer.Option(help="Of the arithmetic: fp32, or bf16 where runtime and processor have it.")]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from audiorep.bundle import ModelInfo
-from audiorep.errors import BundleError, ConfigError
+from audiorep.errors import BundleError, ConfigError, require
 
 SAMPLES_AT_ONCE = 160_000  # two windows of 5 s; a batch of sixteen is a quarter slower a window on two cores
 
@@ -94,6 +94,8 @@ def open_session(
     row = RUNTIMES[runtime]
     if precision not in row.precisions:
         raise ConfigError(f"The runtime {runtime} runs a file in {' or '.join(row.precisions)}; {precision} was asked for.")
+    if row.extra:
+        require(row.package, row.extra)
     options: dict[str, Any] = {"precision": precision} if len(row.precisions) > 1 else {}
     return getattr(module(runtime), row.session)(path, threads, **options)
 

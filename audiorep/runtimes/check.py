@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from audiorep.checkpoint import Checkpoint
 
 PARITY_LIMIT = 1e-4  # largest difference of a float32 score that an export may show
-LIMITS = {"fp32": PARITY_LIMIT, "fp16": 0.05, "bf16": 0.05}
+LIMITS = {"fp32": PARITY_LIMIT, "bf16": 0.05}
 """The same for each precision; int8 is judged by its labels."""
 AGREEMENT_LIMIT = 0.9  # share of clips on which an int8 model must keep its checkpoint's label
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiorep.bundle import ModelInfo
-from audiorep.errors import BundleError, ConfigError, require
+from audiorep.errors import BundleError, ConfigError, first_line, require
 from audiorep.runtimes import fixed
 from audiorep.runtimes.check import Parity, accept
 from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
@@ -76,7 +76,7 @@ def information(path: Path) -> ModelInfo:
         try:
             metadata = dict(coremltools.models.MLModel(str(path), skip_model_load=True).user_defined_metadata)
         except Exception as error:  # coremltools' have no base, and protobuf's come through
-            raise BundleError(f"{path} is not a model that Core ML reads ({_first_line(error)}).") from None
+            raise BundleError(f"{path} is not a model that Core ML reads ({first_line(error)}).") from None
     return ModelInfo.from_metadata(metadata, path)
 
 
@@ -137,7 +137,3 @@ def _replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

@@ -36,9 +36,9 @@ class ExecuTorchSession:
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
         path = existing(path)
+        self._torch = require("torch", extra="train")
         with quiet(*TORCH_LOGGERS):
             runtime = require("executorch.runtime", extra="executorch").Runtime.get()
-        self._torch = require("torch", extra="train")
         self.info = bundle.appended(path)
         _settle(threads)
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from audiorep.errors import first_line
 from audiorep.runtimes import RUNTIMES, cores
 
 DISTRIBUTIONS = {"ai_edge_litert": "ai-edge-litert"}  # where a package to import and one to install differ in name
@@ -36,7 +37,7 @@ def runtimes() -> list[Found]:
         try:
             hardware = HARDWARE[name]()
         except Exception as error:  # a broken installation raises nearly every kind, and the others are still of use
-            hardware = f"broken: {str(error).strip().splitlines()[0][:120]}"
+            hardware = f"broken: {first_line(error)}"
         rows.append(Found(name, _version(row.package), hardware, ", ".join(row.precisions), ""))
     return rows
 

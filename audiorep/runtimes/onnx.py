@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 
 from audiorep.bundle import ModelInfo
-from audiorep.errors import BundleError, require
+from audiorep.errors import BundleError, first_line, require
 from audiorep.files import replacing
 from audiorep.runtimes import cores, existing, in_slices
 from audiorep.runtimes.check import Parity, first_accepted
@@ -46,7 +46,7 @@ class OnnxSession:
         try:
             self._session = onnxruntime.InferenceSession(path, _options(threads), providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this one
-            raise BundleError(f"{path} is not a model that ONNX Runtime reads ({_first_line(error)}).") from None
+            raise BundleError(f"{path} is not a model that ONNX Runtime reads ({first_line(error)}).") from None
         self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.device = (
             f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0].removesuffix('ExecutionProvider')}"
@@ -204,7 +204,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200].rstrip(".")

@@ -69,7 +69,7 @@ class OpenVinoSession:
 
 def export(
     model: Checkpoint,
-    path: Path,
+    path: str | os.PathLike[str],
     clips: Sequence[np.ndarray],
     precision: str = "fp32",
     calibration: Sequence[np.ndarray] = (),
@@ -83,7 +83,7 @@ def export(
         BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
         MissingExtraError: torch, openvino or, for int8, nncf is not installed.
     """
-    openvino = require("openvino", extra="openvino")
+    openvino, path = require("openvino", extra="openvino"), Path(path)
     core, fused = openvino.Core(), model.fuse().model
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.xml"
@@ -100,7 +100,7 @@ def export(
                 yield OpenVinoSession(made)
 
         parity = first_accepted(model, attempts(), clips, path, precision)
-        with replacing(path.with_suffix(".bin")) as weights, replacing(path) as graph:
+        with replacing(path) as graph, replacing(path.with_suffix(".bin")) as weights:  # the graph takes its name last
             weights.write_bytes(made.with_suffix(".bin").read_bytes())
             graph.write_bytes(made.read_bytes())
     return parity
