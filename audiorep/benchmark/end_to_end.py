@@ -24,7 +24,7 @@ USUAL = "usual way"
 
 
 @dataclass(frozen=True)
-class Path2Labels:
+class Labelling:
     """How fast one way of running a model labels files."""
 
     name: str
@@ -52,7 +52,7 @@ def files_to_labels(
     files: Sequence[Path],
     rounds: int,
     advance: Callable[[float], None] = lambda amount: None,
-) -> list[Path2Labels]:
+) -> list[Labelling]:
     """Each way of labelling the same files; all take turns on a block of them, in every round another block."""
     blocks = [list(files[i::rounds]) for i in range(min(rounds, len(files)))]
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -72,7 +72,7 @@ def files_to_labels(
         ratios = [slow / fast for slow, fast in zip(reference, seconds[name], strict=True)]
         low, middle, high = (float(value) for value in np.quantile(ratios, [0.1, 0.5, 0.9]))
         same = statistics.mean(a == b for a, b in zip(labels[name], labels[first], strict=True))
-        rows.append(Path2Labels(name, 1 / statistics.mean(seconds[name]), middle, low, high, same))
+        rows.append(Labelling(name, 1 / statistics.mean(seconds[name]), middle, low, high, same))
     return rows
 
 
@@ -85,7 +85,7 @@ def ours(classifier: Classifier) -> Callable[[Sequence[Path]], list[str]]:
     return label
 
 
-def usual(folder: Path) -> Callable[[Sequence[Path]], list[str]]:
+def usual(folder: Path, threads: int | None = None) -> Callable[[Sequence[Path]], list[str]]:
     """Files to labels as a practitioner writes it, for a checkpoint of an AudioRepInceptionNeXt.
 
     Raises:
@@ -94,6 +94,8 @@ def usual(folder: Path) -> Callable[[Sequence[Path]], list[str]]:
     torch, librosa = require("torch", extra="train"), require("librosa", extra="dev")
     from audiorep import checkpoint, models
 
+    if threads:
+        torch.set_num_threads(threads)
     source = checkpoint.load(folder)
     info, settings = source.info, source.front_end.config
     network = models.merge_branches(source.network) if isinstance(source.network, models.Arin) else source.network
@@ -167,7 +169,7 @@ def ways_of(model: Path, runtimes: Sequence[str], threads: int | None, exported:
     ways: dict[str, Any] = {}
     if model.is_dir():
         with contextlib.suppress(MissingExtraError):
-            ways[USUAL] = usual(model)
+            ways[USUAL] = usual(model, threads)
     for runtime in runtimes:
         ways[runtime] = ours(Classifier.load(exported[runtime], threads, runtime))
     return ways

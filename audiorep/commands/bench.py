@@ -166,6 +166,8 @@ def _end_to_end(plan: Plan, folder: Path, rounds: int, threads: int, output: Pat
             screen.say(f"Making ready: {name}, {', '.join(runtimes)}")
             exported = end_to_end.exported(source, runtimes, Path(scratch))
             ways = end_to_end.ways_of(source, runtimes, threads, exported)
+            if end_to_end.USUAL not in ways:
+                screen.say(f"Without librosa there is no usual way to measure; speeds are over {runtimes[0]}.")
             paths = end_to_end.files_to_labels(ways, files, rounds, advance)
             starts = [end_to_end.cold_start(exported[runtime], files[0], runtime) for runtime in runtimes]
         results.append({"network": Path(name).name, "files": len(files), "to_labels": paths, "cold_start": starts})
