@@ -17,6 +17,7 @@ import torch
 from audiorep import checkpoint, models
 from audiorep.benchmark import end_to_end, layers, table
 from audiorep.benchmark.cases import Case, Missing, Plan, cases, made_up
+from audiorep.benchmark.engines import ENGINES
 from audiorep.benchmark.environment import environment, in_words
 from audiorep.benchmark.measure import Timing, timings
 from audiorep.errors import ConfigError, DataError
@@ -110,6 +111,25 @@ def test_a_file_that_a_runtime_cannot_load_costs_the_others_nothing(ready, tmp_p
     assert isinstance(first, Timing)
     assert isinstance(second, str)
     assert "network.onnx" in second
+
+
+def test_a_baseline_that_failed_is_an_error(ready, tmp_path):
+    good = next(case for case in ready if case.runtime == "onnx")
+    (tmp_path / "network.onnx").write_text("no network")
+    broken = replace(good, path=tmp_path / "network.onnx")
+    with pytest.raises(ConfigError, match=r"The baseline arin_pico:training:onnx:fp32 could not be measured: .*network\.onnx"):
+        timings([good, broken], 2, 1, tmp_path, lambda case: broken)
+
+
+def test_a_case_that_cannot_be_exported_costs_the_others_nothing(tmp_path, monkeypatch):
+    def fail(job):
+        raise RuntimeError("unsupported operator\nand a long story")
+
+    monkeypatch.setitem(ENGINES, "onnx", (fail, ENGINES["onnx"][1]))
+    first, second = cases(replace(SMALL, forms=("training",), batches=(1,)), tmp_path, 1)
+    assert isinstance(first, Case)
+    assert isinstance(second, Missing)
+    assert second.reason == "RuntimeError: unsupported operator"
 
 
 def test_a_network_without_a_merged_form_of_its_own_is_measured_in_the_others(tmp_path):
@@ -223,6 +243,8 @@ def test_the_command_refuses_in_a_sentence(tmp_path):
     for given, text in (
         (["--runtimes", "tensorrt"], "'tensorrt' is no runtime"),
         (["--batches", "1,two"], "whole numbers are needed"),
+        (["arin_pico", "-o", "/proc/nothing/x"], "cannot be written"),
+        (["arin_pico", "-o", "."], "a name for the files is needed"),
         (["nothing"], "neither a checkpoint folder nor an architecture"),
         (["arin_pico", "--end-to-end", "."], "holds no sound that can be read"),
     ):

@@ -99,6 +99,14 @@ def test_a_missing_extra_is_one_sentence_with_the_command():
     assert done.stderr.strip() == "Error: This needs the package torch. Install it with: pip install 'audiorep[train]'"
 
 
+def test_a_checkpoint_without_torch_is_one_sentence_with_the_command(tmp_path):
+    block = f"import sys; sys.modules['torch'] = None; sys.argv = ['audiorep', 'models', 'info', {str(tmp_path)!r}]; "
+    code = block + "from audiorep.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "Error: This needs the package torch. Install it with: pip install 'audiorep[train]'"
+
+
 def test_public_surface_is_what_it_was():
     assert sorted(audiorep.__all__) == ["Classifier", "__version__"]
     assert audiorep.Classifier.__name__ == "Classifier"
