@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -51,7 +50,7 @@ class TorchSession:
         self._half = precision == "bf16"
         self.device = f"PyTorch {torch.__version__}, {self._device}, {precision}"
         pipeline = Pipeline(model.front_end, model.fuse().model, model.info).eval()
-        self._pipeline: Callable[[Tensor], dict[str, Tensor]] = pipeline.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._pipeline: Pipeline = pipeline.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of each head for each waveform of the batch."""
@@ -61,10 +60,10 @@ class TorchSession:
 
 
 class CompiledTorchSession(TorchSession):
-    """The same through `torch.compile`, on a GPU as CUDA graphs; the first call of each batch size compiles."""
+    """The same with the network through `torch.compile`, on a GPU as CUDA graphs; a batch size's first call compiles."""
 
     def __init__(self, model: Checkpoint | str | os.PathLike[str], threads: int | None = None, precision: str = "fp32") -> None:
         super().__init__(model, threads, precision)
         mode = "reduce-overhead" if self._device.type == "cuda" else "default"
-        self._pipeline = torch.compile(self._pipeline, mode=mode, dynamic=False)
+        self._pipeline.network.compile(mode=mode, dynamic=False)  # not the front end: an FFT has no compiled form
         self.device += ", compiled"
