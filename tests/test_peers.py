@@ -372,5 +372,5 @@ def test_transformers_is_imported_by_the_ast_alone(monkeypatch):
     code = "import sys, audiorep.models; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtraError, match=r"needs the package transformers.*audiorep\[dev\]"):
+    with pytest.raises(MissingExtraError, match=r"needs the package transformers.*audiorep\[peers\]"):
         small("ast")
