@@ -34,7 +34,7 @@ def parity_clips(
         listed = _listed(folder / CLIPS)
         examples, origin = [e for e in listed if e.split != "train"] or listed, "clips of its data"
     waveforms = _windows(examples, MOST, info, bool(sounds), say)
-    return (waveforms, origin) if waveforms else (_noises(info), "noises (its data is not here)")
+    return (waveforms, origin) if waveforms else (noises(info), "noises (its data is not here)")
 
 
 def calibration_clips(
@@ -87,6 +87,7 @@ def _spread(examples: list[Example], most: int) -> list[Example]:
     return [examples[place] for place in places]
 
 
-def _noises(info: ModelInfo) -> list[np.ndarray]:
+def noises(info: ModelInfo) -> list[np.ndarray]:
+    """Windows (N,) of white noise from soft to loud, where there are no sounds."""
     generator = np.random.default_rng(0)
     return [(level * generator.standard_normal(info.window_samples)).astype(np.float32) for level in np.geomspace(1e-3, 0.5, 8)]

@@ -19,7 +19,7 @@ from audiorep.checkpoint import Checkpoint
 from audiorep.errors import AudiorepError, ConfigError, first_line
 from audiorep.frontend import FRONT_ENDS, LogMel, forms
 from audiorep.models import Cost
-from audiorep.parity import calibration_clips
+from audiorep.parity import calibration_clips, noises
 from audiorep.runtimes.torch import Pipeline
 
 FORMS = {
@@ -127,6 +127,8 @@ def cases(
         source = source_of(name, plan)
         inputs = _inputs(source, plan, _calibration(source, plan, sounds, say))
         made = {form: _form(source, form, say) for form in plan.forms}
+        shape = tuple(source.example().shape)
+        costs = {form: models.cost(network, shape) for form, network in made.items() if network is not None}
         for form, runtime, precision in itertools.product(plan.forms, plan.runtimes, plan.precisions):
             network = made[form]
             if network is None:
@@ -143,10 +145,9 @@ def cases(
                 kind = "" if isinstance(error, AudiorepError) else f"{type(error).__name__}: "
                 yield Missing(shown, form, runtime, precision, kind + first_line(error))
                 continue
-            cost = models.cost(network, tuple(source.example().shape))
             for batch in plan.batches:
                 values = np.concatenate([inputs[i % len(inputs)].numpy() for i in range(batch)])
-                yield Case(shown, form, runtime, precision, batch, cost, path, values)
+                yield Case(shown, form, runtime, precision, batch, costs[form], path, values)
 
 
 def made_up(architecture: str, front_end: str, seconds: float, classes: int) -> Checkpoint:
@@ -220,10 +221,7 @@ def _calibration(source: Checkpoint, plan: Plan, folder: Path | None, say: Calla
 
 def _inputs(source: Checkpoint, plan: Plan, sounds: Sequence[np.ndarray]) -> list[torch.Tensor]:
     """(1, …) each, of the sounds or of noises from soft to loud."""
-    generator = np.random.default_rng(0)
-    length = source.info.window_samples
-    noises = [level * generator.standard_normal(length) for level in np.geomspace(1e-3, 0.5, 8)]
-    waveforms = [torch.from_numpy(np.asarray(sound, np.float32))[None] for sound in (sounds or noises)]
+    waveforms = [torch.from_numpy(sound)[None] for sound in (sounds or noises(source.info))]
     if plan.input == "waveform":
         return waveforms
     with torch.no_grad():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiorep.errors import ConfigError, require
-from audiorep.runtimes.onnx import to_onnx
+from audiorep.runtimes.onnx import session, to_onnx
 
 if TYPE_CHECKING:  # a process that measures the memory of another runtime must not load torch
     from torch import Tensor, nn
@@ -148,13 +148,8 @@ def _quantize_onnx(path: Path, calibration: list[np.ndarray]) -> None:
 
 
 def _load_onnx(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    providers = [name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"]
-    session = onnxruntime.InferenceSession(path, options, providers=providers)
-    return lambda values: session.run(None, {"given": values})
+    ready = session(path, threads)
+    return lambda values: ready.run(None, {"given": values})
 
 
 def _write_openvino(job: Job) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from audiorep.benchmark.cases import Case
 from audiorep.benchmark.engines import UnavailableError
 from audiorep.errors import require
+from audiorep.runtimes.onnx import session
 
 CALLS = 30
 
@@ -86,15 +87,10 @@ def _eager(path: Path, values: np.ndarray, threads: int) -> Times:
 
 
 def _onnx(path: Path, values: np.ndarray, threads: int) -> Times:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    options.enable_profiling, options.profile_file_prefix = True, str(path.with_suffix(""))
-    session = onnxruntime.InferenceSession(path, options)
+    ready = session(path, threads, profile=str(path.with_suffix("")))
     for _ in range(CALLS):
-        session.run(None, {"given": values})
-    profile = Path(session.end_profiling())
+        ready.run(None, {"given": values})
+    profile = Path(ready.end_profiling())
     events = json.loads(profile.read_text())
     profile.unlink()
     found: Times = defaultdict(list)

@@ -40,11 +40,8 @@ class OnnxSession:
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
         path = existing(path)
-        providers = [
-            name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"
-        ]  # that one is remote
         try:
-            self._session = onnxruntime.InferenceSession(path, _options(threads), providers=providers)
+            self._session = session(path, threads)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this one
             raise BundleError(f"{path} is not a model that ONNX Runtime reads ({first_line(error)}).") from None
         self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
@@ -124,8 +121,8 @@ def fastest_first(model: Checkpoint, runs: Callable[[bytes], Callable[[np.ndarra
 
 
 def _runs(content: bytes) -> Callable[[np.ndarray], object]:
-    session = onnxruntime.InferenceSession(content, _options(None))
-    return lambda waveform: session.run(None, {"waveform": waveform})
+    ready = session(content)
+    return lambda waveform: ready.run(None, {"waveform": waveform})
 
 
 def _front_ends(model: Checkpoint) -> dict[str, bytes]:
@@ -184,11 +181,15 @@ def _strip(proto: Any) -> None:
         noted.doc_string = ""
 
 
-def _options(threads: int | None) -> Any:
+def session(model: Path | bytes, threads: int | None = None, profile: str | None = None) -> Any:
+    """ONNX Runtime with all its providers on this machine, but a remote one; `profile` is where its times go."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or cores() or 0  # left alone, it counts those this process may not use too
     options.log_severity_level = 3
-    return options
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    providers = [name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"]
+    return onnxruntime.InferenceSession(model, options, providers=providers)
 
 
 @contextmanager
