@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from audiorep import config as configuration
 from audiorep import models, reparam
 from audiorep.bundle import ModelInfo
+from audiorep.compress.structure import Layers, change_layers, changed_layers
 from audiorep.errors import AudiorepError, CheckpointError
 from audiorep.files import replacing, write_json
 from audiorep.frontend import FrontEndConfig, LogMel
@@ -37,6 +38,8 @@ class Checkpoint:
     info: ModelInfo
     architecture: str
     """A key of `models.ARCHITECTURES`."""
+    layers: Layers = field(default_factory=dict)
+    """Those whose sizes compression changed."""
 
     def example(self) -> Tensor:
         """What the network sees of a window of noise: (1, 1, T, F)."""
@@ -50,14 +53,20 @@ class Checkpoint:
 
 
 def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, architecture: str) -> None:
-    """Writes weights and configuration; each file appears whole or not at all."""
+    """Writes weights and configuration; each file appears whole or not at all.
+
+    What sets the network's layers apart from those of its configuration is written too, as `layers`.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(folder / WEIGHTS) as partial:
         partial.write_bytes(serialize(tensors))  # save_file would make it unreadable to other users
     settings = {**dataclasses.asdict(network.config), "heads": {h: len(names) for h, names in info.labels.items()}}  # type: ignore[call-overload]
-    write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **dataclasses.asdict(info)})
+    with torch.device("meta"):
+        layers = changed_layers(network, type(network)(network.config))
+    told = {"layers": layers} if layers else {}
+    write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **told, **dataclasses.asdict(info)})
 
 
 def load(folder: str | os.PathLike[str]) -> Checkpoint:
@@ -70,8 +79,8 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
     values = read_json(folder / CONFIG)
     try:
         name, settings = values.pop("architecture"), values.pop("network")
-        heads = settings.pop("heads")
-        network = models.build(name, heads, settings)
+        heads, layers = settings.pop("heads"), values.pop("layers", {})
+        network = change_layers(models.build(name, heads, settings), layers)
         info = ModelInfo.from_dict(values, folder / CONFIG)
         if heads != {head: len(names) for head, names in info.labels.items()}:
             raise CheckpointError(f"its labels do not match the network's heads {heads}.")
@@ -81,7 +90,7 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
     except AudiorepError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     _load_weights(network, folder / WEIGHTS)
-    return Checkpoint(network.eval(), front_end.eval(), info, name)
+    return Checkpoint(network.eval(), front_end.eval(), info, name, layers)
 
 
 def annotate(folder: Path, **provenance: Any) -> None:

@@ -263,12 +263,17 @@ def mel_filters(config: FrontEndConfig) -> np.ndarray:
 
 def _half_transforms(config: FrontEndConfig, bins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Windowed cosines and sines of half a frame, from its middle on: (W/2, bins) each."""
-    half = config.window // 2
-    offsets = np.arange(half)[:, None]
-    window = 0.5 + 0.5 * np.cos(np.pi * offsets / half)
-    window[0] /= 2  # the middle sample is in both halves
-    angles = 2 * np.pi * offsets * bins / config.n_fft
+    window = half_window(config)
+    angles = 2 * np.pi * np.arange(len(window))[:, None] * bins / config.n_fft
     return window * np.cos(angles), window * np.sin(angles)
+
+
+def half_window(config: FrontEndConfig) -> np.ndarray:
+    """A periodic Hann window from its middle on, float64 (W/2, 1); half of its first sample, which is in both halves."""
+    half = config.window // 2
+    window = 0.5 + 0.5 * np.cos(np.pi * np.arange(half)[:, None] / half)
+    window[0] /= 2
+    return window
 
 
 def _constant(values: np.ndarray) -> nn.Parameter:

@@ -334,10 +334,9 @@ def _in_onnx(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _in_openvino(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
-    import openvino
+    from audiorep.runtimes.openvino import core
 
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+    request = core().compile_model(core().read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
     return lambda waveform: request.infer([waveform])[0].copy()
 
 

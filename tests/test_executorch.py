@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 
 pytest.importorskip("executorch", reason="needs the extra executorch")
 
+import soundfile
 import torch
+from test_fixed import telling, tones
 from test_runtimes import LABELS, clips, lively, made
 
 from audiorep import bundle, checkpoint, models
@@ -21,9 +24,11 @@ from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError
 from audiorep.frontend import FRONT_ENDS, LogMel
 from audiorep.predict import Classifier
-from audiorep.runtimes import open_session
+from audiorep.runtimes import executorch as runtime
+from audiorep.runtimes import fixed, open_session
 from audiorep.runtimes.check import PARITY_LIMIT, compare
 from audiorep.runtimes.executorch import ExecuTorchSession, export
+from audiorep.runtimes.fixed_program import fixed_program
 from audiorep.runtimes.torch import TorchSession
 
 
@@ -31,6 +36,12 @@ from audiorep.runtimes.torch import TorchSession
 def exported(tmp_path_factory):
     path = tmp_path_factory.mktemp("executorch") / "tiny.pte"
     return path, export(made(), path, clips())
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory):
+    path = tmp_path_factory.mktemp("int8") / "telling.pte"
+    return path, export(telling(), path, tones(20, seed=1), "int8", tones(40))
 
 
 def without_metadata(path: Path) -> bytes:
@@ -198,6 +209,90 @@ def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path, exported, cha
     bundle.append(tmp_path / "wrong.pte", replace(made().info, **changes))
     with pytest.raises(BundleError, match=r"wrong\.pte: its program has shapes .* are needed\. Export the model again\."):
         ExecuTorchSession(tmp_path / "wrong.pte")
+
+
+def test_int8_keeps_the_labels_and_what_the_model_says_of_itself(int8):
+    path, parity = int8
+    session = open_session(path)
+    assert isinstance(session, ExecuTorchSession)
+    assert session.info == telling().info
+    assert parity.clips == 20
+    assert parity.agreement == 1.0
+    assert 1e-5 < parity.mean < 0.02
+    assert [file.name for file in path.parent.iterdir()] == ["telling.pte"]
+    fresh = compare(telling(), session, tones(50, seed=2))
+    assert fresh.agreement >= 0.96
+    assert fresh.mean < 0.02
+
+
+def test_int8_is_a_fraction_of_the_weights_in_float32(int8):
+    weights = 4 * sum(parameter.numel() for parameter in telling().network.parameters())
+    assert 0.25 * weights < int8[0].stat().st_size < 0.45 * weights
+
+
+def test_int8_weights_have_a_scale_for_each_channel_and_no_offset():
+    model = telling()
+    network = runtime._quantised(*fixed_program(model, small=True), fixed.inputs(model.info, tones(10)))
+    weights = [node.args for node in network.graph.nodes if "dequantize_per_channel" in str(node.target)]
+    assert len(weights) == 1 + 4 * 5 + 3 + 1
+    for weight, scales, offsets, axis, *_ in (
+        (*(getattr(network, arg.target) for arg in args[:3]), *args[3:]) for args in weights
+    ):
+        assert weight.dtype == torch.int8
+        assert (axis, len(scales)) == (0, len(weight))
+        assert not offsets.any()
+    inner = [node for node in network.graph.nodes if "conv2d" in str(node.target) or "linear" in str(node.target)]
+    assert len(inner) == len(weights)
+    assert all("dequantize_per_tensor" in str(node.args[0].target) for node in inner)
+
+
+@pytest.mark.parametrize("level", [0.3, 0.001])
+def test_int8_hears_quiet_sounds_as_loud_ones(int8, level):
+    heard = np.stack(tones(10, seed=3, levels=(level, level)))
+    found, expected = ExecuTorchSession(int8[0])(heard)["pitch"], TorchSession(telling())(heard)["pitch"]
+    assert np.abs(found - expected).max() < 0.1
+
+
+def test_int8_of_a_model_that_fills_short_clips(tmp_path):
+    model = telling()
+    model = replace(model, info=replace(model.info, padding="edge_frames", activation="sigmoid"))
+    shorter = [clip[: 3_000 + 1_000 * index] for index, clip in enumerate(tones(12))]
+    parity = export(model, tmp_path / "short.pte", shorter[::2], "int8", shorter)
+    assert parity.agreement == 1.0
+    assert Classifier.load(tmp_path / "short.pte").scores(shorter[0])["pitch"].shape[-1] == 5
+
+
+def test_int8_without_clips_to_calibrate_on_is_refused_and_writes_nothing(tmp_path):
+    with pytest.raises(BundleError, match=r"^int8 needs clips to measure the ranges .* --calibration\.$"):
+        export(telling(), tmp_path / "model.pte", clips(1), "int8")
+    with pytest.raises(BundleError, match=r"takes 1 s \(15999 samples\) at a time; .* \(400\) were given"):
+        export(telling(), tmp_path / "model.pte", clips(1), "int8", [np.zeros(400, np.float32)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_of_a_broken_network_is_refused_and_leaves_the_older_file(tmp_path):
+    model = copy.deepcopy(telling())
+    model.network.heads["pitch"].bias.data.fill_(float("nan"))
+    (tmp_path / "model.pte").write_bytes(b"an older model")
+    with pytest.raises(BundleError, match=r"gives NaN or infinite values on a clip to calibrate on"):
+        export(model, tmp_path / "model.pte", clips(1), "int8", tones(5))
+    assert (tmp_path / "model.pte").read_bytes() == b"an older model"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_command_writes_int8_from_a_folder_of_sounds(tmp_path):
+    model = telling()
+    checkpoint.save(tmp_path / "run", model.network, model.info, "arin_nano")
+    (tmp_path / "sounds").mkdir()
+    for index, tone in enumerate(tones(20)):
+        soundfile.write(tmp_path / "sounds" / f"{index}.wav", tone, 16_000, subtype="FLOAT")
+    sounds, path = str(tmp_path / "sounds"), tmp_path / "model.pte"
+    options = ["--to", "executorch", "--precision", "int8", "--calibration", sounds, "--clips", sounds, "--output", str(path)]
+    command = [sys.executable, "-m", "audiorep.cli", "export", str(tmp_path / "run"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "MB, waveform in, pitch out" in done.stdout
+    assert open_session(path).info == model.info
 
 
 @pytest.mark.slow

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ import torch
 from conftest import make_info
 from test_runtimes import clips, made
 
+from audiorep import models
+from audiorep.bundle import ModelInfo
+from audiorep.checkpoint import Checkpoint
 from audiorep.errors import BundleError
+from audiorep.frontend import FrontEndConfig, LogMel
 from audiorep.runtimes import fixed
 from audiorep.runtimes.fixed_program import fixed_program
 from audiorep.runtimes.quiet import quiet
@@ -27,6 +32,38 @@ INFO = make_info(labels={"first": ["a", "b"], "second": ["c", "d"]})
 def told(clip, samples):
     """The clip's loudest sample and number of samples, as scores."""
     return {"second": np.array([[samples, 0]]), "first": np.array([[clip.max(), clip.size]])}
+
+
+PITCHES = ["a", "b", "c", "d", "e"]
+
+
+def tones(count: int, seed: int = 0, levels: tuple[float, float] = (0.001, 0.3)) -> list[np.ndarray]:
+    """Clips of five pitches in turn, from soft to loud, in a little noise: (15999,) each."""
+    generator, time = np.random.default_rng(seed), np.arange(15_999) / 16_000
+    made_up = []
+    for index, level in enumerate(np.geomspace(*levels, count)):
+        tone = np.sin(2 * np.pi * 300 * 2 ** (index % 5) * generator.uniform(0.97, 1.03) * time)
+        made_up.append((level * (tone + 0.05 * generator.standard_normal(15_999))).astype(np.float32))
+    return made_up
+
+
+@functools.cache
+def telling() -> Checkpoint:
+    """A model that tells the five pitches of `tones` apart, trained for a few seconds; the same one each time."""
+    torch.manual_seed(0)
+    front_end = FrontEndConfig(16_000, 20, 10, n_fft=320, mels=32)
+    network = models.build("arin_nano", {"pitch": 5}, {"width": 24, "depths": [1, 1, 1, 1], "dropout": 0.0})
+    info = ModelInfo("telling", {"pitch": PITCHES}, 16_000, 1.0, 0.5, asdict(front_end), licence="CC0")
+    model = Checkpoint(network, LogMel(front_end), info, "arin_nano")
+    spectrograms, pitches = model.front_end(torch.from_numpy(np.stack(tones(100)))), torch.arange(100) % 5
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(40):
+        some = torch.randperm(100)[:20]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(spectrograms[some])["pitch"], pitches[some]).backward()
+        optimizer.step()
+    network.eval()
+    return model
 
 
 def test_a_batch_is_run_clip_by_clip_and_heads_keep_their_order():
@@ -55,6 +92,34 @@ def test_a_model_that_fills_short_clips_is_told_their_length():
     assert found["second"].tolist() == [[300, 0]]
     with pytest.raises(BundleError, match="takes at most 1 s"):
         fixed.scores(info, np.zeros((1, 1000), np.float32), told)
+
+
+def test_clips_to_calibrate_on_are_given_as_the_model_takes_them():
+    (values,) = fixed.inputs(INFO, [np.full(999, 0.5, np.float32)])
+    assert [(name, value.shape, value.dtype) for name, value in values.items()] == [("waveform", (1, 999), np.float32)]
+    short, whole = fixed.inputs(replace(INFO, padding="edge_frames"), [np.full(n, 0.5, np.float32) for n in (300, 999)])
+    assert list(short) == ["waveform", "samples"]
+    assert (short["waveform"][0, 298:302].tolist(), short["samples"].tolist()) == ([0.5, 0.5, 0, 0], [300])
+    assert whole["samples"].dtype == np.int32
+    with pytest.raises(BundleError, match=r"takes 1 s \(999 samples\) at a time; .* \(300\) were given"):
+        fixed.inputs(INFO, [np.zeros(300, np.float32)])
+    with pytest.raises(BundleError, match=r"int8 needs clips .* --calibration"):
+        fixed.inputs(INFO, [])
+
+
+def test_a_small_program_has_half_the_fourier_constants_and_computes_the_same():
+    model = made()
+    program, example = fixed_program(model)
+    small, _ = fixed_program(model, small=True)
+    counts = [sum(matrix.numel() for matrix in each.pipeline.front_end.spectra.parameters()) for each in (program, small)]
+    assert counts == [2 * 320 * 319, 4 * 160 * 160]
+    clip = torch.from_numpy(clips(2)[1][None])
+    assert len(example) == 1
+    with torch.inference_mode():
+        assert torch.allclose(program.spectrogram(clip), small.spectrogram(clip), atol=1e-3)
+        assert program.spectrogram(clip).shape == (1, 1, 50, 64)
+        for head, scores in program(clip).items():
+            assert torch.allclose(small(clip)[head], scores, atol=1e-5)
 
 
 @pytest.mark.parametrize("samples", [1, 319, 320, 321, 9_000, 15_998, 15_999])

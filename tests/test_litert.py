@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -14,7 +15,10 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="needs the extra litert")
 pytest.importorskip("litert_torch", reason="needs the extra litert")
 
+import soundfile
 import torch
+from ai_edge_litert import interpreter
+from test_fixed import telling, tones
 from test_runtimes import LABELS, clips, lively, made
 
 from audiorep import bundle, checkpoint, models
@@ -25,6 +29,7 @@ from audiorep.predict import Classifier
 from audiorep.runtimes import open_session
 from audiorep.runtimes.check import PARITY_LIMIT, compare
 from audiorep.runtimes.litert import LiteRtSession, export
+from audiorep.runtimes.quiet import quiet
 from audiorep.runtimes.torch import TorchSession
 
 
@@ -32,6 +37,12 @@ from audiorep.runtimes.torch import TorchSession
 def exported(tmp_path_factory):
     path = tmp_path_factory.mktemp("litert") / "tiny.tflite"
     return path, export(made(), path, clips())
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory):
+    path = tmp_path_factory.mktemp("int8") / "telling.tflite"
+    return path, export(telling(), path, tones(20, seed=1), "int8", tones(40))
 
 
 def without_metadata(path: Path) -> bytes:
@@ -192,6 +203,110 @@ def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path, exported, cha
     bundle.append(tmp_path / "wrong.tflite", replace(made().info, **changes))
     with pytest.raises(BundleError, match=r"wrong\.tflite: its graph has .* are needed\. Export the model again\."):
         LiteRtSession(tmp_path / "wrong.tflite")
+
+
+def test_int8_keeps_the_labels_and_what_the_model_says_of_itself(int8):
+    path, parity = int8
+    session = open_session(path)
+    assert isinstance(session, LiteRtSession)
+    assert session.info == telling().info
+    assert parity.clips == 20
+    assert parity.agreement == 1.0
+    assert 1e-5 < parity.mean < 0.02
+    assert [file.name for file in path.parent.iterdir()] == ["telling.tflite"]
+    fresh = compare(telling(), session, tones(50, seed=2))
+    assert fresh.agreement >= 0.96
+    assert fresh.mean < 0.02
+
+
+def test_int8_is_a_fraction_of_the_weights_in_float32(int8):
+    weights = 4 * sum(parameter.numel() for parameter in telling().network.parameters())
+    assert 0.25 * weights < int8[0].stat().st_size < 0.4 * weights
+
+
+def operators(path: Path, clip: np.ndarray) -> list[tuple[str, list[dict], np.ndarray]]:
+    """What a file runs on a clip, in order: names, tensors of what goes in, values of the first."""
+    with quiet():
+        resolver = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        runs = interpreter.Interpreter(
+            str(path), experimental_op_resolver_type=resolver, experimental_preserve_all_tensors=True
+        )
+        runs.allocate_tensors()
+        runs.set_tensor(runs.get_input_details()[0]["index"], clip[None])
+        runs.invoke()
+    tensors = {tensor["index"]: tensor for tensor in runs.get_tensor_details()}
+    steps = [(step["op_name"], [index for index in step["inputs"] if index >= 0]) for step in runs._get_ops_details()]
+    return [(name, [tensors[index] for index in given], runs.get_tensor(given[0])) for name, given in steps]
+
+
+def test_int8_weights_have_a_scale_for_each_channel_and_no_offset(int8):
+    steps = operators(int8[0], tones(1)[0])
+    names = [name for name, *_ in steps]
+    weighted = [given for name, given, _ in steps if "CONV" in name or name == "FULLY_CONNECTED"]
+    network = [given for given in weighted if given[0]["dtype"] == np.int8]
+    assert len(network) == 1 + 4 * 5 + 3 + 1
+    for _, weight, *_ in network:
+        assert weight["dtype"] == np.int8
+        channels = weight["shape"][weight["quantization_parameters"]["quantized_dimension"]]
+        assert len(weight["quantization_parameters"]["scales"]) == channels > 1
+        assert not weight["quantization_parameters"]["zero_points"].any()
+    assert names.count("QUANTIZE") == 1
+    assert names[-2:] == ["DEQUANTIZE", "SOFTMAX"]
+
+
+@pytest.mark.parametrize("level", [0.3, 0.001])
+def test_int8_leaves_the_front_end_in_float(int8, level):
+    clip = tones(1, seed=3, levels=(level, level))[0]
+    steps = operators(int8[0], clip)
+    border = [name for name, *_ in steps].index("QUANTIZE")
+    for name, given, _ in steps[:border]:
+        assert given[0]["dtype"] == (np.float16 if name == "DEQUANTIZE" else np.float32)
+    expected = telling().front_end(torch.from_numpy(clip[None]))[0].numpy()
+    difference = np.abs(steps[border][2] - expected)
+    assert difference.mean() < 1e-3
+    assert difference.max() < 0.1
+
+
+def test_int8_of_a_model_that_fills_short_clips(tmp_path):
+    model = telling()
+    model = replace(model, info=replace(model.info, padding="edge_frames", activation="sigmoid"))
+    shorter = [clip[: 3_000 + 1_000 * index] for index, clip in enumerate(tones(12))]
+    parity = export(model, tmp_path / "short.tflite", shorter[::2], "int8", shorter)
+    assert parity.agreement == 1.0
+    assert Classifier.load(tmp_path / "short.tflite").scores(shorter[0])["pitch"].shape[-1] == 5
+
+
+def test_int8_without_clips_to_calibrate_on_is_refused_and_writes_nothing(tmp_path):
+    with pytest.raises(BundleError, match=r"^int8 needs clips to measure the ranges .* --calibration\.$"):
+        export(telling(), tmp_path / "model.tflite", clips(1), "int8")
+    with pytest.raises(BundleError, match=r"takes 1 s \(15999 samples\) at a time; .* \(400\) were given"):
+        export(telling(), tmp_path / "model.tflite", clips(1), "int8", [np.zeros(400, np.float32)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_of_a_broken_network_is_refused_and_leaves_the_older_file(tmp_path):
+    model = copy.deepcopy(telling())
+    model.network.heads["pitch"].bias.data.fill_(float("nan"))
+    (tmp_path / "model.tflite").write_bytes(b"an older model")
+    with pytest.raises(BundleError, match=r"gives NaN or infinite values on a clip to calibrate on"):
+        export(model, tmp_path / "model.tflite", clips(1), "int8", tones(5))
+    assert (tmp_path / "model.tflite").read_bytes() == b"an older model"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_command_writes_int8_from_a_folder_of_sounds(tmp_path):
+    model = telling()
+    checkpoint.save(tmp_path / "run", model.network, model.info, "arin_nano")
+    (tmp_path / "sounds").mkdir()
+    for index, tone in enumerate(tones(20)):
+        soundfile.write(tmp_path / "sounds" / f"{index}.wav", tone, 16_000, subtype="FLOAT")
+    sounds, path = str(tmp_path / "sounds"), tmp_path / "model.tflite"
+    options = ["--to", "litert", "--precision", "int8", "--calibration", sounds, "--clips", sounds, "--output", str(path)]
+    command = [sys.executable, "-m", "audiorep.cli", "export", str(tmp_path / "run"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "MB, waveform in, pitch out" in done.stdout
+    assert open_session(path).info == model.info
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,7 +76,7 @@ def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
     parity = runtime.export(made(), tmp_path / "small.xml", sounds[::3], "int8", sounds)
     assert parity.largest > PARITY_LIMIT
     assert parity.agreement >= 0.9
-    model = openvino.Core().read_model(tmp_path / "small.xml")
+    model = runtime.core().read_model(tmp_path / "small.xml")
     log_mel = runtime._log_mel(model)
     front_end = {node.get_friendly_name() for node in runtime._above(log_mel)}
     quantised = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]
@@ -98,8 +100,8 @@ def test_int8_is_judged_by_labels_and_float_by_scores():
 
 def test_bf16_splits_behind_the_log_mel(files):
     front_end, network = (
-        openvino.Core().compile_model(part, "CPU").create_infer_request()
-        for part, _ in runtime._parts(openvino.Core().read_model(files[0] / "tiny.xml"), "bf16")
+        runtime.core().compile_model(part, "CPU").create_infer_request()
+        for part, _ in runtime._parts(runtime.core().read_model(files[0] / "tiny.xml"), "bf16")
     )
     waveform = clips()[0][None]
     expected = open_session(files[0] / "tiny.xml")(waveform)
@@ -108,8 +110,24 @@ def test_bf16_splits_behind_the_log_mel(files):
         assert np.abs(scores[head] - expected[head]).max() <= PARITY_LIMIT
 
 
+def test_signals_reach_a_process_whose_sessions_ended_in_any_order(files):
+    """OpenVINO gives the thread another signal stack, which must not go before the signals do."""
+    code = (
+        "import gc, os, signal, sys\n"
+        "from audiorep.runtimes.openvino import OpenVinoSession\n"
+        "signal.signal(signal.SIGTERM, lambda *given: print('heard'))\n"
+        "first, second = OpenVinoSession(sys.argv[1]), OpenVinoSession(sys.argv[1])\n"
+        "del first\ngc.collect()\ndel second\ngc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code, str(files[0] / "tiny.xml")], capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
+
+
 def test_bf16_is_refused_where_the_processor_lacks_it(files):
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in runtime.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         session = open_session(files[0] / "tiny.xml", precision="bf16")
         assert compare(made(), session, clips()).refusal("bf16") is None
     else:

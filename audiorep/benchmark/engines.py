@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,10 @@ from audiorep.runtimes.onnx import session, to_onnx
 
 if TYPE_CHECKING:  # a process that measures the memory of another runtime must not load torch
     from torch import Tensor, nn
+
+
+SESSION = "session "
+"""Before the name of a runtime: the file is a whole model, run as `runtimes.open_session` runs it."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,22 @@ def write(runtime: str, job: Job) -> Path:
     if job.precision not in PRECISIONS[runtime]:
         raise UnavailableError(f"{runtime} has no {job.precision} here")
     if runtime == "openvino" and job.precision == "bf16":
-        capabilities = require("openvino", extra="openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if "BF16" not in capabilities:
+        from audiorep.runtimes.openvino import core
+
+        if "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UnavailableError("this processor has no bf16")
     return ENGINES[runtime][0](job)
 
 
 def load(runtime: str, path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
-    """What `write` wrote, ready to run: (B, …) to its outputs, waited for."""
+    """What `write` wrote, ready to run: (B, …) to its outputs, waited for.
+
+    A `runtime` that begins with SESSION opens a model file as users do: (B, N) waveforms to scores.
+    """
+    if runtime.startswith(SESSION):
+        from audiorep.runtimes import open_session
+
+        return open_session(path, runtime.removeprefix(SESSION), threads, precision)
     return ENGINES[runtime][1](path, precision, threads)
 
 
@@ -125,26 +136,14 @@ def _input_names(network: nn.Module) -> list[str]:
 
 
 def _quantize_onnx(path: Path, calibration: list[np.ndarray]) -> None:
-    """Static, by channel, as QDQ nodes."""
-    from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    """Static, by channel, as QDQ nodes; with 7 bits a weight, which is right on every processor and as fast."""
+    import onnx
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._rest = iter(calibration)
+    from audiorep.compress import quantize
 
-        def get_next(self) -> Mapping[str, np.ndarray] | None:
-            values = next(self._rest, None)
-            return None if values is None else {"given": values}
-
-    ready = path.with_name("prepared.onnx")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quant_pre_process(path, ready, skip_symbolic_shape=True)
-        quantization.quantize_static(
-            ready, path, Reader(), per_channel=True, op_types_to_quantize=["Conv", "Gemm", "Add", "MaxPool"]
-        )
-    ready.unlink()
+    model = quantize.prepared(onnx.load(path))
+    ranges = quantize.measure(model, calibration)
+    path.write_bytes(quantize.static(model, ranges["minmax"], reduced=True).SerializeToString())
 
 
 def _load_onnx(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
@@ -154,12 +153,12 @@ def _load_onnx(path: Path, precision: str, threads: int) -> Callable[[np.ndarray
 
 def _write_openvino(job: Job) -> Path:
     openvino = require("openvino", extra="openvino")
+    from audiorep.runtimes.openvino import core, quantized
+
     source = _write_onnx(Job(**{**vars(job), "precision": "fp32"}))
-    model = openvino.Core().read_model(source)
+    model = core().read_model(source)
     source.unlink()
     if job.precision == "int8":
-        from audiorep.runtimes.openvino import quantized
-
         model = quantized(model, job.calibration, [])
     path = job.folder / "network.xml"
     openvino.save_model(model, path, compress_to_fp16=False)
@@ -167,11 +166,11 @@ def _write_openvino(job: Job) -> Path:
 
 
 def _load_openvino(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
-    openvino = require("openvino", extra="openvino")
-    core = openvino.Core()
+    from audiorep.runtimes.openvino import core
+
     hint = "bf16" if precision == "bf16" else "f32"
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
-    request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
+    request = core().compile_model(core().read_model(path), "CPU", settings).create_infer_request()
     return lambda values: request.infer([values])
 
 

@@ -8,13 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from audiorep.benchmark.cases import Case
 from audiorep.benchmark.engines import UnavailableError
-from audiorep.errors import require
 from audiorep.runtimes.onnx import session
 
 CALLS = 30
@@ -101,10 +99,10 @@ def _onnx(path: Path, values: np.ndarray, threads: int) -> Times:
 
 
 def _openvino(path: Path, values: np.ndarray, threads: int) -> Times:
-    openvino: Any = require("openvino", extra="openvino")
+    from audiorep.runtimes.openvino import core
+
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
+    request = core().compile_model(core().read_model(path), "CPU", settings).create_infer_request()
     found: Times = defaultdict(list)
     for _ in range(CALLS):
         request.infer([values])

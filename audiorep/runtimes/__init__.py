@@ -51,15 +51,20 @@ class Runtime:
     """Precisions of the files that its `export` makes."""
 
 
+SMALL = ("fp16", "int8", "int8_weights", "int4_weights", "shared8", "shared4")
+"""Precisions of smaller files; but for int8, weights are decoded when the file is loaded."""
+
 RUNTIMES: dict[str, Runtime] = {
-    "onnx": Runtime("onnx", "OnnxSession", "onnxruntime", "", (".onnx",), ".onnx"),
+    "onnx": Runtime("onnx", "OnnxSession", "onnxruntime", "", (".onnx",), ".onnx", exports=("fp32", *SMALL)),
     "torch": Runtime("torch", "TorchSession", "torch", "train", ("",), precisions=("fp32", "bf16")),
     "torch_compiled": Runtime("torch", "CompiledTorchSession", "torch", "train", ("",), precisions=("fp32", "bf16")),
     "openvino": Runtime(
-        "openvino", "OpenVinoSession", "openvino", "openvino", (".xml", ".onnx"), ".xml", ("fp32", "bf16"), ("fp32", "int8")
+        "openvino", "OpenVinoSession", "openvino", "openvino", (".xml", ".onnx"), ".xml", ("fp32", "bf16"), ("fp32", *SMALL)
     ),
-    "litert": Runtime("litert", "LiteRtSession", "ai_edge_litert", "litert", (".tflite",), ".tflite"),
-    "executorch": Runtime("executorch", "ExecuTorchSession", "executorch", "executorch", (".pte",), ".pte"),
+    "litert": Runtime("litert", "LiteRtSession", "ai_edge_litert", "litert", (".tflite",), ".tflite", exports=("fp32", "int8")),
+    "executorch": Runtime(
+        "executorch", "ExecuTorchSession", "executorch", "executorch", (".pte",), ".pte", exports=("fp32", "int8")
+    ),
     "coreml": Runtime("coreml", "CoreMlSession", "coremltools", "coreml", (".mlpackage",), ".mlpackage"),
 }
 

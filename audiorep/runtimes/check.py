@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from audiorep.checkpoint import Checkpoint
 
 PARITY_LIMIT = 1e-4  # largest difference of a float32 score that an export may show
-LIMITS = {"fp32": PARITY_LIMIT, "bf16": 0.05}
-"""The same for each precision; int8 is judged by its labels."""
-AGREEMENT_LIMIT = 0.9  # share of clips on which an int8 model must keep its checkpoint's label
+LIMITS = {"fp32": PARITY_LIMIT, "fp16": 0.01, "bf16": 0.05}
+"""The same for each precision; those of fewer bits are judged by their labels."""
+AGREEMENT_LIMIT = 0.9  # share of clips on which a model of fewer bits must keep its checkpoint's label
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Parity:
 
     def refusal(self, precision: str = "fp32") -> str | None:
         """Why a model of that precision must not be kept, or None."""
-        if precision == "int8":
+        if precision not in LIMITS:
             if self.agreement >= AGREEMENT_LIMIT:
                 return None
             return f"its label is the checkpoint's on {self.agreement:.0%} of the clips; {AGREEMENT_LIMIT:.0%} is needed"

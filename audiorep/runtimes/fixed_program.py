@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audiorep.checkpoint import Checkpoint
-from audiorep.frontend import repeat_last
+from audiorep.frontend import forms, repeat_last
 from audiorep.runtimes.fixed import fills
 from audiorep.runtimes.torch import Pipeline
 
@@ -20,9 +20,9 @@ class FixedPipeline(nn.Module):
 
     centres: Tensor
 
-    def __init__(self, model: Checkpoint) -> None:
+    def __init__(self, model: Checkpoint, form: str = "halves") -> None:
         super().__init__()
-        self.pipeline = Pipeline(model.front_end.exportable(), model.fuse().model, model.info)
+        self.pipeline = Pipeline(model.front_end.exportable(form), model.fuse().model, model.info)
         self.pipeline.pad = nn.Identity()
         front_end = model.front_end.config
         centres = front_end.hop * torch.arange(front_end.frames(model.info.window_samples), dtype=torch.int32)
@@ -31,16 +31,21 @@ class FixedPipeline(nn.Module):
 
     def forward(self, waveform: Tensor, samples: Tensor | None = None) -> dict[str, Tensor]:
         """(1, N) and, where it matters, (1,) samples of sound, to {head: scores (1, K)}."""
-        spectrogram = self.pipeline.front_end(waveform)
-        if samples is not None:
-            frames = (self.centres <= samples[:, None]).int().sum(1)  # counted, since coremltools makes a quotient a float
-            spectrogram = repeat_last(spectrogram, frames)
-        logits = self.pipeline.network(spectrogram)
+        logits = self.pipeline.network(self.spectrogram(waveform, samples))
         return {head: self.pipeline.activation(logits[head]) for head in self.heads}
 
+    def spectrogram(self, waveform: Tensor, samples: Tensor | None = None) -> Tensor:
+        """What the network sees: (1, 1, T, F)."""
+        spectrogram = self.pipeline.front_end(waveform)
+        if samples is None:
+            return spectrogram
+        frames = (self.centres <= samples[:, None]).int().sum(1)  # counted, since coremltools makes a quotient a float
+        return repeat_last(spectrogram, frames)
 
-def fixed_program(model: Checkpoint) -> tuple[FixedPipeline, tuple[Tensor, ...]]:
-    """The module and an example of what it takes."""
+
+def fixed_program(model: Checkpoint, small: bool = False) -> tuple[FixedPipeline, tuple[Tensor, ...]]:
+    """The module, its front end in the form of fewest constants where it is to be small, and an example of what it takes."""
+    form = forms(model.front_end.config)[-1] if small else "halves"
     samples = model.info.window_samples
     example = (torch.zeros(1, samples), *([torch.tensor([samples], dtype=torch.int32)] if fills(model.info) else []))
-    return FixedPipeline(model).eval(), example
+    return FixedPipeline(model, form).eval(), example

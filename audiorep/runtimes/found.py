@@ -65,11 +65,12 @@ def _torch() -> str:
 
 
 def _openvino() -> str:
-    import openvino
+    from audiorep.runtimes.openvino import core
 
-    core = openvino.Core()
-    devices = [f"{name}: {core.get_property(name, 'FULL_DEVICE_NAME').strip()}" for name in core.available_devices]
-    able = [name.lower() for name in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if name in ("BF16", "FP16", "INT8")]
+    devices = [f"{name}: {core().get_property(name, 'FULL_DEVICE_NAME').strip()}" for name in core().available_devices]
+    able = [
+        name.lower() for name in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") if name in ("BF16", "FP16", "INT8")
+    ]
     return "; ".join(devices) + f" ({', '.join(able)})"
 
 

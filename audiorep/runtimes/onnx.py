@@ -67,15 +67,26 @@ class OnnxSession:
             raise BundleError(f"{path}: its graph takes {inputs} and gives {outputs}; waveform and {expected} are needed.")
 
 
-def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.ndarray]) -> Parity:
+def export(
+    model: Checkpoint,
+    path: str | os.PathLike[str],
+    clips: Sequence[np.ndarray],
+    precision: str = "fp32",
+    calibration: Sequence[np.ndarray] = (),
+) -> Parity:
     """Writes `model` to `path` as one self-describing `.onnx`, waveform in and scores out, and checks it on `clips`.
 
     The network is fused, batch and length are dynamic, and the front end is inside as matrix products, in the form that is
     fastest here of those that are exact enough for `clips`: (N,) float32 waveforms at the model's rate. The file appears only
     after its scores agree with the checkpoint's.
 
+    `int8` is static, with ranges from the `calibration` waveforms by the method that changes the scores of `clips` least; the
+    other forms of `compress.weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end stays
+    in float32.
+
     Raises:
-        BundleError: a score differs by more than `check.PARITY_LIMIT`.
+        BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`).
+        DataError: no calibration clips for int8.
         MissingExtraError: torch or onnx is not installed.
     """
     path = Path(path)
@@ -83,11 +94,24 @@ def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.n
     with replacing(path) as partial:
 
         def attempts() -> Iterator[OnnxSession]:
-            for form in fastest_first(model, _runs):
-                partial.write_bytes(bundle(model, fused, form))
+            for form in fastest_first(model, caller):
+                partial.write_bytes(_in_precision(bundle(model, fused, form), model, precision, clips, calibration))
                 yield OnnxSession(partial)
 
-        return first_accepted(model, attempts(), clips, path)
+        return first_accepted(model, attempts(), clips, path, precision)
+
+
+def _in_precision(
+    content: bytes, model: Checkpoint, precision: str, clips: Sequence[np.ndarray], calibration: Sequence[np.ndarray]
+) -> bytes:
+    if precision == "fp32":
+        return content
+    from audiorep.runtimes.small import Quantiser, nearest, stored
+
+    if precision != "int8":
+        return stored(content, precision)
+    quantiser = Quantiser(content, calibration)
+    return quantiser.make(nearest(quantiser, content, clips))
 
 
 def bundle(model: Checkpoint, fused: nn.Module, form: str) -> bytes:
@@ -120,7 +144,8 @@ def fastest_first(model: Checkpoint, runs: Callable[[bytes], Callable[[np.ndarra
     return sorted(best, key=best.__getitem__)
 
 
-def _runs(content: bytes) -> Callable[[np.ndarray], object]:
+def caller(content: bytes) -> Callable[[np.ndarray], object]:
+    """An ONNX model ready to be called on a waveform (B, N)."""
     ready = session(content)
     return lambda waveform: ready.run(None, {"waveform": waveform})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import tempfile
@@ -19,12 +20,27 @@ from audiorep.files import replacing
 from audiorep.runtimes import cores, existing, in_slices
 from audiorep.runtimes.check import Parity, first_accepted
 from audiorep.runtimes.onnx import LOG_MEL, bundle, fastest_first
+from audiorep.runtimes.small import stored
 
 if TYPE_CHECKING:
     from audiorep.checkpoint import Checkpoint
 
 SECTION = "audiorep"  # of the IR's run-time information, where the metadata is kept
 READERS_SECTION = "framework"  # where OpenVINO keeps an ONNX file's metadata
+
+
+@functools.cache
+def core() -> Any:
+    """The one OpenVINO of this process.
+
+    Its CPU plugin gives the thread a signal stack of its own, and when it ends puts back the one it found. Of two that do not
+    end in reverse order the later leaves a stack that is gone, and the next signal, as of Ctrl-C or a finished worker, ends
+    the process with a segmentation fault.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    return require("openvino", extra="openvino").Core()
 
 
 class OpenVinoSession:
@@ -41,19 +57,18 @@ class OpenVinoSession:
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None, precision: str = "fp32") -> None:
         openvino = require("openvino", extra="openvino")
         path = existing(path)
-        core = openvino.Core()
         with _readable(path):
-            model = core.read_model(path)
+            model = core().read_model(path)
         self.info = _info(model, path)
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise ConfigError(f"This processor ({_name(core)}) has no bf16; run the model in fp32.")
+        if precision == "bf16" and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ConfigError(f"This processor ({_name()}) has no bf16; run the model in fp32.")
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads or cores() or 0}
         self._stages = [
-            core.compile_model(part, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
+            core().compile_model(part, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
             for part, hint in _parts(model, precision)
         ]
         self._requests = [stage.create_infer_request() for stage in self._stages]
-        self.device = f"OpenVINO {openvino.__version__.partition('-')[0]}, {_name(core)}, {precision}"
+        self.device = f"OpenVINO {openvino.__version__.partition('-')[0]}, {_name()}, {precision}"
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of each head for each waveform of the batch."""
@@ -76,21 +91,22 @@ def export(
 ) -> Parity:
     """Writes `model` to `path` as OpenVINO's IR (.xml, and .bin beside it) and checks it on `clips`, (N,) waveforms.
 
-    int8 is static: weights by channel, activations by the ranges seen on the `calibration` waveforms, the front end left in
-    float32.
+    int8 is static: weights by channel, activations by the ranges seen on the `calibration` waveforms. The other forms of
+    `compress.weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end is left in float32.
 
     Raises:
         BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
         MissingExtraError: torch, openvino or, for int8, nncf is not installed.
     """
     openvino, path = require("openvino", extra="openvino"), Path(path)
-    core, fused = openvino.Core(), model.fuse().model
+    fused = model.fuse().model
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.xml"
 
         def attempts() -> Iterator[OpenVinoSession]:
-            for form in fastest_first(model, lambda content: _runs(core, content)):
-                converted = core.read_model(bundle(model, fused, form))
+            for form in fastest_first(model, _runs):
+                content = bundle(model, fused, form)
+                converted = core().read_model(content if precision in ("fp32", "int8") else stored(content, precision))
                 if precision == "int8":
                     front_end = [node.get_friendly_name() for node in _above(_log_mel(converted))]
                     converted = quantized(converted, [clip[None] for clip in calibration], front_end)
@@ -106,8 +122,8 @@ def export(
     return parity
 
 
-def _runs(core: Any, content: bytes) -> Callable[[np.ndarray], object]:
-    request = core.compile_model(core.read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+def _runs(content: bytes) -> Callable[[np.ndarray], object]:
+    request = core().compile_model(core().read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
     return lambda waveform: request.infer([waveform])
 
 
@@ -189,8 +205,8 @@ def _text(value: Any) -> str:
     return str(getattr(value, "value", value))
 
 
-def _name(core: Any) -> str:
-    return str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+def _name() -> str:
+    return str(core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
 
 
 @contextmanager

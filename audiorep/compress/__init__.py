@@ -1,0 +1,1 @@
+"""Compression: method(model, …) → new model."""
