@@ -88,6 +88,44 @@ class ScheduleConfig(Config):
 
 
 @dataclass(frozen=True)
+class DistilConfig(Config):
+    """What a network learns of trained teachers, besides the labels (see `audiorep.compress.distil`)."""
+
+    teachers: tuple[str, ...] = ()
+    """Checkpoint folders; empty trains on the labels alone."""
+    weights: tuple[float, ...] = ()
+    """Each teacher's weight in their mean; empty weighs them alike."""
+    temperature: float = 2.0
+    """By which logits of student and teachers are divided; higher ones tell more of unlikely classes."""
+    soft: float = 0.9
+    """Share of the loss against the teachers' scores; the rest is against the labels."""
+    features: float = 0.0
+    """Weight of the loss between the student's last map, projected, and the teachers' last maps."""
+    cache: bool = False
+    """Ask the teachers once for each clip without augmentation, not at every step."""
+
+    def __post_init__(self) -> None:
+        checks = [
+            (all(self.teachers), "teachers are folders; one is empty"),
+            (
+                not self.weights or len(self.weights) == len(self.teachers),
+                f"{len(self.weights)} weights are given for {len(self.teachers)} teachers; name one each, or none",
+            ),
+            (all(0 < weight < math.inf for weight in self.weights), "weights must be above 0"),
+            (0 < self.temperature < math.inf, f"temperature is {self.temperature}; above 0 is allowed"),
+            (0 <= self.soft <= 1, f"soft is {self.soft}; 0 to 1 is allowed"),
+            (0 <= self.features < math.inf, f"features is {self.features}; it must not be negative"),
+            (self.soft > 0 or self.features > 0 or not self.teachers, "with soft and features at 0 the teachers teach nothing"),
+            (
+                not (self.cache and self.features),
+                "cache keeps scores of clips without augmentation, which have no map to match: set features=0 or cache=false",
+            ),
+        ]
+        if problems := [text for fine, text in checks if not fine]:
+            raise ConfigError("distil: " + "; ".join(problems))
+
+
+@dataclass(frozen=True)
 class TrainConfig(Config):
     """Everything that decides a training, apart from the data."""
 
@@ -95,6 +133,8 @@ class TrainConfig(Config):
     """A key of `models.ARCHITECTURES`."""
     network: dict[str, Any] = field(default_factory=dict)
     """Fields of the architecture's configuration to change."""
+    layers: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Layers of other sizes than that configuration gives, as compression leaves them (see `checkpoint.Checkpoint`)."""
     front_end: str | FrontEndConfig = "light"
     """A key of `frontend.FRONT_ENDS`, or all settings."""
     window_seconds: float = 5.0
@@ -113,6 +153,7 @@ class TrainConfig(Config):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     start: str = ""
     """Checkpoint folder whose weights training starts from (fine-tuning); empty starts from random ones."""
     freeze_norms: bool = False

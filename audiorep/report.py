@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -109,6 +109,66 @@ def tradeoff(points: list[tuple[str, str, float, float]], axis: str, path: Path,
     _save(figure, path)
 
 
+def pareto(
+    done: list[tuple[float, float]],
+    stopped: list[tuple[float, float]],
+    front: list[tuple[float, float, str]],
+    axes_labels: tuple[str, str],
+    path: Path,
+) -> None:
+    """(Cost, accuracy) of trials, to a PNG: higher and further left is better.
+
+    `stopped` ones, whose accuracy is that of their best epoch, are pale; `front`, by rising cost, is named and connected by
+    steps: what is reached at a cost is what the trial before it reached.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    figure = _figure(8.6, 5.0)
+    axes = figure.add_subplot()
+    for points, colour, label in ((stopped, "#d5d5d5", "stopped early"), (done, BLUE, "trained to the end")):
+        if points:
+            costs, accuracies = zip(*points, strict=True)
+            axes.scatter(costs, accuracies, s=22, color=colour, label=f"{label} ({len(points)})", linewidths=0)
+    label = f"Pareto front ({len(front)})"
+    across, up = [point[0] for point in front], [point[1] for point in front]
+    axes.plot(across, up, color=ORANGE, marker="o", drawstyle="steps-post", label=label)
+    for cost, accuracy, name in front:
+        axes.annotate(name, (cost, accuracy), (-5, 6), textcoords="offset points", fontsize=8, color=INK, ha="right")
+    every = [point[0] for point in (*done, *stopped)]
+    if min(every) > 0 and max(every) > 8 * min(every):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    _dress(axes, "Accuracy against cost; a number names the trial")
+    axes.set_xlabel(axes_labels[0])
+    axes.set_ylabel(axes_labels[1], color=MUTED)
+    axes.margins(0.08)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _save(figure, path)
+
+
+def compression(points: list[tuple[str, float, float, float, float, float | None]], metric: str, path: Path) -> None:
+    """Accuracy against size of (name, kB, accuracy, low, high, milliseconds), to a PNG: colours are times."""
+    figure = _figure(8.6, 5.0)
+    axes = figure.add_subplot()
+    sizes, accuracies, lows, highs = (np.array([point[i] for point in points]) for i in (1, 2, 3, 4))
+    axes.errorbar(sizes, accuracies, [accuracies - lows, highs - accuracies], fmt="none", ecolor="#d5d5d5", elinewidth=1)
+    times = [np.nan if point[5] is None else point[5] for point in points]
+    drawn = axes.scatter(sizes, accuracies, s=60, c=times, cmap="viridis", zorder=3, plotnonfinite=True)
+    for place, (name, size, accuracy, *_) in enumerate(points):
+        axes.annotate(name, (size, accuracy), (7, 7 - 16 * (place % 2)), textcoords="offset points", fontsize=8, color=INK)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if str(value)[0] in "25" else "")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    _dress(axes, "Accuracy with its 95 % interval against size")
+    axes.set_xlabel("kB of the deployed file")
+    axes.set_ylabel(metric.replace("_", " "), color=MUTED)
+    axes.margins(0.14)
+    figure.colorbar(drawn, ax=axes, label="ms a window", pad=0.02)
+    _save(figure, path)
+
+
 def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, attribution: str) -> str:
     """The checkpoint's `README.md`: what it is, what it was trained on, how well it does and where it fails."""
     info, front = model.info, model.info.front_end
@@ -122,6 +182,7 @@ def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, att
         f"- Architecture: `{model.architecture}`, {size}",
         f"- Front end: {hearing}",
         f"- Trained on {clips.get('train', '?')} clips; weights of the {chosen}",
+        *[f"- Distilled from {_teacher_text(teacher)}" for teacher in info.provenance.get("teachers", [])],
         f"- Made with audiorep {info.provenance.get('audiorep', '?')}",
         f"- Licence of the weights: {info.licence}\n",
     ]
@@ -211,6 +272,14 @@ def _headline(card: Scorecard, first: int | None = None) -> str:
 
 def _count(labels: dict[str, list[str]]) -> str:
     return " and ".join(f"{len(names)} classes" + (f" ({head})" if len(labels) > 1 else "") for head, names in labels.items())
+
+
+def _teacher_text(teacher: dict[str, Any]) -> str:
+    """A teacher's name, and what it reached on the first clips it was measured on."""
+    for title, heads in teacher.get("measured", {}).items():
+        numbers = "; ".join(in_words(dict(list(summary.items())[:2])) for summary in heads.values())
+        return f"`{teacher['name']}` ({numbers} on the {title})"
+    return f"`{teacher['name']}`"
 
 
 def _evaluation_text(evaluation: Evaluation) -> str:

@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from audiorep import __version__, audio, checkpoint
+from audiorep import __version__, audio, checkpoint, teachers
 from audiorep.bundle import ModelInfo
 from audiorep.datasets import Example, Labels, count_splits, labels_of, seen, undivided
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import replacing, write_json
 from audiorep.recipe import TrainConfig
+from audiorep.teachers import Teachers
 from audiorep.trainee import Trainee
 
 CONFIG, LAST, BEST = "train.json", "last.ckpt", "best.ckpt"
@@ -44,22 +45,26 @@ def fit(
     progress: bool = False,
     say: Callable[[str], None] = lambda text: None,
     classes: Labels | None = None,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Path:
     """Trains on the `train` clips, or goes on where a run in `output` stopped, and writes the checkpoint there.
 
     With `valid` clips the weights of the best epoch are kept (unless `config.keep` says the last). `progress` shows a bar;
     without it `say` is told a line an epoch. `classes` gives all classes in their order; without it they are those of the
-    training clips, sorted. Returns the folder.
+    training clips, sorted. `on_epoch` is given each epoch, from 0, and its metrics by name, and may raise to end the training.
+    Returns the folder.
 
     Raises:
-        DataError: no readable training clips, fewer than two classes, or labels that do not fit the task or `classes`.
-        ConfigError: `output` holds a run with other settings or other data.
-        CheckpointError: the run in `output`, or the checkpoint to start from, cannot be used.
+        DataError: no readable training clips, fewer than two classes, labels that do not fit the task or `classes`, or a
+            teacher that was trained on other clips of the data than the training ones.
+        ConfigError: `output` holds a run with other settings, other data or other teachers.
+        CheckpointError: the run in `output`, the checkpoint to start from, or a teacher cannot be used.
         KeyboardInterrupt: the user stopped it; the last whole epoch is kept in `output`.
     """
     output = Path(output)
     labels = _labels(config, examples, classes)
-    record = _record(config, labels, examples)
+    taught_by = teachers.load(config, labels, examples, say)
+    record = _record(config, labels, examples, taught_by)
     _check(output, record)
     lightning.seed_everything(config.seed, verbose=False)
     train, valid = (clips_of(config, examples, labels, split) for split in ("train", "valid"))
@@ -68,17 +73,20 @@ def fit(
     trainee = Trainee(config, labels, len(loaders[0]), _class_weights(train, config))
     noise, silent = _noise(config)
     trainee.noise, trainee.sampler = noise, sampler
+    _teach(trainee, taught_by, train, output)
     _say_failures([*train.failures, *valid.failures, *silent], say)
     if config.start and not (output / LAST).exists():
         moved = checkpoint.transfer(trainee.network, checkpoint.load(config.start), labels)
         say(f"From {config.start}: {moved.summary}")
     write_json(output / CONFIG, record)
     trainer = make_trainer(config, output, progress, len(valid) > 0, say)
+    if on_epoch is not None:
+        trainer.callbacks.insert(0, EpochValues(on_epoch))  # type: ignore[attr-defined]  # Lightning's own come last
     say(f"Training {config.architecture} on {len(train)} clips, {trainer.strategy.root_device}")
     _run(trainer, trainee, loaders, output)
     _take_weights(trainee, output / (BEST if config.keep == "best" and (output / BEST).exists() else LAST))
     _measure_norms(trainee, loaders[0], trainer.strategy.root_device)
-    checkpoint.save(output, trainee.network, _info(config, labels, examples), config.architecture)
+    checkpoint.save(output, trainee.network, _info(config, labels, examples, taught_by), config.architecture)
     return output
 
 
@@ -108,6 +116,17 @@ class EpochLines(Callback):
             f"{name.replace('_', ' ')} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items())
         )
         self._say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {values}")
+
+
+class EpochValues(Callback):
+    """Hands each epoch's metrics on."""
+
+    def __init__(self, on_epoch: Callable[[int, dict[str, float]], None]) -> None:
+        self._on_epoch = on_epoch
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """With those of the validation clips."""
+        self._on_epoch(trainer.current_epoch, {name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -147,13 +166,26 @@ def _labels(config: TrainConfig, examples: Sequence[Example], classes: Labels | 
     return labels
 
 
-def _record(config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example]) -> dict[str, Any]:
-    """What a run is of: settings, labels, and a digest of the clips that stays the same when the data moves."""
+def _teach(trainee: Trainee, taught_by: Teachers | None, train: Clips, output: Path) -> None:
+    """Gives the network its teachers, or the clips what the teachers say of each."""
+    if taught_by is None:
+        return
+    if trainee.settings.distil.cache:
+        train.extra = taught_by.remember(train, output / teachers.KEPT)
+    else:
+        trainee.learn_from(taught_by)
+
+
+def _record(
+    config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example], taught_by: Teachers | None = None
+) -> dict[str, Any]:
+    """What a run is of: settings, labels, teachers, and a digest of the clips that stays the same when the data moves."""
     digest = hashlib.sha256()
     for clip in sorted(("/".join(e.path.parts[-2:]), str(e.labels), e.start, str(e.end), e.split) for e in examples):
         digest.update(repr(clip).encode(errors="surrogateescape"))
     clips = {**count_splits(examples), "digest": digest.hexdigest()[:16]}
-    return _plain({"config": asdict(config), "labels": labels, "clips": clips})
+    told = {} if taught_by is None else {"teachers": taught_by.digests}
+    return _plain({"config": asdict(config), "labels": labels, "clips": clips, **told})
 
 
 def _check(output: Path, record: dict[str, Any]) -> None:
@@ -161,9 +193,11 @@ def _check(output: Path, record: dict[str, Any]) -> None:
     if not (output / CONFIG).exists():
         return
     before = checkpoint.read_json(output / CONFIG)
-    if before != record:
-        changed = [key for key in record["config"] if before.get("config", {}).get(key) != record["config"][key]]
-        what = ", ".join(changed) or "its clips or labels"
+    settings = {**_plain(asdict(TrainConfig())), **before.get("config", {})}  # of one newer than the run, the default held
+    if {**before, "config": settings} != record:
+        changed = [key for key in record["config"] if settings.get(key) != record["config"][key]]
+        others = "its clips or labels" if before.get("teachers") == record.get("teachers") else "its teachers' weights"
+        what = ", ".join(changed) or others
         raise ConfigError(
             f"{output} holds a run with other settings ({what} changed). Choose another folder, or delete this one."
         )
@@ -303,7 +337,9 @@ def _noise(config: TrainConfig) -> tuple[list[Tensor], list[AudiorepError]]:
     return recordings, errors
 
 
-def _info(config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example]) -> ModelInfo:
+def _info(
+    config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example], taught_by: Teachers | None
+) -> ModelInfo:
     return ModelInfo(
         name=config.architecture,
         labels=labels,
@@ -320,6 +356,7 @@ def _info(config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[
             "splits": asdict(config.splits),
             "seen": seen.remember([example for example in examples if example.split == "train"]),
             "started_from": config.start,
+            **({} if taught_by is None else {"teachers": [teacher.told() for teacher in taught_by.teachers]}),
             "attribution": config.attribution,
             "audiorep": __version__,
             "date": date.today().isoformat(),

@@ -7,14 +7,17 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from audiorep import augment, models
+from audiorep.compress import distil
+from audiorep.compress.structure import change_layers, narrowest
 from audiorep.datasets.clips import EpochSampler, epoch_seed
 from audiorep.frontend import LogMel, repeat_last
 from audiorep.recipe import TrainConfig
+from audiorep.teachers import Lesson, Teachers, score_name
 
 NARROW = 8  # channels
 Batch = tuple[Tensor, dict[str, Tensor], Tensor]
@@ -29,16 +32,39 @@ class Trainee(lightning.LightningModule):
         super().__init__()
         self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
         self.front_end = LogMel(config.front_end_config, torch.float32)
-        self.network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network_settings)
+        network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network_settings)
+        self.network = change_layers(network, config.layers)
         # on a CPU the strided 1×1 convolution's backward pass writes out of bounds below 8 channels (oneDNN issue 6035)
-        narrow = getattr(self.network.config, "width", NARROW) < NARROW
-        self._format = torch.contiguous_format if narrow else torch.channels_last
+        self._format = torch.contiguous_format if narrowest(network) < NARROW else torch.channels_last
         self.network.to(memory_format=self._format)  # type: ignore[call-overload]
         self.class_weights = class_weights
+        self.teachers: Teachers | None = None
+        self.matches = nn.ModuleList()
         self.noise: list[Tensor] = []
         self.sampler: EpochSampler | None = None
         self._generator = Generator()
         self.train()  # Lightning leaves modes as they are
+
+    def learn_from(self, teachers: Teachers) -> None:
+        """Takes teachers, and makes a projection to each one's last map where features are to be matched.
+
+        Raises:
+            ConfigError: features are to be matched and the network has no last map.
+        """
+        self.teachers = teachers
+        if self.settings.distil.features:
+            front_end = self.settings.front_end_config
+            example = torch.zeros(1, 1, front_end.frames(front_end.samples(self.settings.window_seconds)), front_end.mels)
+            self.eval()
+            with torch.no_grad():
+                channels = distil.with_map(self.network, example)[1].shape[1]
+            self.matches.extend(distil.FeatureMatch(channels, theirs) for theirs in teachers.channels)
+            self.train()
+
+    def on_fit_start(self) -> None:
+        """Moves the teachers, who are no part of what is trained and saved, to where the network is."""
+        if self.teachers is not None:
+            self.teachers.to(self.device)
 
     def train(self, mode: bool = True) -> Trainee:
         """Training mode; with `freeze_norms` the batch norms but the stem's keep their statistics in it."""
@@ -90,9 +116,12 @@ class Trainee(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The loss of a batch: waveforms (B, N), {head: targets (B, K)} and samples of sound (B,)."""
-        spectrogram, targets = self.prepare(*batch)
-        logits = self.network(spectrogram)
-        loss = torch.stack([self.loss(values, targets[head], head) for head, values in logits.items()]).mean()
+        waveform, targets, sound = self.hear(*batch)
+        spectrogram = self.see(waveform, sound)
+        if self.settings.distil.teachers:
+            loss = self._distil(spectrogram, targets, self._lesson(waveform, targets, sound))
+        else:
+            loss = self._mean_loss(self.network(spectrogram), targets)
         self.log("learning_rate", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True)  # type: ignore[union-attr]
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(spectrogram))
         return loss
@@ -111,8 +140,8 @@ class Trainee(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which advances every step."""
         settings = self.settings.optimizer
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        spared = [p for p in self.network.parameters() if p.ndim <= 1]
+        learned = [*self.network.parameters(), *self.matches.parameters()]
+        decayed, spared = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]
         optimizer: torch.optim.Optimizer
         if settings.name == "adamw":
@@ -127,6 +156,11 @@ class Trainee(lightning.LightningModule):
 
     def prepare(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """An augmented spectrogram (B, 1, T, F) and targets to match."""
+        waveform, targets, sound = self.hear(waveform, targets, sound)
+        return self.see(waveform, sound), targets
+
+    def hear(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> Batch:
+        """An augmented batch, mixed or not."""
         config, generator, front_end = self.settings.augment, self._generator, self.settings.front_end_config
         samples = front_end.samples(self.settings.cut_seconds or self.settings.window_seconds)
         with torch.no_grad():
@@ -137,8 +171,39 @@ class Trainee(lightning.LightningModule):
                 waveform = augment.mix(waveform, ratio, partner)
                 targets = {head: augment.mix_targets(values, ratio, partner) for head, values in targets.items()}
                 sound = sound.maximum(sound[partner])
-            spectrogram = augment.augment_spectrogram(self._spectrogram(waveform, sound), config, generator)
-        return spectrogram.contiguous(memory_format=self._format), targets
+        return waveform, targets, sound
+
+    def see(self, waveform: Tensor, sound: Tensor) -> Tensor:
+        """An augmented spectrogram (B, 1, T, F) of augmented waveforms (B, N)."""
+        with torch.no_grad():
+            clean = self._spectrogram(waveform, sound)
+            spectrogram = augment.augment_spectrogram(clean, self.settings.augment, self._generator)
+        return spectrogram.contiguous(memory_format=self._format)
+
+    def _lesson(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> Lesson:
+        """What the teachers say of augmented waveforms, or what was kept of them, mixed as the targets were."""
+        if self.teachers is not None:
+            return self.teachers(waveform, sound)
+        return Lesson({head: targets[score_name(head)] for head in self.labels})
+
+    def _distil(self, spectrogram: Tensor, targets: dict[str, Tensor], lesson: Lesson) -> Tensor:
+        """The loss against labels and teachers."""
+        settings, parts = self.settings.distil, {}
+        if self.matches:
+            logits, last = distil.with_map(self.network, spectrogram)
+            weights = distil.shares(settings.weights, len(lesson.maps))
+            matched = [match(last, theirs) for match, theirs in zip(self.matches, lesson.maps, strict=True)]
+            parts["features_loss"] = torch.stack([w * loss for w, loss in zip(weights, matched, strict=True)]).sum()
+        else:
+            logits = self.network(spectrogram)
+        soft = [
+            distil.soft_target_loss(values, lesson.scores[head], settings.temperature, self.settings.multi_label)
+            for head, values in logits.items()
+        ]
+        parts["soft_loss"] = torch.stack(soft).mean()
+        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(spectrogram))
+        labels = (1 - settings.soft) * self._mean_loss(logits, targets)
+        return labels + settings.soft * parts["soft_loss"] + settings.features * parts.get("features_loss", 0.0)
 
     def _spectrogram(self, waveform: Tensor, sound: Tensor) -> Tensor:
         """(B, 1, T, F) of (B, N), of which `sound` (B,) samples are a clip's own."""
@@ -155,6 +220,10 @@ class Trainee(lightning.LightningModule):
             start = int(draw[1] * max(len(recording) - samples, 0))
             cuts.append(recording[start : start + samples].repeat(-(-samples // len(recording)))[:samples])
         return augment.unit_level(torch.stack(cuts).to(self.device))
+
+    def _mean_loss(self, logits: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+        """The loss against the labels, the mean over heads."""
+        return torch.stack([self.loss(values, targets[head], head) for head, values in logits.items()]).mean()
 
     def loss(self, logits: Tensor, targets: Tensor, head: str) -> Tensor:
         """The training loss of one head: logits (B, K) against targets (B, K)."""

@@ -50,6 +50,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
     of workers, and at least half of the cut (or of a shorter sound) is audible. Otherwise the cut is the clip's beginning.
     A clip shorter than the cut lies anywhere in it with `padding` "zeros", else at its beginning with its last sample
     repeated ("edge"), or with zeros whose frames are to repeat the last ("edge_frames").
+    Targets hold a row of each tensor (clips, K) in `extra` too, by its name.
     Clips that cannot be read are left out and their errors kept in `failures`. Decoded sound is kept up to MEMORY_LIMIT;
     of clips longer than LONG_SECONDS only the cut is ever read.
     """
@@ -68,6 +69,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         self.random_cuts, self.seed, self.epoch, self.padding = random_cuts, seed, 0, padding
         self._numbers = {head: {name: k for k, name in enumerate(names)} for head, names in labels.items()}
         self.failures: list[AudiorepError] = []
+        self.extra: dict[str, Tensor] = {}
         self.examples, self._decoded = self._load(examples)
 
     def __len__(self) -> int:
@@ -86,6 +88,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
             with ThreadPoolExecutor(4) as pool:
                 used = list(pool.map(self._fill, batch, indices))
         targets = {head: torch.stack([self.target(index, head) for index, _ in used]) for head in self.labels}
+        targets |= {name: rows[[index for index, _ in used]] for name, rows in self.extra.items()}
         return torch.from_numpy(batch), targets, torch.tensor([samples for _, samples in used])
 
     def class_counts(self, head: str) -> Tensor:

@@ -1,0 +1,289 @@
+"""Trained checkpoints as teachers of another network: loaded, refused where they would mislead it, and asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from audiorep import audio, checkpoint, reparam
+from audiorep.bundle import ModelInfo
+from audiorep.checkpoint import Checkpoint
+from audiorep.compress import distil
+from audiorep.datasets import Example, Labels, seen
+from audiorep.datasets.clips import Clips
+from audiorep.errors import AudiorepError, CheckpointError, DataError
+from audiorep.files import replacing
+from audiorep.frontend import FrontEndConfig, LogMel, repeat_last
+from audiorep.recipe import TrainConfig
+
+KEPT = "teacher.safetensors"
+LONGEST = 2.5  # cuts: of a longer clip, most of what the student hears is not what the teachers heard
+LONG_CLIPS = 0.1  # the share of them that a training bears
+_ROWS = "clips"  # beside the scores: whose they are
+
+
+def score_name(head: str) -> str:
+    """The name under which teachers' scores of a head lie among a batch's targets."""
+    return f"{head} of teachers"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What teachers say of a batch."""
+
+    scores: dict[str, Tensor]
+    """{head: (B, K)}, softened, the mean over teachers."""
+    maps: list[Tensor] = field(default_factory=list)
+    """Each teacher's last map (B, C, T', F'), where features are to be matched."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A checkpoint that was merged for inference, and what it says of itself."""
+
+    folder: str
+    info: ModelInfo
+    architecture: str
+    digest: str
+    """Of its weights."""
+    front_end: LogMel
+    network: nn.Module
+    """(B, 1, T, F) to {head: logits (B, K)}, or to that and its last map."""
+    channels: int
+    """Of that map; 0 without it."""
+
+    def told(self) -> dict[str, Any]:
+        """What the student's provenance keeps of it."""
+        about = {"name": self.info.name, "architecture": self.architecture, "folder": self.folder, "weights": self.digest}
+        return about | {name: told for name, told in self.info.provenance.items() if name in ("measured", "seen", "teachers")}
+
+
+class Teachers:
+    """Waveforms (B, N) to a `Lesson`, in evaluation mode and without gradients.
+
+    Every teacher hears the same waveform as the student (arXiv 2106.05237), through its own front end. What follows a
+    short clip is what the student's `padding` says; its last frame is repeated where that of both is `edge_frames`.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], config: TrainConfig, heads: Sequence[str]) -> None:
+        self.teachers, self.config, self.heads = list(teachers), config, list(heads)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teachers:
+        return self  # a moving average copies the student with all it holds; teachers never change
+
+    @property
+    def digests(self) -> list[str]:
+        """Of each teacher's weights."""
+        return [teacher.digest for teacher in self.teachers]
+
+    @property
+    def channels(self) -> list[int]:
+        """Of each teacher's last map."""
+        return [teacher.channels for teacher in self.teachers]
+
+    def to(self, device: torch.device) -> Teachers:
+        """The same, moved to a device."""
+        for teacher in self.teachers:
+            teacher.front_end.to(device)
+            teacher.network.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, waveform: Tensor, sound: Tensor) -> Lesson:
+        """What they say of waveforms (B, N), of which `sound` (B,) samples are the clips' own."""
+        settings = self.config.distil
+        spectrograms: dict[tuple[FrontEndConfig, bool], Tensor] = {}
+        scores, maps = [], []
+        for teacher in self.teachers:
+            heard = (teacher.front_end.config, teacher.info.padding == self.config.padding == "edge_frames")
+            if heard not in spectrograms:
+                spectrograms[heard] = _spectrogram(teacher.front_end, waveform, sound if heard[1] else None)
+            result = teacher.network(spectrograms[heard])
+            logits, last = result if settings.features else (result, None)
+            scores.append({h: distil.soften(logits[h], settings.temperature, self.config.multi_label) for h in self.heads})
+            maps += [] if last is None else [last]
+        return Lesson(distil.ensemble(scores, settings.weights), maps)
+
+    def remember(self, clips: Clips, path: Path) -> dict[str, Tensor]:
+        """{score_name(head): scores (clips, K)} of each clip's beginning without augmentation, kept in the file `path`.
+
+        What the file has of the same teachers and the same sound is not asked for again.
+
+        Raises:
+            DataError: many of the clips are too long for one score each.
+        """
+        _refuse_long(clips, self.config.cut_seconds or self.config.window_seconds)
+        still = copy(clips)  # shares the decoded sound
+        still.random_cuts = False
+        still.samples = self.config.front_end_config.samples(self.config.cut_seconds or self.config.window_seconds)
+        settings = self.config.distil
+        about = json.dumps([self.digests, settings.weights, settings.temperature, self.config.multi_label, self.heads])
+        known = _recall(path, about)
+        order: list[bytes] = []
+        for first in range(0, len(still), self.config.batch_size):
+            waveform, _, sound = still.__getitems__(range(first, min(first + self.config.batch_size, len(still))))
+            rows = [hashlib.sha256(clip.numpy().tobytes()).digest()[:16] for clip in waveform]
+            if any(row not in known for row in rows):
+                lesson = self(waveform.to(self._device), sound.to(self._device)).scores
+                known.update(zip(rows, _by_clip({head: values.cpu() for head, values in lesson.items()}), strict=True))
+            order += rows
+        scores = {head: torch.stack([known[row][head] for row in order]) for head in self.heads}
+        _keep(path, about, order, scores)
+        return {score_name(head): values for head, values in scores.items()}
+
+    @property
+    def _device(self) -> torch.device:
+        return self.teachers[0].front_end.mel.device
+
+
+def load(
+    config: TrainConfig, labels: Labels, examples: Sequence[Example], say: Callable[[str], None] = lambda text: None
+) -> Teachers | None:
+    """The teachers that the settings name, or None where they name none.
+
+    `say` is told of a teacher that does not tell which clips it was trained on.
+
+    Raises:
+        CheckpointError: a folder cannot be used, or its model has other labels, another sample rate or another task.
+        ConfigError: features are to be matched with a network that has no last map.
+        DataError: a teacher was trained on clips that the student is to be measured on.
+    """
+    if not config.distil.teachers:
+        return None
+    teachers = []
+    for folder in config.distil.teachers:
+        loaded = checkpoint.load(folder)
+        _refuse_other(folder, loaded.info, config, labels)
+        _refuse_seen(folder, loaded.info, examples)
+        if not loaded.info.provenance.get("seen"):
+            say(f"The teacher {folder} does not tell which clips it was trained on; make sure that the test clips are not.")
+        teachers.append(_teacher(folder, loaded, config))
+    return Teachers(teachers, config, list(labels)).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _teacher(folder: str, loaded: Checkpoint, config: TrainConfig) -> Teacher:
+    example, channels = loaded.example(), 0
+    if config.distil.features:
+        network = distil.WithMap(loaded.network).eval()
+        with torch.no_grad():
+            channels = network(example)[1].shape[1]
+        fused = reparam.fuse(network, example).model
+    else:
+        fused = loaded.fuse().model
+    fused.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    front_end = LogMel(loaded.front_end.config, torch.float32)
+    digest = hashlib.sha256((Path(folder) / checkpoint.WEIGHTS).read_bytes()).hexdigest()[:16]
+    return Teacher(os.fspath(folder), loaded.info, loaded.architecture, digest, front_end, fused, channels)
+
+
+def _refuse_other(folder: str, info: ModelInfo, config: TrainConfig, labels: Labels) -> None:
+    """No teacher of something else."""
+    for head, names in labels.items():
+        theirs = info.labels.get(head)
+        if theirs is None:
+            raise CheckpointError(f"The teacher {folder} has no head {head!r}; it has {', '.join(info.labels)}.")
+        if theirs != names:
+            raise CheckpointError(
+                f"The teacher {folder} knows other labels than the student: {_difference(theirs, names)}. Take one that was "
+                "trained on the same classes in the same order."
+            )
+    if info.sample_rate != config.front_end_config.sample_rate:
+        raise CheckpointError(
+            f"The teacher {folder} hears {info.sample_rate} Hz, the student {config.front_end_config.sample_rate} Hz, and both "
+            "are to hear the same waveform. Choose a front_end of the teacher's rate."
+        )
+    if (info.activation == "sigmoid") != config.multi_label:
+        wanted = "multi-label" if config.multi_label else "single-label"
+        raise CheckpointError(f"The teacher {folder} is {info.task}, the student {wanted}; multi_label says which it is.")
+
+
+def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """What tells two lists of classes apart, in words."""
+    if missing := [name for name in ours if name not in theirs]:
+        return f"it lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
+    if further := [name for name in theirs if name not in ours]:
+        return f"it knows {', '.join(further[:5])}{' …' if len(further) > 5 else ''} too"
+    return "they come in another order"
+
+
+def _refuse_seen(folder: str, info: ModelInfo, examples: Sequence[Example]) -> None:
+    """No teacher that could tell the student what the clips are that it is measured on."""
+    for split in ("test", "valid"):
+        clips = [example for example in examples if example.split == split]
+        for memory in _memories(info.provenance):
+            count = seen.count_seen(memory, clips)
+            if count > seen.chance(len(clips)):
+                raise DataError(
+                    f"The teacher {folder} was trained on {count} of the {len(clips)} {split} clips, so the student's number "
+                    "for them would say nothing of new sounds. Take a teacher that was trained with the same split or fold."
+                )
+
+
+def _memories(provenance: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Which clips a model was trained on, and its own teachers."""
+    yield provenance.get("seen", {})
+    for teacher in provenance.get("teachers", []):
+        yield from _memories(teacher)
+
+
+def _spectrogram(front_end: LogMel, waveform: Tensor, sound: Tensor | None) -> Tensor:
+    """(B, 1, T, F) of (B, N), channels last, its last frame of `sound` (B,) samples repeated where they are given."""
+    spectrogram = front_end(waveform)
+    if sound is not None:
+        spectrogram = repeat_last(spectrogram, 1 + sound.clamp(max=waveform.shape[1]) // front_end.config.hop)
+    return spectrogram.contiguous(memory_format=torch.channels_last)
+
+
+def _refuse_long(clips: Clips, cut_seconds: float) -> None:
+    """One score a clip is for clips of about one cut."""
+    long = sum(_seconds(example) > LONGEST * cut_seconds for example in clips.examples)
+    if long > LONG_CLIPS * len(clips):
+        raise DataError(
+            f"{long} of the {len(clips)} training clips are longer than {LONGEST:g} training cuts of {cut_seconds:g} s, so a "
+            "teacher's one score for each would be of other sound than the student hears. Set distil.cache=false, or a longer "
+            "cut_seconds."
+        )
+
+
+def _seconds(example: Example) -> float:
+    """A clip's length; 0 where it cannot be read, which shows when it is used."""
+    try:
+        return (audio.probe(example.path).seconds if example.end is None else example.end) - example.start
+    except AudiorepError:
+        return 0.0
+
+
+def _by_clip(scores: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """{head: (B, K)} as B times {head: (K,)}."""
+    return [dict(zip(scores, rows, strict=True)) for rows in zip(*scores.values(), strict=True)]
+
+
+def _keep(path: Path, about: str, rows: Sequence[bytes], scores: dict[str, Tensor]) -> None:
+    digests = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8).reshape(len(rows), -1)
+    tensors = {_ROWS: digests, **{score_name(head): values.contiguous() for head, values in scores.items()}}
+    with replacing(path) as partial:
+        partial.write_bytes(serialize(tensors, {"teachers": about}))
+
+
+def _recall(path: Path, about: str) -> dict[bytes, dict[str, Tensor]]:
+    """{clip's digest: {head: scores (K,)}} of a file of the same teachers; nothing where there is none."""
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("teachers") != about:
+                return {}
+            heads = json.loads(about)[-1]
+            scores = _by_clip({head: file.get_tensor(score_name(head)) for head in heads})
+            return dict(zip((bytes(row.tolist()) for row in file.get_tensor(_ROWS)), scores, strict=True))
+    except (OSError, SafetensorError):  # missing, or damaged: it is made again
+        return {}
