@@ -19,6 +19,8 @@ from audiorep.config import Config
 from audiorep.errors import ConfigError
 from audiorep.reparam import Parallel, algebra
 
+SQUEEZED_AT_LEAST = 8  # channels, as MobileNetV3 rounds: fewer say too little of the map
+
 
 @dataclass(frozen=True)
 class ArinConfig(Config):
@@ -35,11 +37,24 @@ class ArinConfig(Config):
     frequency_kernels: tuple[int, ...] = (3, 11, 21)
     """Lengths of the parallel 1×k branches, odd."""
     stem_kernel: tuple[int, int] = (5, 7)
-    """Time × frequency, odd; its stride is 2×2 and a 3×3 max-pool of stride 2 follows."""
+    """Time × frequency, odd."""
+    stem_stride: int = 2
+    """Of the stem's convolution, in time and in frequency; 1 keeps the resolution of a small input."""
+    stem_pool: bool = True
+    """Whether a 3×3 max-pool of stride 2 follows it."""
+    strides: tuple[int, ...] = ()
+    """Stride of each stage's first block; empty: 1 in the first stage and 2 in all others."""
     expansion: int = 4
     """Width of the block's inner layer over its outer."""
     standard_stages: tuple[int, ...] = ()
     """Stages, counted from 1, whose mixing uses standard convolutions instead of depthwise ones."""
+    grouped_stages: tuple[int, ...] = ()
+    """Stages, counted from 1, whose mixing uses grouped convolutions, which mix channels too; none of `standard_stages`."""
+    group_channels: int = 8
+    """Channels in each group there; 1 is depthwise."""
+    squeeze_excitation: int = 0
+    """Reduction of a squeeze-excitation (arXiv 1709.01507) of every block, on the expanded map before the projection, as in
+    MobileNetV3 (arXiv 1905.02244, section 5.3); 0: none."""
     dropout: float = 0.5
     """Before the heads."""
     stochastic_depth: float = 0.0
@@ -59,12 +74,49 @@ class ArinConfig(Config):
                 set(self.standard_stages) <= set(stages),
                 f"standard_stages {self.standard_stages} must lie in 1..{len(self.depths)}",
             ),
+            *self._group_checks(),
+            (self.squeeze_excitation >= 0, f"squeeze_excitation is {self.squeeze_excitation}; 0 or a reduction is needed"),
+            (
+                min((self.stem_stride, *self.strides)) >= 1,
+                f"stem_stride {self.stem_stride} and strides {self.strides} must be at least 1",
+            ),
+            (
+                len(self.strides) in (0, len(self.depths)),
+                f"strides {self.strides} need one for each of the {len(self.depths)} stages, or none",
+            ),
             (0 <= self.dropout < 1, f"dropout is {self.dropout}; 0 to below 1 is allowed"),
             (0 <= self.stochastic_depth < 1, f"stochastic_depth is {self.stochastic_depth}; 0 to below 1 is allowed"),
         ]
         problems = [text for fine, text in checks if not fine]
         if problems:
             raise ConfigError("network: " + "; ".join(problems) + ".")
+
+    def channels(self, stage: int) -> int:
+        """Of a stage, counted from 1."""
+        return self.width * 2 ** (stage - 1)
+
+    def stride(self, stage: int) -> int:
+        """Of the first block of a stage, counted from 1."""
+        return self.strides[stage - 1] if self.strides else min(stage, 2)
+
+    def groups(self, stage: int) -> int:
+        """Of the mixing convolutions in a stage, counted from 1."""
+        if stage in self.standard_stages:
+            return 1
+        return self.channels(stage) // (self.group_channels if stage in self.grouped_stages else 1)
+
+    def _group_checks(self) -> list[tuple[bool, str]]:
+        """What grouped mixing asks for."""
+        grouped, size = set(self.grouped_stages), self.group_channels
+        inside = grouped <= set(range(1, len(self.depths) + 1))
+        uneven = [self.channels(stage) for stage in sorted(grouped) if inside and size >= 1 and self.channels(stage) % size]
+        both = sorted(grouped & set(self.standard_stages))
+        return [
+            (inside, f"grouped_stages {self.grouped_stages} must lie in 1..{len(self.depths)}"),
+            (not both, f"stages {both} are in grouped_stages and in standard_stages; one is allowed"),
+            (size >= 1, f"group_channels is {size}; at least 1 is needed"),
+            (not uneven, f"group_channels {size} must divide the channels of grouped stages; it does not divide {uneven}"),
+        ]
 
 
 class Arin(nn.Module):
@@ -76,7 +128,7 @@ class Arin(nn.Module):
         self.stem = _stem(config)
         self.stages = nn.Sequential(*_stages(config))
         self.dropout = nn.Dropout(config.dropout)
-        channels = config.width * 2 ** (len(config.depths) - 1)
+        channels = config.channels(len(config.depths))
         self.heads = nn.ModuleDict({name: nn.Linear(channels, classes) for name, classes in config.heads.items()})
         self.apply(_initialise)
         for block in self.modules():
@@ -94,16 +146,17 @@ class Arin(nn.Module):
 
 
 class Block(nn.Module):
-    """Reduce, mix time, mix frequency, expand, project, add the shortcut: (B, C_in, T, F) to (B, C, T/s, F/s)."""
+    """Reduce, mix time, mix frequency, expand, excite, project, add the shortcut: (B, C_in, T, F) to (B, C, T/s, F/s)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, skip_rate: float, standard: bool, config: ArinConfig) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, skip_rate: float, groups: int, config: ArinConfig) -> None:
         super().__init__()
-        groups = 1 if standard else outputs
         self.reduce = _conv_bn_relu(inputs, outputs, (1, 1), stride)
         self.time = _mix(outputs, [(k, 1) for k in config.time_kernels], groups)
         self.frequency = _mix(outputs, [(1, k) for k in config.frequency_kernels], groups)
-        self.expand = _conv_bn_relu(outputs, outputs * config.expansion, (1, 1))
-        self.project = _conv_bn(outputs * config.expansion, outputs, (1, 1))
+        inner, reduction = outputs * config.expansion, config.squeeze_excitation
+        self.expand = _conv_bn_relu(outputs, inner, (1, 1))
+        self.excite = SqueezeExcitation(inner, reduction) if reduction else nn.Identity()
+        self.project = _conv_bn(inner, outputs, (1, 1))
         self.skip = StochasticDepth(skip_rate)
         keeps_shape = inputs == outputs and stride == 1
         self.shortcut = nn.Identity() if keeps_shape else _conv_bn(inputs, outputs, (1, 1), stride)
@@ -113,7 +166,7 @@ class Block(nn.Module):
         """(B, C_in, T, F) to (B, C, T/s, F/s)."""
         y = self.relu(self.time(self.reduce(x)))
         y = self.relu(self.frequency(y))
-        return self.relu(self.skip(self.project(self.expand(y))) + self.shortcut(x))
+        return self.relu(self.skip(self.project(self.excite(self.expand(y)))) + self.shortcut(x))
 
 
 def merge_branches(network: nn.Module) -> nn.Module:
@@ -144,6 +197,20 @@ def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> algebra.Taps:
     return algebra.scale(taps, gain, bn.bias.detach().double() - bn.running_mean.double() * gain)
 
 
+class SqueezeExcitation(nn.Module):
+    """Channels weighed by a gate of their means (arXiv 1709.01507, section 3): (B, C, T, F) to the same."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        squeezed = max(channels // reduction, SQUEEZED_AT_LEAST)
+        self.squeeze, self.excite = nn.Conv2d(channels, squeezed, 1), nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, F) to the same."""
+        gate = self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu())  # (B, C, 1, 1)
+        return x * gate.sigmoid()
+
+
 class StochasticDepth(nn.Module):
     """Zeroes whole clips of a residual branch in training, at `rate`, and scales the others up (arXiv 1603.09382)."""
 
@@ -164,20 +231,21 @@ class StochasticDepth(nn.Module):
 
 
 def _stem(config: ArinConfig) -> nn.Sequential:
-    convolution = _conv_bn_relu(1, config.width, config.stem_kernel, stride=2)
-    convolution.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
+    convolution = _conv_bn_relu(1, config.width, config.stem_kernel, config.stem_stride)
+    if config.stem_pool:
+        convolution.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
     return convolution
 
 
 def _stages(config: ArinConfig) -> list[nn.Sequential]:
     last = max(sum(config.depths) - 1, 1)
     stages, inputs, index = [], config.width, 0
-    for stage, depth in enumerate(config.depths):
-        outputs, blocks = config.width * 2**stage, []
+    for stage, depth in enumerate(config.depths, 1):
+        outputs, blocks = config.channels(stage), []
         for position in range(depth):
-            stride = 2 if stage and position == 0 else 1
+            stride = 1 if position else config.stride(stage)
             skip_rate = config.stochastic_depth * index / last
-            blocks.append(Block(inputs, outputs, stride, skip_rate, stage + 1 in config.standard_stages, config))
+            blocks.append(Block(inputs, outputs, stride, skip_rate, config.groups(stage), config))
             inputs, index = outputs, index + 1
         stages.append(nn.Sequential(*blocks))
     return stages
@@ -207,6 +275,8 @@ def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         fan_out = module.out_channels * math.prod(module.kernel_size) // module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.01)
         nn.init.zeros_(module.bias)

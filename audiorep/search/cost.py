@@ -1,0 +1,139 @@
+"""What a network costs before it is trained: multiply-accumulates, parameters or measured latency of its fused form."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import nn
+
+from audiorep import models, reparam
+from audiorep.bundle import ModelInfo
+from audiorep.checkpoint import Checkpoint, read_json
+from audiorep.datasets import Labels
+from audiorep.files import replacing, write_json
+from audiorep.frontend import LogMel, forms
+from audiorep.recipe import TrainConfig
+from audiorep.runtimes import onnx
+
+Objective = Literal["macs", "latency", "parameters"]
+REFERENCE, REFERENCE_TIME = "reference.onnx", "reference.json"
+ROUNDS, TURN_SECONDS = 31, 0.02
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a cost is told to people."""
+
+    symbol: str
+    scale: float
+    """Times the cost."""
+    words: str
+    """For an axis."""
+
+
+UNITS: dict[str, Unit] = {
+    "macs": Unit("M MACs", 1e-6, "million multiply-accumulates of the fused network, a window"),
+    "latency": Unit("ms", 1.0, "milliseconds a window, sound to scores, ONNX Runtime, one thread"),
+    "parameters": Unit("k parameters", 1e-3, "thousand parameters of the fused network"),
+}
+
+
+def in_words(cost: float, objective: str) -> str:
+    """A cost with its unit."""
+    unit = UNITS[objective]
+    return f"{cost * unit.scale:.4g} {unit.symbol}"
+
+
+def cost(config: TrainConfig, classes: Labels, objective: str, folder: Path) -> float:
+    """Of the fused network that `config` makes for `classes`: MACs, parameters, or milliseconds.
+
+    Milliseconds are those of the bundle, waveform to scores of one window, relative to a reference network in `folder` that
+    takes turns with it (`make_reference`): a machine that slows down meanwhile slows both.
+
+    Raises:
+        ConfigError, FuseError: the network cannot be made, or its input is too small for it.
+    """
+    model = _untrained(config, classes)
+    if objective == "latency":
+        return _milliseconds(_bundle(model), model.info.window_samples, folder)
+    counted = reparam.plan(model.network, model.example()).after
+    return float(counted.macs if objective == "macs" else counted.parameters)
+
+
+def make_reference(config: TrainConfig, classes: Labels, folder: Path) -> None:
+    """Exports the network of `config` to `folder`, with its latency alone; once."""
+    if (folder / REFERENCE_TIME).exists():
+        return
+    content = _bundle(_untrained(config, classes))
+    samples = config.front_end_config.samples(config.window_seconds)
+    call = _call(content, samples)
+    seconds = statistics.median(statistics.median(took) for [took] in _turns([call]))
+    with replacing(folder / REFERENCE) as partial:
+        partial.write_bytes(content)
+    about = {"network": config.architecture, "samples": samples, "milliseconds": 1e3 * seconds, "threads": 1}
+    write_json(folder / REFERENCE_TIME, about)
+
+
+def _milliseconds(content: bytes, samples: int, folder: Path) -> float:
+    """The reference's own time by the median ratio to it over rounds in which both take turns."""
+    about = read_json(folder / REFERENCE_TIME)
+    calls = [_call(content, samples), _call((folder / REFERENCE).read_bytes(), int(about["samples"]))]
+    ratio = statistics.median(statistics.median(ours) / statistics.median(its) for ours, its in _turns(calls))
+    return float(about["milliseconds"]) * ratio
+
+
+def _turns(calls: Sequence[Callable[[], object]]) -> Iterator[list[list[float]]]:
+    """For each round, the seconds of each call in its turn; every turn begins with an uncounted call."""
+    counts = []
+    for call in calls:
+        call()
+        counts.append(max(1, round(TURN_SECONDS / _seconds(call))))
+    for _ in range(ROUNDS):
+        took = []
+        for call, count in zip(calls, counts, strict=True):
+            call()  # the caches hold what ran before
+            took.append([_seconds(call) for _ in range(count)])
+        yield took
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _call(content: bytes, samples: int) -> Callable[[], object]:
+    """One window of noise through a bundle, on one thread: others' would wait by spinning and slow it."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal((1, samples)).astype(np.float32)
+    ready = onnx.session(content, threads=1)
+    return lambda: ready.run(None, {"waveform": noise})
+
+
+def _bundle(model: Checkpoint) -> bytes:
+    return onnx.bundle(model, model.fuse().model, forms(model.front_end.config)[-1])
+
+
+def _untrained(config: TrainConfig, classes: Labels) -> Checkpoint:
+    """A checkpoint of random weights: training changes no cost; no norm is zero, which would let a runtime drop branches."""
+    front = config.front_end_config
+    info = ModelInfo(
+        name=config.architecture,
+        labels=classes,
+        sample_rate=front.sample_rate,
+        window_seconds=config.window_seconds,
+        hop_seconds=config.hop_seconds or config.window_seconds,
+        front_end=asdict(front),
+        padding=config.padding,
+    )
+    heads = {head: len(names) for head, names in classes.items()}
+    network = models.build(config.architecture, heads, config.network_settings)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+    return Checkpoint(network.eval(), LogMel(front).eval(), info, config.architecture)
