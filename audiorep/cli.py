@@ -11,7 +11,7 @@ import typer
 
 import audiorep
 from audiorep import screen
-from audiorep.commands import bench, data, deploy, models, recognise, training
+from audiorep.commands import bench, compression, data, deploy, models, recognise, searching, training
 from audiorep.commands.options import DONE, SOME_FAILED, WRONG_USAGE
 from audiorep.errors import AudiorepError
 
@@ -30,10 +30,17 @@ app.add_typer(models_app, name="models")
 for command in (
     recognise.predict,
     training.train,
+    training.distil,
     recognise.evaluate,
     deploy.export,
     deploy.fuse,
+    compression.quantize,
+    compression.prune,
+    compression.low_rank,
+    compression.compress,
+    compression.verify,
     bench.bench,
+    searching.search,
     deploy.doctor,
 ):
     app.command()(command)

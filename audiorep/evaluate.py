@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audiorep.datasets import Example, seen
+from audiorep.config import from_plain
+from audiorep.datasets import Example, Splits, seen
 from audiorep.decode import Stretch
 from audiorep.errors import DataError
 from audiorep.metrics import Scorecard, joint, score
@@ -71,7 +72,43 @@ def evaluate(
         DataError: the model was trained on clips of these, no clip can be read, or one has a label that the model does not
             know.
     """
-    _refuse_seen(classifier, examples, split)
+    refuse_seen(classifier, examples, split)
+    scored = score_clips(classifier, examples, split, on_progress, views)
+    multi_label = classifier.info.activation == "sigmoid"
+    heads = classifier.info.labels
+    cards = {head: score(scored.scores[head], scored.targets[head], names, multi_label) for head, names in heads.items()}
+    together = joint(scored.scores, scored.targets, heads) if len(cards) > 1 and not multi_label else {}
+    known = {example.group for example in trained if example.group}
+    leaking = sum(example.group in known for example in examples)
+    views = classifier.info.views if views is None else views
+    return Evaluation(split, len(scored.examples), leaking, scored.failures, cards, together, views)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of clips beside what they should be."""
+
+    examples: list[Example]
+    """The clips that could be read."""
+    scores: dict[str, np.ndarray]
+    """{head: (clips, K)}."""
+    targets: dict[str, np.ndarray]
+    """{head: (clips, K)} of 0 and 1."""
+    failures: list[Failure]
+
+
+def score_clips(
+    classifier: Classifier,
+    examples: Sequence[Example],
+    split: str,
+    on_progress: Callable[[float], None] | None = None,
+    views: int | None = None,
+) -> Scored:
+    """Each clip's scores, the mean over its windows; see `evaluate`.
+
+    Raises:
+        DataError: no clip can be read, or one has a label that the model does not know.
+    """
     views = classifier.info.views if views is None else views
     targets = {head: _targets(examples, head, labels) for head, labels in classifier.info.labels.items()}
     stretches = [Stretch(example.path, example.start, example.end) for example in examples]
@@ -81,18 +118,17 @@ def evaluate(
     if not good:
         reason = f"None of the {len(examples)} clips of {split} can be read; the first: {failures[0].error}" if failures else ""
         raise DataError(reason or f"{split} has no clips.")
+    scores = {head: np.stack([results[index].mean(head) for index in good]) for head in targets}  # type: ignore[union-attr]
     wanted = {head: values[good] for head, values in targets.items()}
-    scores = {head: np.stack([results[index].mean(head) for index in good]) for head in wanted}  # type: ignore[union-attr]
-    multi_label = classifier.info.activation == "sigmoid"
-    cards = {head: score(scores[head], wanted[head], names, multi_label) for head, names in classifier.info.labels.items()}
-    together = joint(scores, wanted, classifier.info.labels) if len(cards) > 1 and not multi_label else {}
-    known = {example.group for example in trained if example.group}
-    leaking = sum(example.group in known for example in examples)
-    return Evaluation(split, len(good), leaking, failures, cards, together, views)
+    return Scored([examples[index] for index in good], scores, wanted, failures)
 
 
-def _refuse_seen(classifier: Classifier, examples: Sequence[Example], split: str) -> None:
-    """No number on clips that were trained on."""
+def refuse_seen(classifier: Classifier, examples: Sequence[Example], split: str) -> None:
+    """No number on clips that were trained on.
+
+    Raises:
+        DataError: some of these were.
+    """
     count = seen.count_seen(classifier.info.provenance.get("seen", {}), examples)
     if count > seen.chance(len(examples)):
         raise DataError(
@@ -107,6 +143,14 @@ def describe_split(data: Path, split: str, examples: Sequence[Example]) -> str:
     numbers = f", fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}" if folds else ""
     drawn = "random " if any(example.drawn for example in examples) else ""
     return f"{drawn}{split} split of {data.name}{numbers}"
+
+
+def splits_of(provenance: Mapping[str, Any], test_folds: Sequence[int] | None, valid_folds: Sequence[int] | None) -> Splits:
+    """The rule that a model was trained by, as its provenance tells it, or the folds that are asked for."""
+    splits = from_plain(Splits, provenance.get("splits", {}))
+    if test_folds or valid_folds:
+        return replace(splits, test_folds=tuple(test_folds or ()), valid_folds=tuple(valid_folds or ()))
+    return splits
 
 
 def _targets(examples: Sequence[Example], head: str, labels: list[str]) -> np.ndarray:

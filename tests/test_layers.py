@@ -14,8 +14,8 @@ import audiorep
 PACKAGE = Path(audiorep.__file__).parent
 ORDER = [
     "__init__ errors files config containers audio bundle decode frontend reparam models compress augment",
-    "datasets metrics checkpoint runtimes external parity predict output evaluate report",
-    "recipe authors trainee train workflow benchmark search cluster serve screen commands cli",
+    "datasets metrics checkpoint runtimes external parity predict output evaluate comparison quantization report",
+    "recipe authors teachers trainee train workflow steps benchmark chain search cluster serve screen commands cli",
 ]
 RANK = {name: index for index, name in enumerate(" ".join(ORDER).split())}
 WITHOUT_TORCH = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,12 @@ def export(
     to: Annotated[
         str | None, typer.Option("--to", help="onnx, openvino, litert, executorch or coreml; default: by the output's suffix.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, or for openvino int8.")] = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="fp32, int8, or for onnx and openvino weights as fp16, int8_weights, int4_weights, shared8, shared4."
+        ),
+    ] = "fp32",
     clips: Annotated[
         list[str] | None, typer.Option(help="Sounds to check the scores on; default: clips the training run lists.")
     ] = None,
@@ -41,9 +46,9 @@ def export(
         raise ConfigError(f"{runtime} files are written in {allowed}; {precision} was asked for.")
     loaded = checkpoint.load(source)
     waveforms, origin = parity_clips(source, loaded.info, clips, screen.say)
-    more = {}
+    more: dict[str, Any] = {} if precision == "fp32" else {"precision": precision}
     if precision == "int8":
-        more = {"precision": precision, "calibration": calibration_clips(source, loaded.info, calibration, screen.say)}
+        more["calibration"] = calibration_clips(source, loaded.info, calibration, screen.say)
     try:
         parity = runtimes.module(runtime).export(loaded, path, waveforms, **more)
     except KeyboardInterrupt:

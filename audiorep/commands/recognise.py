@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,8 +26,7 @@ from audiorep.commands.options import (
 from audiorep.errors import DataError, require
 
 if TYPE_CHECKING:
-    from audiorep.datasets import Splits
-    from audiorep.predict import Classifier
+    pass
 
 
 def predict(
@@ -106,13 +104,13 @@ def evaluate(
     """Measure a model on labelled clips, through the same path as predict."""
     require("torchmetrics", extra="train")
     from audiorep import datasets, report
-    from audiorep.evaluate import describe_split
+    from audiorep.evaluate import describe_split, splits_of
     from audiorep.evaluate import evaluate as run
     from audiorep.files import write_json
     from audiorep.predict import Classifier
 
     classifier = Classifier.load(model, threads, runtime, precision)
-    splits = datasets.Splits() if split == "all" else _splits_of(classifier, test_fold, valid_fold)
+    splits = datasets.Splits() if split == "all" else splits_of(classifier.info.provenance, test_fold, valid_fold)
     try:
         everything = datasets.examples(data, None, data_format, splits)
         examples = [e for e in everything if split in ("all", e.split)]
@@ -136,15 +134,3 @@ def evaluate(
         screen.say(f"Error: {failure.error}")
     if evaluation.failures:
         raise typer.Exit(SOME_FAILED)
-
-
-def _splits_of(classifier: Classifier, test_fold: list[int] | None, valid_fold: list[int] | None) -> Splits:
-    """The rule the model was trained by, or the folds that are asked for."""
-    from audiorep.config import from_plain
-    from audiorep.datasets import Splits
-
-    recorded = classifier.info.provenance.get("splits", {})
-    splits = from_plain(Splits, recorded)
-    if test_fold or valid_fold:
-        return replace(splits, test_folds=tuple(test_fold or ()), valid_folds=tuple(valid_fold or ()))
-    return splits

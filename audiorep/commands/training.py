@@ -10,46 +10,82 @@ import typer
 
 from audiorep import screen
 from audiorep.commands.options import INTERRUPTED, DataRoot, Format
-from audiorep.errors import require
+from audiorep.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from audiorep.recipe import TrainConfig
 
 
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for the checkpoint; a stopped run there goes on.", show_default=False)
+]
+Recipe = Annotated[
+    list[Path] | None, typer.Option(help="TOML file of settings that differ from the defaults; of several the last wins.")
+]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting, for example optimizer.learning_rate=0.001.")]
+Start = Annotated[Path | None, typer.Option(help="Checkpoint folder to fine-tune, of the same network.")]
+
+
 def train(
     data: DataRoot,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the checkpoint; a stopped run there goes on.", show_default=False)
-    ],
-    recipe: Annotated[
-        list[Path] | None, typer.Option(help="TOML file of settings that differ from the defaults; of several the last wins.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, for example optimizer.learning_rate=0.001.")
-    ] = None,
-    start: Annotated[Path | None, typer.Option(help="Checkpoint folder to fine-tune, of the same network.")] = None,
+    output: Output,
+    recipe: Recipe = None,
+    settings: Settings = None,
+    start: Start = None,
     every_fold: Annotated[bool, typer.Option("--every-fold", help="Train once for each official fold, tested on it.")] = False,
     data_format: Format = None,
 ) -> None:
     """Train a network on labelled clips; the same command resumes a run that was stopped."""
-    require("lightning", extra="train")
-    from audiorep import config as configuration
-    from audiorep import datasets, workflow
-    from audiorep.recipe import configure
-
-    values: dict[str, Any] = {} if start is None else {"start": str(start)}
-    for path in recipe or []:
-        values = configuration.merged(values, configuration.read_toml(path))
-    values = configuration.override(values, settings or [])
-    config = configure(values, where=", ".join(map(str, recipe or [])) or "settings")
+    config = _configured(recipe, settings, start)
     if every_fold:
         _train_every_fold(config, data, output, data_format)
-        return
+    else:
+        _train(config, data, output, data_format)
+
+
+def distil(
+    data: DataRoot,
+    teacher: Annotated[
+        list[Path], typer.Option(help="Checkpoint folder to learn from; given again, their mean.", show_default=False)
+    ],
+    output: Output,
+    recipe: Recipe = None,
+    settings: Settings = None,
+    start: Start = None,
+    data_format: Format = None,
+) -> None:
+    """Train a network on labelled clips and on what trained ones say of them; otherwise as train."""
+    config = _configured(recipe, settings, start, {"distil": {"teachers": [str(folder) for folder in teacher]}})
+    _train(config, data, output, data_format)
+
+
+def _configured(
+    recipe: list[Path] | None, settings: list[str] | None, start: Path | None, told: dict[str, Any] | None = None
+) -> TrainConfig:
+    """The settings of recipes, of the command's other options (`told`) and of `--set`; of those in several the last."""
+    require("lightning", extra="train")
+    from audiorep import checkpoint
+    from audiorep import config as configuration
+    from audiorep.recipe import configure
+
+    values: dict[str, Any] = {}
+    if start is not None:
+        layers = checkpoint.read_json(start / checkpoint.CONFIG).get("layers", {})
+        values = {"start": str(start), **({"layers": layers} if layers else {})}
+    for path in recipe or []:
+        values = configuration.merged(values, configuration.read_toml(path))
+    values = configuration.override(configuration.merged(values, told or {}), settings or [])
+    return configure(values, where=", ".join(map(str, recipe or [])) or "settings")
+
+
+def _train(config: TrainConfig, data: Path, output: Path, data_format: str | None) -> None:
+    from audiorep import datasets, workflow
+
     examples = datasets.examples(data, format=data_format, splits=config.splits)
     classes = datasets.labels(data, data_format, config.splits)
     for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
         screen.say(line)
-    _quieten_lightning()
+    quieten_lightning()
     try:
         evaluations = workflow.train(config, examples, data, output, sys.stderr.isatty(), screen.say, classes)
     except KeyboardInterrupt:
@@ -97,7 +133,12 @@ def import_(
 def _train_every_fold(config: TrainConfig, data: Path, output: Path, data_format: str | None) -> None:
     from audiorep import workflow
 
-    _quieten_lightning()
+    if config.distil.teachers:
+        raise ConfigError(
+            "--every-fold trains on each fold in turn, and a teacher was trained on all folds but one. Distil a fold at a "
+            "time, from a teacher of the same one, with splits.test_folds=[…]."
+        )
+    quieten_lightning()
     try:
         summary = workflow.train_every_fold(config, data, output, data_format, sys.stderr.isatty(), screen.say)
     except KeyboardInterrupt:
@@ -107,7 +148,7 @@ def _train_every_fold(config: TrainConfig, data: Path, output: Path, data_format
     screen.say(f"A checkpoint a fold, and {workflow.FOLDS}: {output}")
 
 
-def _quieten_lightning() -> None:
+def quieten_lightning() -> None:
     """Lightning's advertising and its advice on settings that this project makes on purpose."""
     import logging
     import warnings

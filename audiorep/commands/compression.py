@@ -1,0 +1,274 @@
+"""Smaller models with proof: quantise, verify, and whole chains of compression."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audiorep import screen
+from audiorep.commands.options import INTERRUPTED, SOME_FAILED, DataRoot, Folds, Format, Json, Threads, ValidFolds
+from audiorep.errors import ConfigError, DataError, require
+
+if TYPE_CHECKING:
+    from audiorep.checkpoint import Checkpoint as LoadedCheckpoint
+    from audiorep.comparison import Difference, Judged
+    from audiorep.datasets import Example
+
+Tuned = Annotated[int, typer.Option("--tune", min=0, help="Epochs of training afterwards.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the result, a new one.", show_default=False)]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder.", show_default=False)]
+
+
+def quantize(
+    source: Checkpoint,
+    data: DataRoot,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File: .onnx, or .xml for OpenVINO.", show_default=False)],
+    loss: Annotated[float, typer.Option(help="Share of clips that int8 may lose on the clips it is chosen by.")] = 0.01,
+    keep_float: Annotated[
+        list[str] | None, typer.Option("--keep-float", help="Layer to leave in float32; may be given again.")
+    ] = None,
+    sensitivity: Annotated[
+        Path | None, typer.Option(help="CSV file for what each layer costs; measured only if asked for or needed.")
+    ] = None,
+    test_fold: Folds = None,
+    valid_fold: ValidFolds = None,
+    data_format: Format = None,
+    as_json: Json = False,
+) -> None:
+    """Make a static int8 model, calibrated, chosen and tested on real clips."""
+    require("torch", extra="train")
+    from audiorep import checkpoint, quantization
+    from audiorep.comparison import compare, judge
+    from audiorep.evaluate import describe_split
+
+    if output.suffix not in (".onnx", ".xml"):
+        raise ConfigError(
+            f"{output}: int8 models chosen by accuracy are written as .onnx or .xml; others with audiorep export."
+        )
+    model = checkpoint.load(source)
+    examples = _examples(data, data_format, model.info.provenance, test_fold, valid_fold)
+    sounds = quantization.sounds_of(examples, model.info, screen.say)
+    try:
+        made = quantization.write(model, sounds, output, loss, keep_float or [], sensitivity, screen.say)
+    except KeyboardInterrupt:
+        screen.say("Stopped; nothing was written.")
+        raise typer.Exit(INTERRUPTED) from None
+    test = [example for example in examples if example.split == "test"]
+    shown: dict[str, Any] = {"path": str(output), "setting": asdict(made.setting), "chosen_on": made.chosen_on}
+    if test:
+        split = describe_split(data, "test", test)
+        first, second = judge(source, test, split), judge(output, test, split)
+        shown |= _comparison(split, first, second, compare(first, second))
+    if as_json:
+        print(json.dumps(shown, ensure_ascii=False))
+    elif test:
+        _show_comparison(split, first, second, compare(first, second))
+
+
+def prune(
+    source: Checkpoint,
+    data: DataRoot,
+    output: Output,
+    keep: Annotated[float, typer.Option(help="Share of the cost that is left.")] = 0.5,
+    by: Annotated[str, typer.Option(help="The cost: macs, parameters, or latency in ONNX Runtime here.")] = "macs",
+    importance: Annotated[str, typer.Option(help="magnitude, norm (scale of the batch norm), or taylor.")] = "magnitude",
+    scope: Annotated[
+        str, typer.Option(help="Channels compete over the whole network (global) or each stage (stage).")
+    ] = "global",
+    multiple: Annotated[int, typer.Option(min=1, help="Channels of a layer remain a multiple of it.")] = 4,
+    tune: Tuned = 0,
+    test_fold: Folds = None,
+    valid_fold: ValidFolds = None,
+    data_format: Format = None,
+) -> None:
+    """Make a checkpoint with fewer channels, and train it on if asked for."""
+    values = {"keep": keep, "by": by, "importance": importance, "scope": scope, "multiple": multiple}
+    _step({"do": "prune", **values}, source, _Clips(data, data_format, test_fold, valid_fold), output, tune)
+
+
+def low_rank(
+    source: Checkpoint,
+    data: DataRoot,
+    output: Output,
+    keep: Annotated[float, typer.Option(help="Share of the cost that is left; 0: by --energy.")] = 0.0,
+    by: Annotated[str, typer.Option(help="The cost: parameters, macs, or latency in ONNX Runtime here.")] = "parameters",
+    energy: Annotated[float, typer.Option(help="Of each layer's response that is kept.")] = 0.99,
+    tune: Tuned = 0,
+    test_fold: Folds = None,
+    valid_fold: ValidFolds = None,
+    data_format: Format = None,
+) -> None:
+    """Make a checkpoint whose pointwise layers are products of thinner ones, and train it on if asked for."""
+    values = {"keep": keep, "by": by, "energy": energy}
+    _step({"do": "low_rank", **values}, source, _Clips(data, data_format, test_fold, valid_fold), output, tune)
+
+
+def compress(
+    source: Checkpoint,
+    data: DataRoot,
+    recipe: Annotated[Path, typer.Option(help="TOML file of the steps.", show_default=False)],
+    output: Output,
+    test_fold: Folds = None,
+    valid_fold: ValidFolds = None,
+    data_format: Format = None,
+    threads: Threads = None,
+) -> None:
+    """Run a chain of compressions; the same command goes on where it stopped. Exit status 1 if a step lost too much."""
+    require("lightning", extra="train")
+    from audiorep import chain, checkpoint
+    from audiorep.commands.training import quieten_lightning
+    from audiorep.runtimes import cores
+
+    settings = chain.load_recipe(recipe)
+    provenance = checkpoint.load(source).info.provenance
+    examples = _examples(data, data_format, provenance, test_fold, valid_fold)
+    quieten_lightning()
+    try:
+        done = chain.run(source, settings, examples, data, output, threads or cores() or 1, screen.say)
+    except KeyboardInterrupt:
+        screen.say(f"Stopped. The same command goes on from the last whole step in {output}.")
+        raise typer.Exit(INTERRUPTED) from None
+    screen.show_table(chain.HEADER, [chain.cells(row) for row in done.rows], right=set(range(1, len(chain.HEADER))))
+    screen.say(f"Kept: {output / done.best.path}\nReport: {output / chain.REPORT}.md, .json and .png")
+    if refused := [row for row in done.rows if row.refused]:
+        screen.say(f"{refused[0].name} was refused: {refused[0].refused}.")
+        raise typer.Exit(SOME_FAILED)
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """The data that a command is given."""
+
+    data: Path
+    format: str | None
+    test_fold: list[int] | None
+    valid_fold: list[int] | None
+
+
+def _step(values: dict[str, Any], source: Path, clips: _Clips, output: Path, tune: int) -> None:
+    """Runs a step, and a training after it where `tune` says for how many epochs; shows what that did on the test clips."""
+    require("lightning", extra="train")
+    from audiorep import checkpoint, steps
+    from audiorep.commands.training import quieten_lightning
+    from audiorep.comparison import compare, judge
+    from audiorep.evaluate import describe_split
+
+    model = checkpoint.load(source)
+    _, step = steps.parse(values, "settings")
+    if output.exists() and any(output.iterdir()):
+        raise ConfigError(f"{output} is not empty; name a new folder.")
+    examples = _examples(clips.data, clips.format, model.info.provenance, clips.test_fold, clips.valid_fold)
+    quieten_lightning()
+    small = output / "untuned" if tune else output
+    try:
+        step.run(steps.Work(model, source, source, examples, clips.data, small, screen.say))
+        if tune:
+            again = steps.Work(checkpoint.load(small), small, source, examples, clips.data, output, screen.say)
+            steps.Tune(epochs=tune).run(again)
+    except KeyboardInterrupt:
+        screen.say(f"Stopped; what is in {output} is not finished.")
+        raise typer.Exit(INTERRUPTED) from None
+    costs = [_cost(checkpoint.load(folder)) for folder in (source, output)]
+    print(
+        ", ".join(
+            f"{name} {before:,} to {after:,} ({after / before:.0%})"
+            for name, before, after in zip(("parameters", "MACs"), *costs, strict=True)
+        )
+    )
+    test = [example for example in examples if example.split == "test"]
+    if test:
+        split = describe_split(clips.data, "test", test)
+        first, second = (judge(folder, test, split) for folder in (source, output))
+        _show_comparison(split, first, second, compare(first, second))
+    screen.say(f"Checkpoint: {output}")
+
+
+def _cost(model: LoadedCheckpoint) -> tuple[int, int]:
+    """Parameters and multiply-accumulates of the merged network."""
+    from audiorep import models
+
+    cost = models.cost(model.fuse().model, tuple(model.example().shape))
+    return cost.parameters, cost.macs
+
+
+def verify(
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="Checkpoint folder or model file: the original.", show_default=False)
+    ],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one, which should do as well.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Labelled clips: as for evaluate.", show_default=False)],
+    split: Annotated[str, typer.Option(help="train, valid, test, or all.")] = "test",
+    loss: Annotated[float, typer.Option(help="Accuracy that B may lose, as a share: 0.01 is a point.")] = 0.01,
+    agreement: Annotated[float, typer.Option(help="Share of clips on which both must give the same label.")] = 0.0,
+    test_fold: Folds = None,
+    valid_fold: ValidFolds = None,
+    data_format: Format = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all numbers.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two models on the same labelled clips; exit status 1 if the second is worse than allowed."""
+    require("torchmetrics", extra="train")
+    from audiorep import runtimes
+    from audiorep.comparison import compare, judge
+    from audiorep.evaluate import describe_split
+    from audiorep.files import write_json
+    from audiorep.predict import Classifier
+
+    models = [Classifier(runtimes.open_session(path)) for path in (first, second)]
+    everything = _examples(data, data_format, models[0].info.provenance, test_fold, valid_fold, whole=split == "all")
+    examples = [example for example in everything if split in ("all", example.split)]
+    if not examples:
+        found = ", ".join(sorted({example.split for example in everything}))
+        raise DataError(f"{data} has no clips in split {split!r}; it has {found}.")
+    words = describe_split(data, split, examples)
+    with screen.progress("Comparing", None) as advance:
+        one, other = (
+            judge(model, examples, words, str(path), advance, seen=split == "train")
+            for model, path in zip(models, (first, second), strict=True)
+        )
+    difference = compare(one, other)
+    refusal = difference.refusal(loss, agreement)
+    values = {**_comparison(words, one, other, difference), "passes": refusal is None}
+    if output is not None:
+        write_json(output, values)
+    if as_json:
+        print(json.dumps(values, ensure_ascii=False))
+    else:
+        _show_comparison(words, one, other, difference)
+    if refusal is not None:
+        screen.say(f"{second} does not pass for {first}: {refusal}.")
+        raise typer.Exit(SOME_FAILED)
+
+
+def _examples(
+    data: Path,
+    data_format: str | None,
+    provenance: dict[str, Any],
+    test_fold: list[int] | None,
+    valid_fold: list[int] | None,
+    whole: bool = False,
+) -> list[Example]:
+    """The clips split as the model's were, or by the folds asked for."""
+    from audiorep import datasets
+    from audiorep.evaluate import splits_of
+
+    splits = datasets.Splits() if whole else splits_of(provenance, test_fold, valid_fold)
+    return list(datasets.examples(data, None, data_format, splits))
+
+
+def _comparison(split: str, first: Judged, second: Judged, difference: Difference) -> dict[str, Any]:
+    return {"split": split, "first": first.summary(), "second": second.summary(), "difference": difference.summary()}
+
+
+def _show_comparison(split: str, first: Judged, second: Judged, difference: Difference) -> None:
+    print(f"{split}, {first.clips} clips")
+    rows = [[judged.name, f"{judged.accuracy:.1%}", f"{judged.low:.1%} – {judged.high:.1%}"] for judged in (first, second)]
+    screen.show_table(["model", first.metric.replace("_", " "), "95 % interval"], rows, right={1, 2})
+    print(
+        f"change {100 * difference.change:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f}), "
+        f"same label {difference.agreement:.1%}, scores differ by {difference.mean:.1e}, at most {difference.largest:.1e}"
+    )
