@@ -14,7 +14,7 @@ test: .venv/installed .venv/networks/installed .venv-mobile/installed .venv-lite
 	$(DEV)/ruff check .
 	$(DEV)/mypy
 	$(DEV)/python -m pytest
-	.venv-mobile/bin/python -m pytest tests/test_executorch.py tests/test_coreml.py
+	.venv-mobile/bin/python -m pytest tests/test_executorch.py tests/test_coreml.py tests/test_qat.py
 	.venv-litert/bin/python -m pytest -p no:anyio tests/test_litert.py
 
 model: .venv/installed  ## train the bundled model again: make model ESC50=folder (an hour on two cores; resumes)
@@ -49,7 +49,7 @@ clean:
 # Runtimes whose packages are large, or fit no pins but their own, each in an environment of its own.
 .venv-mobile/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-mobile
-	.venv-mobile/bin/python -m pip install $(PIP_FLAGS) --editable '.[train,executorch,coreml]' pytest
+	.venv-mobile/bin/python -m pip install $(PIP_FLAGS) --editable '.[train,executorch,coreml,qat]' pytest
 	touch $@
 
 # litert-torch wants an older typing_extensions, and with it older others.

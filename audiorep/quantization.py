@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from audiorep import audio
 from audiorep.bundle import ModelInfo
@@ -109,6 +110,7 @@ def quantise(
     left: Sequence[str] = (),
     sensitivity: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    network: nn.Module | None = None,
 ) -> Quantised:
     """The static int8 bundle of `model` that keeps most of its accuracy on the clips to choose by.
 
@@ -122,13 +124,14 @@ def quantise(
         left: layers to leave in float32 in any case.
         sensitivity: measure what each layer costs, needed or not.
         say: told what is under way.
+        network: the merged network, where its weights are no longer the checkpoint's (see `qat`).
 
     Raises:
         ConfigError: an unknown layer, or a loss that cannot be kept.
         DataError: as `evaluate.evaluate`.
     """
     fused = model.fuse()
-    content = bundle(model, fused.model, fastest_first(model, caller)[0])
+    content = bundle(model, network or fused.model, fastest_first(model, caller)[0])
     say(f"Measuring ranges on {len(sounds.calibration)} clips")
     quantiser = Quantiser(content, sounds.calibration)
     if unknown := sorted(set(left) - set(quantiser.layers)):
@@ -158,13 +161,14 @@ def write(
     left: Sequence[str] = (),
     table: Path | None = None,
     say: Callable[[str], None] = lambda text: None,
+    network: nn.Module | None = None,
 ) -> Quantised:
     """Writes what `quantise` makes to `path`, and what its layers cost to `table` where one is asked for.
 
     Raises:
         ConfigError, DataError: as `quantise`.
     """
-    made = quantise(model, sounds, loss, left, table is not None, say)
+    made = quantise(model, sounds, loss, left, table is not None, say, network)
     if table is not None:
         write_sensitivities(made.sensitivities, table)
     with replacing(path) as partial:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiorep import checkpoint, config, models, quantization, recipe, runtimes, train, workflow
+from audiorep import checkpoint, config, models, qat, quantization, recipe, runtimes, train, workflow
 from audiorep.checkpoint import Checkpoint
 from audiorep.compress import lowrank
 from audiorep.compress.prune import Importance, Scope, prune
@@ -197,6 +197,24 @@ class Quantize(Config):
 
 
 @dataclass(frozen=True)
+class Qat(Tune):
+    """A static int8 bundle of the merged network after training under int8's rounding (see `qat`)."""
+
+    epochs: int = 3
+    learning_rate: float = 1e-4
+    loss: float = 0.01
+    """Share of clips that may be lost on those it is chosen by, against the trained network in float32."""
+
+    def run(self, work: Work) -> Path:
+        """The file."""
+        sounds = quantization.sounds_of(work.examples, work.model.info, work.say)
+        network = qat.fit(work.model, self.settings(work), work.examples, work.say)
+        path = work.output / "model.onnx"
+        quantization.write(work.model, sounds, path, self.loss, say=work.say, network=network)
+        return path
+
+
+@dataclass(frozen=True)
 class Fuse(Config):
     """The merge that every export makes, with its proof and report written down beside a copy of the checkpoint."""
 
@@ -210,11 +228,12 @@ class Fuse(Config):
         return work.output
 
 
-Step = Prune | LowRank | Tune | Fuse | Export | Quantize
+Step = Prune | LowRank | Tune | Qat | Fuse | Export | Quantize
 STEPS: dict[str, type[Step]] = {
     "prune": Prune,
     "low_rank": LowRank,
     "tune": Tune,
+    "qat": Qat,
     "fuse": Fuse,
     "export": Export,
     "quantize": Quantize,

@@ -15,7 +15,7 @@ PACKAGE = Path(audiorep.__file__).parent
 ORDER = [
     "__init__ errors files config containers audio bundle decode frontend reparam models compress augment",
     "datasets metrics checkpoint runtimes external parity predict output evaluate comparison quantization report",
-    "recipe authors teachers trainee train workflow steps benchmark chain search cluster serve screen commands cli",
+    "recipe authors teachers trainee train workflow qat steps benchmark chain search cluster serve screen commands cli",
 ]
 RANK = {name: index for index, name in enumerate(" ".join(ORDER).split())}
 WITHOUT_TORCH = [

@@ -24,8 +24,9 @@ from test_runtimes import LABELS, clips, lively, made
 from audiorep import bundle, checkpoint, models
 from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError
-from audiorep.frontend import FRONT_ENDS, LogMel
+from audiorep.frontend import FRONT_ENDS, LogMel, MatrixLogMel
 from audiorep.predict import Classifier
+from audiorep.runtimes import litert as runtime
 from audiorep.runtimes import open_session
 from audiorep.runtimes.check import PARITY_LIMIT, compare
 from audiorep.runtimes.litert import LiteRtSession, export
@@ -265,6 +266,18 @@ def test_int8_leaves_the_front_end_in_float(int8, level):
     difference = np.abs(steps[border][2] - expected)
     assert difference.mean() < 1e-3
     assert difference.max() < 0.1
+
+
+def test_constants_in_float16_keep_slow_sounds_better_than_rounding_each_alone():
+    config = FRONT_ENDS["light"]
+    exact, halved = MatrixLogMel(config, "quarters").spectra, MatrixLogMel(config, "quarters")
+    runtime._halve(halved)
+    for name, wanted in exact.named_parameters():
+        found = halved.spectra.get_parameter(name)
+        assert torch.equal(found, found.half().float())
+        assert (found - wanted).abs().max() < 2e-3
+        slow = torch.linspace(0.5, 1, len(wanted)) @ torch.stack([found - wanted, wanted.half().float() - wanted])
+        assert slow[0].abs().mean() < 0.3 * slow[1].abs().mean()
 
 
 def test_int8_of_a_model_that_fills_short_clips(tmp_path):

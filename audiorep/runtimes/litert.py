@@ -128,11 +128,11 @@ def _halve(front_end: LogMel | MatrixLogMel) -> None:
     """Rounds the Fourier matrices of an exportable front end to float16 values, in place.
 
     What one sample's row loses is made good in the next: the error then lies at high frequencies, where sounds have little,
-    and a third as much of a loud sound leaks into quiet bands.
+    and half as much of a loud sound, or less, leaks into quiet bands.
     """
     for matrix in front_end.get_submodule("spectra").parameters():
         lost = 0.0
-        for row in matrix.numpy():  # of a bin each; shares the matrix's memory
+        for row in matrix.numpy():  # of one sample and every bin; in the matrix's own memory
             wanted = row + lost
             row[:] = wanted.astype(np.float16)
             lost = wanted - row
