@@ -176,6 +176,28 @@ def write(
     return made
 
 
+def write_openvino(model: Checkpoint, sounds: Sounds, path: Path, loss: float = 0.01, left: Sequence[str] = ()) -> None:
+    """Writes an int8 model for OpenVINO, quantised by NNCF, with layers put back to float32 until `loss` is kept.
+
+    Raises:
+        BundleError: its labels are not the checkpoint's.
+        MissingExtraError: openvino or nncf is not installed.
+    """
+    from audiorep.runtimes import openvino
+
+    heads = model.info.labels
+    clips = []
+    for example in sounds.choice:
+        try:
+            window = audio.pad(_window(example, model.info), model.info.window_samples, model.info.padding)
+        except AudioError:
+            continue
+        classes = {head: names.index(example.labels[head][0]) for head, names in heads.items() if example.labels.get(head)}
+        clips.append((window[None], classes))
+    control = openvino.Control(clips, loss, tuple(left))
+    openvino.export(model, path, sounds.calibration[:PROBES], "int8", sounds.calibration, control)
+
+
 def sensitivities(
     quantiser: Quantiser, content: bytes, setting: Setting, clips: Sequence[np.ndarray], fused: FuseResult
 ) -> list[Sensitivity]:

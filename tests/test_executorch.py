@@ -235,12 +235,11 @@ def test_int8_weights_have_a_scale_for_each_channel_and_no_offset():
     network = runtime._quantised(*fixed_program(model, small=True), fixed.inputs(model.info, tones(10)))
     weights = [node.args for node in network.graph.nodes if "dequantize_per_channel" in str(node.target)]
     assert len(weights) == 1 + 4 * 5 + 3 + 1
-    for weight, scales, offsets, axis, *_ in (
-        (*(getattr(network, arg.target) for arg in args[:3]), *args[3:]) for args in weights
-    ):
+    for held, scales, offsets, axis, *_ in weights:
+        weight = getattr(network, held.target)
         assert weight.dtype == torch.int8
-        assert (axis, len(scales)) == (0, len(weight))
-        assert not offsets.any()
+        assert (axis, len(getattr(network, scales.target))) == (0, len(weight))
+        assert not getattr(network, offsets.target).any()
     inner = [node for node in network.graph.nodes if "conv2d" in str(node.target) or "linear" in str(node.target)]
     assert len(inner) == len(weights)
     assert all("dequantize_per_tensor" in str(node.args[0].target) for node in inner)

@@ -205,3 +205,26 @@ def test_torch_compiled_gives_the_same_scores():
 def test_a_file_holds_no_path_of_the_machine_that_made_it(files):
     content = (files[0] / "tiny.xml").read_bytes()
     assert str(Path(torch.__file__).parent).encode() not in content
+
+
+def test_int8_under_control_leaves_what_it_is_told_and_loses_no_more_than_allowed(tmp_path):
+    sounds = [clip[None] for clip in clips()]
+    model = made()
+    exact = open_session_of(model, tmp_path / "exact.xml")
+    wanted = [{head: int(values.argmax()) for head, values in exact(clip).items()} for clip in sounds]
+    control = runtime.Control(list(zip(sounds, wanted, strict=True)), 0.0, ("stem.conv",))
+    parity = runtime.export(model, tmp_path / "small.xml", clips(), "int8", clips(), control)
+    found = open_session(tmp_path / "small.xml")
+    assert [{head: int(values.argmax()) for head, values in found(clip).items()} for clip in sounds] == wanted
+    assert parity.agreement == 1.0
+    graph = runtime.core().read_model(tmp_path / "small.xml")
+    stem = next(node for node in graph.get_ordered_ops() if node.get_type_name() == "Convolution")
+    assert "stem.conv" in stem.get_friendly_name()
+    above = {node.get_type_name() for node in runtime._above(stem.output(0))}
+    assert "FakeQuantize" not in above
+    assert any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops()) or parity.largest < PARITY_LIMIT
+
+
+def open_session_of(model, path):
+    runtime.export(model, path, clips())
+    return open_session(path)

@@ -49,16 +49,22 @@ def quantize(
         raise ConfigError(
             f"{output}: int8 models chosen by accuracy are written as .onnx or .xml; others with audiorep export."
         )
+    if output.suffix == ".xml" and sensitivity is not None:
+        raise ConfigError("--sensitivity is measured on .onnx models; NNCF, which makes .xml ones, keeps its own account.")
     model = checkpoint.load(source)
     examples = _examples(data, data_format, model.info.provenance, test_fold, valid_fold)
     sounds = quantization.sounds_of(examples, model.info, screen.say)
+    shown: dict[str, Any] = {"path": str(output), "chosen_on": sounds.origin}
     try:
-        made = quantization.write(model, sounds, output, loss, keep_float or [], sensitivity, screen.say)
+        if output.suffix == ".xml":
+            quantization.write_openvino(model, sounds, output, loss, keep_float or [])
+        else:
+            made = quantization.write(model, sounds, output, loss, keep_float or [], sensitivity, screen.say)
+            shown["setting"] = asdict(made.setting)
     except KeyboardInterrupt:
         screen.say("Stopped; nothing was written.")
         raise typer.Exit(INTERRUPTED) from None
     test = [example for example in examples if example.split == "test"]
-    shown: dict[str, Any] = {"path": str(output), "setting": asdict(made.setting), "chosen_on": made.chosen_on}
     if test:
         split = describe_split(data, "test", test)
         first, second = judge(source, test, split), judge(output, test, split)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from audiorep.files import replacing
 from audiorep.runtimes import cores, existing, in_slices
 from audiorep.runtimes.check import Parity, first_accepted
 from audiorep.runtimes.onnx import LOG_MEL, bundle, fastest_first
-from audiorep.runtimes.small import stored
+from audiorep.runtimes.small import named, stored
 
 if TYPE_CHECKING:
     from audiorep.checkpoint import Checkpoint
@@ -88,11 +90,13 @@ def export(
     clips: Sequence[np.ndarray],
     precision: str = "fp32",
     calibration: Sequence[np.ndarray] = (),
+    control: Control | None = None,
 ) -> Parity:
     """Writes `model` to `path` as OpenVINO's IR (.xml, and .bin beside it) and checks it on `clips`, (N,) waveforms.
 
     int8 is static: weights by channel, activations by the ranges seen on the `calibration` waveforms. The other forms of
-    `compress.weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end is left in float32.
+    `compress.weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end is left in float32. With
+    `control`, int8 layers go back to float32 one by one until no more accuracy is lost than allowed.
 
     Raises:
         BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
@@ -106,10 +110,10 @@ def export(
         def attempts() -> Iterator[OpenVinoSession]:
             for form in fastest_first(model, _runs):
                 content = bundle(model, fused, form)
-                converted = core().read_model(content if precision in ("fp32", "int8") else stored(content, precision))
+                converted = core().read_model(_in_precision(content, precision))
                 if precision == "int8":
                     front_end = [node.get_friendly_name() for node in _above(_log_mel(converted))]
-                    converted = quantized(converted, [clip[None] for clip in calibration], front_end)
+                    converted = quantized(converted, [clip[None] for clip in calibration], front_end, control)
                 for key, value in _metadata(converted, READERS_SECTION).items():
                     converted.set_rt_info(value, [SECTION, key.removeprefix(PREFIX)])
                 openvino.save_model(converted, made, compress_to_fp16=False)
@@ -120,6 +124,13 @@ def export(
             weights.write_bytes(made.with_suffix(".bin").read_bytes())
             graph.write_bytes(made.read_bytes())
     return parity
+
+
+def _in_precision(content: bytes, precision: str) -> bytes:
+    """What is converted: for int8 with layers named by their weights."""
+    if precision == "int8":
+        return named(content)
+    return content if precision == "fp32" else stored(content, precision)
 
 
 def _runs(content: bytes) -> Callable[[np.ndarray], object]:
@@ -153,8 +164,30 @@ def _log_mel(model: Any) -> Any:
     raise BundleError("The model does not say where its front end ends. Export it again.")
 
 
-def quantized(model: Any, calibration: Sequence[np.ndarray], left: Sequence[str]) -> Any:
+@dataclass(frozen=True)
+class Control:
+    """How NNCF tells what int8 costs, and how much it may."""
+
+    clips: Sequence[tuple[np.ndarray, dict[str, int]]]
+    """(waveform (1, N), {head: number of its class}) of each clip."""
+    loss: float
+    """Share of these clips that may be lost."""
+    left: tuple[str, ...] = ()
+    """Layers that stay in float32 in any case, by the names of their weights."""
+
+    def accuracy(self, compiled: Any, clips: Any) -> tuple[float, list[float]]:
+        """The share of right labels over clips and heads, and each clip's."""
+        right = []
+        for waveform, classes in clips:
+            found = compiled([waveform])
+            right.append(float(np.mean([found[head].argmax() == number for head, number in classes.items()])))
+        return float(np.mean(right)), right
+
+
+def quantized(model: Any, calibration: Sequence[np.ndarray], left: Sequence[str], control: Control | None = None) -> Any:
     """The model in int8 but for the operators named in `left`, by the ranges it sees on the inputs (1, …) of `calibration`.
+
+    With `control`, layers go back to float32 until no more accuracy is lost than it allows.
 
     Raises:
         BundleError: there are none.
@@ -167,12 +200,16 @@ def quantized(model: Any, calibration: Sequence[np.ndarray], left: Sequence[str]
     with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # it draws bars
         warnings.simplefilter("ignore")
         nncf.set_log_level(logging.ERROR)
-        return nncf.quantize(
-            model,
-            data,
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(calibration),
-            ignored_scope=nncf.IgnoredScope(names=list(left), validate=False),
+        patterns = [f"{re.escape(name)}(/.*)?" for name in (control.left if control else ())]
+        settings = {
+            "preset": nncf.QuantizationPreset.MIXED,
+            "subset_size": len(calibration),
+            "ignored_scope": nncf.IgnoredScope(names=list(left), patterns=patterns, validate=False),
+        }
+        if control is None:
+            return nncf.quantize(model, data, **settings)
+        return nncf.quantize_with_accuracy_control(
+            model, data, nncf.Dataset(list(control.clips)), control.accuracy, max_drop=control.loss, **settings
         )
 
 

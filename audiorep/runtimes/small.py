@@ -98,6 +98,11 @@ def stored(content: bytes, kind: str) -> bytes:
     return _finished(weights.encode(model, kind, front_end), precision=kind)
 
 
+def named(content: bytes) -> bytes:
+    """A bundle whose layers bear the names of their weights."""
+    return quantize.prepared(_read(content)).SerializeToString()
+
+
 def _finished(model: Any, **about: Any) -> bytes:
     """The model without what it can do without, and with what was done to it in its provenance."""
     metadata = {entry.key: entry for entry in model.metadata_props}
