@@ -124,12 +124,12 @@ def score_clips(
 
 
 def refuse_seen(classifier: Classifier, examples: Sequence[Example], split: str) -> None:
-    """No number on clips that were trained on.
+    """No number on clips that the model, or a teacher of it, was trained on.
 
     Raises:
         DataError: some of these were.
     """
-    count = seen.count_seen(classifier.info.provenance.get("seen", {}), examples)
+    count = max(seen.count_seen(memory, examples) for memory in seen.memories(classifier.info.provenance))
     if count > seen.chance(len(examples)):
         raise DataError(
             f"{count} of the {len(examples)} clips of {split} were trained on, so a number for them would say nothing of new "

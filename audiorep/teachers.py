@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,20 +221,13 @@ def _refuse_seen(folder: str, info: ModelInfo, examples: Sequence[Example]) -> N
     """No teacher that could tell the student what the clips are that it is measured on."""
     for split in ("test", "valid"):
         clips = [example for example in examples if example.split == split]
-        for memory in _memories(info.provenance):
+        for memory in seen.memories(info.provenance):
             count = seen.count_seen(memory, clips)
             if count > seen.chance(len(clips)):
                 raise DataError(
                     f"The teacher {folder} was trained on {count} of the {len(clips)} {split} clips, so the student's number "
                     "for them would say nothing of new sounds. Take a teacher that was trained with the same split or fold."
                 )
-
-
-def _memories(provenance: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Which clips a model was trained on, and its own teachers."""
-    yield provenance.get("seen", {})
-    for teacher in provenance.get("teachers", []):
-        yield from _memories(teacher)
 
 
 def _spectrogram(front_end: LogMel, waveform: Tensor, sound: Tensor | None) -> Tensor:

@@ -195,11 +195,11 @@ def audiorep(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_step_that_loses_too_much_ends_the_chain_and_the_last_good_model_is_kept(run, tones, tmp_path):  # noqa: F811
     recipe = tmp_path / "recipe.toml"
-    steps_of = ['do = "fuse"', 'do = "prune"\nkeep = 0.45\nmultiple = 1\nlimit = 0.01', 'do = "fuse"']
+    steps_of = ['do = "fuse"', 'do = "low_rank"\nenergy = 0.0001\nresponse = false\nlimit = 0.01', 'do = "fuse"']
     recipe.write_text("rounds = 1\n" + "\n".join(f"[[steps]]\n{lines}" for lines in steps_of))
     ended = audiorep("compress", run, tones, "--recipe", recipe, "-o", tmp_path / "out")
     assert ended.returncode == 1, ended.stderr
-    assert "02_prune was refused: accuracy falls by" in ended.stderr
+    assert "02_low_rank was refused: accuracy falls by" in ended.stderr
     assert f"Kept: {tmp_path / 'out' / '01_fuse'}" in ended.stderr
     assert not (tmp_path / "out" / "03_fuse").exists()
     values = json.loads((tmp_path / "out" / "report.json").read_text())

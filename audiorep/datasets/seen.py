@@ -6,7 +6,7 @@ import base64
 import hashlib
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,13 @@ def remember(examples: Sequence[Example]) -> dict[str, Any]:
         bits[_places(example, len(bits))] = True
     packed = zlib.compress(np.packbits(bits).tobytes())
     return {"clips": len(examples), "bits": len(bits), "filter": base64.b85encode(packed).decode()}
+
+
+def memories(provenance: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a model remembers of the clips that it and its teachers were trained on."""
+    yield provenance.get("seen", {})
+    for teacher in provenance.get("teachers", []):
+        yield from memories(teacher)
 
 
 def count_seen(memory: dict[str, Any], examples: Iterable[Example]) -> int:
