@@ -157,7 +157,7 @@ class _Runner:
     def rows(self) -> list[Row]:
         current = self.source
         digest = _digest(current)
-        rows = [self._finished("00_original", current, "", lambda folder: self.source, digest)]
+        rows = [self._finished("00_original", current, None, lambda folder: self.source, digest)]
         for place, values in enumerate(self.settings.steps, 1):
             kind, step = parse(_own(values), f"step {place}")
             digest = hashlib.sha256(f"{digest}{json.dumps(values, sort_keys=True)}".encode()).hexdigest()
@@ -171,15 +171,15 @@ class _Runner:
                 current = self.output / row.path
         return rows
 
-    def _allowed(self, place: int) -> str:
-        """The limit of a step as text: its own, the recipe's, or none where the next step mends what it does."""
+    def _allowed(self, place: int) -> float | None:
+        """The limit of a step: its own, the recipe's, or none where the next step mends what it does."""
         values = self.settings.steps[place - 1]
         if "limit" in values:
-            return str(float(values["limit"]))
+            return float(values["limit"])
         after = self.settings.steps[place]["do"] if place < len(self.settings.steps) else ""
-        return "" if after == "tune" and values["do"] in ("prune", "low_rank") else str(self.settings.limit)
+        return None if after == "tune" and values["do"] in ("prune", "low_rank") else self.settings.limit
 
-    def _finished(self, name: str, current: Path, limit: str, make: Callable[[Path], Path], digest: str) -> Row:
+    def _finished(self, name: str, current: Path, limit: float | None, make: Callable[[Path], Path], digest: str) -> Row:
         """The row of a step: kept, or made now."""
         folder = self.output / name
         kept = folder / ROW
@@ -203,7 +203,7 @@ class _Runner:
         work = Work(checkpoint.load(current), current, self.source, self.examples, self.data, folder, self.say)
         return step.run(work)
 
-    def _judged(self, name: str, made: Path, current: Path, limit: str, folder: Path, start: float) -> Row:
+    def _judged(self, name: str, made: Path, current: Path, limit: float | None, folder: Path, start: float) -> Row:
         is_file = not made.is_dir() or made.suffix == ".mlpackage"
         model = checkpoint.load(current if is_file else made)
         files = {_runtime_of(made): made} if is_file else _exported(model, made, folder, self.settings.runtimes, self.say)
@@ -230,7 +230,7 @@ class _Runner:
             change_high=difference.high,
             agreement=difference.agreement,
             seconds=time.perf_counter() - start,
-            refused=(difference.refusal(float(limit)) or "") if limit else "",
+            refused="" if limit is None else difference.refusal(limit) or "",
         )
 
     def _judge_original(self) -> Judged:

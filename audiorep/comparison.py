@@ -90,7 +90,7 @@ def judge(
     metric = "mean_average_precision" if multi_label else "top1"
 
     def accuracy(chosen: np.ndarray | None = None) -> float:
-        return _accuracy(scored, metric, classifier.info.labels, chosen)
+        return _accuracy(scored, metric, chosen)
 
     clips = len(scored.examples)
     found = accuracy()
@@ -122,15 +122,16 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
 
 
-def _accuracy(scored: Scored, metric: str, labels: dict[str, list[str]], chosen: np.ndarray | None) -> float:
+def _accuracy(scored: Scored, metric: str, chosen: np.ndarray | None) -> float:
     values = []
-    for head, names in labels.items():
-        scores, targets = scored.scores[head], scored.targets[head]
+    for head, scores in scored.scores.items():
+        targets = scored.targets[head]
         if chosen is not None:
             scores, targets = scores[chosen], targets[chosen]
         if metric == "top1":
             values.append(float((scores.argmax(1) == targets.argmax(1)).mean()))
         else:
+            names = [str(k) for k in range(scores.shape[1])]
             values.append(score(scores, targets, names, multi_label=True).summary[metric])
     return float(np.mean(values))
 
@@ -145,9 +146,7 @@ def _resampled(value: Callable[[np.ndarray], float], clips: int) -> tuple[float,
 
 
 def _change_interval(first: Judged, second: Judged) -> tuple[float, float]:
-    labels = {head: [str(k) for k in range(values.shape[1])] for head, values in first.scored.scores.items()}
-
     def change(chosen: np.ndarray) -> float:
-        return _accuracy(second.scored, second.metric, labels, chosen) - _accuracy(first.scored, first.metric, labels, chosen)
+        return _accuracy(second.scored, second.metric, chosen) - _accuracy(first.scored, first.metric, chosen)
 
     return _resampled(change, first.clips)

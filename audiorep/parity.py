@@ -58,7 +58,7 @@ def calibration_clips(
 
 def _windows(examples: list[Example], most: int, info: ModelInfo, given: bool, say: Callable[[str], None]) -> list[np.ndarray]:
     waveforms, errors = [], []
-    for example in _spread(examples, most):
+    for example in spread(examples, most):
         try:
             waveform = audio.read(example.path, info.sample_rate, example.start, example.end)
         except AudioError as error:
@@ -81,7 +81,7 @@ def _listed(path: Path) -> list[Example]:
         return []
 
 
-def _spread(examples: list[Example], most: int) -> list[Example]:
+def spread(examples: list[Example], most: int) -> list[Example]:
     """Up to `most` of them, evenly spread."""
     places = np.linspace(0, len(examples) - 1, min(most, len(examples))).round().astype(int)
     return [examples[place] for place in places]

@@ -18,6 +18,7 @@ from audiorep.comparison import Difference, Judged, compare, judge
 from audiorep.datasets import Example
 from audiorep.errors import AudioError, ConfigError, DataError
 from audiorep.files import open_text, replacing
+from audiorep.parity import spread
 from audiorep.predict import Classifier
 from audiorep.reparam import FuseResult
 from audiorep.runtimes.onnx import OnnxSession, bundle, caller, fastest_first
@@ -97,7 +98,7 @@ def sounds_of(examples: Sequence[Example], info: ModelInfo, say: Callable[[str],
     if not windows:
         raise DataError(f"int8 needs training clips to calibrate on, and none can be read{f': {first}' if first else ''}.")
     used = set(map(id, chosen))
-    choice = _spread(valid or [example for example in train if id(example) not in used], CHOICE)
+    choice = spread(valid or [example for example in train if id(example) not in used], CHOICE)
     if not choice:
         raise DataError("int8 needs labelled clips to be chosen by, besides those it is calibrated on; there are none.")
     return Sounds(windows, choice, "validation clips" if valid else "training clips that were not calibrated on")
@@ -244,8 +245,3 @@ def _window(example: Example, info: ModelInfo) -> np.ndarray:
     wanted = example.start + info.window_seconds
     end = wanted if wanted < clip_ends else example.end
     return audio.read(example.path, info.sample_rate, example.start, end)[: info.window_samples]
-
-
-def _spread(examples: list[Example], most: int) -> list[Example]:
-    places = np.linspace(0, len(examples) - 1, min(most, len(examples))).round().astype(int)
-    return [examples[place] for place in places]

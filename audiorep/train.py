@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -88,6 +89,12 @@ def fit(
     _measure_norms(trainee, loaders[0], trainer.strategy.root_device)
     checkpoint.save(output, trainee.network, _info(config, labels, examples, taught_by), config.architecture)
     return output
+
+
+def quieten() -> None:
+    """Silences Lightning's advertising and its advice on settings that this project makes on purpose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 class MovingAverage(WeightAveraging):

@@ -68,11 +68,12 @@ def quantize(
     if test:
         split = describe_split(data, "test", test)
         first, second = judge(source, test, split), judge(output, test, split)
-        shown |= _comparison(split, first, second, compare(first, second))
+        difference = compare(first, second)
+        shown |= _comparison(split, first, second, difference)
     if as_json:
         print(json.dumps(shown, ensure_ascii=False))
     elif test:
-        _show_comparison(split, first, second, compare(first, second))
+        _show_comparison(split, first, second, difference)
 
 
 def prune(
@@ -126,13 +127,13 @@ def compress(
     """Run a chain of compressions; the same command goes on where it stopped. Exit status 1 if a step lost too much."""
     require("lightning", extra="train")
     from audiorep import chain, checkpoint
-    from audiorep.commands.training import quieten_lightning
     from audiorep.runtimes import cores
+    from audiorep.train import quieten
 
     settings = chain.load_recipe(recipe)
     provenance = checkpoint.load(source).info.provenance
     examples = _examples(data, data_format, provenance, test_fold, valid_fold)
-    quieten_lightning()
+    quieten()
     try:
         done = chain.run(source, settings, examples, data, output, threads or cores() or 1, screen.say)
     except KeyboardInterrupt:
@@ -159,16 +160,16 @@ def _step(values: dict[str, Any], source: Path, clips: _Clips, output: Path, tun
     """Runs a step, and a training after it where `tune` says for how many epochs; shows what that did on the test clips."""
     require("lightning", extra="train")
     from audiorep import checkpoint, steps
-    from audiorep.commands.training import quieten_lightning
     from audiorep.comparison import compare, judge
     from audiorep.evaluate import describe_split
+    from audiorep.train import quieten
 
     model = checkpoint.load(source)
     _, step = steps.parse(values, "settings")
     if output.exists() and any(output.iterdir()):
         raise ConfigError(f"{output} is not empty; name a new folder.")
     examples = _examples(clips.data, clips.format, model.info.provenance, clips.test_fold, clips.valid_fold)
-    quieten_lightning()
+    quieten()
     small = output / "untuned" if tune else output
     try:
         step.run(steps.Work(model, source, source, examples, clips.data, small, screen.say))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +24,6 @@ from audiorep.commands.options import (
     View,
 )
 from audiorep.errors import DataError, require
-
-if TYPE_CHECKING:
-    pass
 
 
 def predict(

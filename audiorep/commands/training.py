@@ -80,12 +80,13 @@ def _configured(
 
 def _train(config: TrainConfig, data: Path, output: Path, data_format: str | None) -> None:
     from audiorep import datasets, workflow
+    from audiorep.train import quieten
 
     examples = datasets.examples(data, format=data_format, splits=config.splits)
     classes = datasets.labels(data, data_format, config.splits)
     for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
         screen.say(line)
-    quieten_lightning()
+    quieten()
     try:
         evaluations = workflow.train(config, examples, data, output, sys.stderr.isatty(), screen.say, classes)
     except KeyboardInterrupt:
@@ -132,13 +133,14 @@ def import_(
 
 def _train_every_fold(config: TrainConfig, data: Path, output: Path, data_format: str | None) -> None:
     from audiorep import workflow
+    from audiorep.train import quieten
 
     if config.distil.teachers:
         raise ConfigError(
             "--every-fold trains on each fold in turn, and a teacher was trained on all folds but one. Distil a fold at a "
             "time, from a teacher of the same one, with splits.test_folds=[…]."
         )
-    quieten_lightning()
+    quieten()
     try:
         summary = workflow.train_every_fold(config, data, output, data_format, sys.stderr.isatty(), screen.say)
     except KeyboardInterrupt:
@@ -146,12 +148,3 @@ def _train_every_fold(config: TrainConfig, data: Path, output: Path, data_format
         raise typer.Exit(INTERRUPTED) from None
     screen.show_folds(summary)
     screen.say(f"A checkpoint a fold, and {workflow.FOLDS}: {output}")
-
-
-def quieten_lightning() -> None:
-    """Lightning's advertising and its advice on settings that this project makes on purpose."""
-    import logging
-    import warnings
-
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"lightning\.")

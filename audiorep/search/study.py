@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,6 +24,7 @@ from audiorep.files import write_json
 from audiorep.runtimes import cores
 from audiorep.search import cost as costs
 from audiorep.search.trial import Job, run
+from audiorep.train import quieten
 
 if TYPE_CHECKING:  # an extra's, imported where it is used
     from optuna import Study, Trial
@@ -279,12 +278,6 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)  # a killed parent ends nobody, and its next run must not meet this one
-
-
-def quieten() -> None:
-    """Lightning's advertising and its advice on settings that this project makes on purpose."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 class _Once:
