@@ -92,7 +92,7 @@ class DistilConfig(Config):
     """What a network learns of trained teachers, besides the labels (see `audiorep.compress.distil`)."""
 
     teachers: tuple[str, ...] = ()
-    """Checkpoint folders; empty trains on the labels alone."""
+    """Checkpoint folders or deployed files; empty trains on the labels alone."""
     weights: tuple[float, ...] = ()
     """Each teacher's weight in their mean; empty weighs them alike."""
     temperature: float = 2.0
@@ -106,7 +106,7 @@ class DistilConfig(Config):
 
     def __post_init__(self) -> None:
         checks = [
-            (all(self.teachers), "teachers are folders; one is empty"),
+            (all(self.teachers), "teachers are folders or files; one is empty"),
             (
                 not self.weights or len(self.weights) == len(self.teachers),
                 f"{len(self.weights)} weights are given for {len(self.teachers)} teachers; name one each, or none",

@@ -1,4 +1,4 @@
-"""Trained checkpoints as teachers of another network: loaded, refused where they would mislead it, and asked."""
+"""Trained models as teachers of another network: loaded, refused where they would mislead it, and asked."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from audiorep import audio, checkpoint, reparam
+from audiorep import audio, checkpoint, reparam, runtimes
 from audiorep.bundle import ModelInfo
 from audiorep.checkpoint import Checkpoint
 from audiorep.compress import distil
 from audiorep.datasets import Example, Labels, seen
 from audiorep.datasets.clips import Clips
-from audiorep.errors import AudiorepError, CheckpointError, DataError
+from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import replacing
 from audiorep.frontend import FrontEndConfig, LogMel, repeat_last
 from audiorep.recipe import TrainConfig
+from audiorep.runtimes import Session
 
 KEPT = "teacher.safetensors"
 LONGEST = 2.5  # cuts: of a longer clip, most of what the student hears is not what the teachers heard
@@ -50,23 +51,45 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A checkpoint that was merged for inference, and what it says of itself."""
+    """A checkpoint that was merged for inference, or a deployed file, and what it says of itself."""
 
-    folder: str
+    source: str
+    """Its folder or file."""
     info: ModelInfo
     architecture: str
+    """Of a file: its suffix."""
     digest: str
     """Of its weights."""
-    front_end: LogMel
+    front_end: LogMel | None
+    """None: the network hears the waveform itself."""
     network: nn.Module
-    """(B, 1, T, F) to {head: logits (B, K)}, or to that and its last map."""
+    """(B, 1, T, F), or (B, N) without a front end, to {head: logits (B, K)}, or to that and its last map."""
     channels: int
     """Of that map; 0 without it."""
 
     def told(self) -> dict[str, Any]:
         """What the student's provenance keeps of it."""
-        about = {"name": self.info.name, "architecture": self.architecture, "folder": self.folder, "weights": self.digest}
+        about = {"name": self.info.name, "architecture": self.architecture, "source": self.source, "weights": self.digest}
         return about | {name: told for name, told in self.info.provenance.items() if name in ("measured", "seen", "teachers")}
+
+
+class Deployed(nn.Module):
+    """A deployed file as a network: waveforms (B, N) to {head: logits (B, K)}, of a softmax but for a constant a row."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+
+    def forward(self, waveform: Tensor) -> dict[str, Tensor]:
+        """What scores its session gives, taken back to logits."""
+        scores = self.session(waveform.cpu().numpy())
+        return {head: self._logits(torch.from_numpy(values)).to(waveform.device) for head, values in scores.items()}
+
+    def _logits(self, scores: Tensor) -> Tensor:
+        kinds = torch.finfo(scores.dtype)
+        if self.session.info.activation == "softmax":
+            return scores.clamp_min(kinds.tiny).log()
+        return scores.logit(eps=kinds.eps)
 
 
 class Teachers:
@@ -78,6 +101,7 @@ class Teachers:
 
     def __init__(self, teachers: Sequence[Teacher], config: TrainConfig, heads: Sequence[str]) -> None:
         self.teachers, self.config, self.heads = list(teachers), config, list(heads)
+        self._device = torch.device("cpu")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teachers:
         return self  # a moving average copies the student with all it holds; teachers never change
@@ -95,8 +119,10 @@ class Teachers:
     def to(self, device: torch.device) -> Teachers:
         """The same, moved to a device."""
         for teacher in self.teachers:
-            teacher.front_end.to(device)
             teacher.network.to(device)
+            if teacher.front_end is not None:
+                teacher.front_end.to(device)
+        self._device = device
         return self
 
     @torch.no_grad()
@@ -106,10 +132,13 @@ class Teachers:
         spectrograms: dict[tuple[FrontEndConfig, bool], Tensor] = {}
         scores, maps = [], []
         for teacher in self.teachers:
-            heard = (teacher.front_end.config, teacher.info.padding == self.config.padding == "edge_frames")
-            if heard not in spectrograms:
-                spectrograms[heard] = _spectrogram(teacher.front_end, waveform, sound if heard[1] else None)
-            result = teacher.network(spectrograms[heard])
+            given = waveform
+            if teacher.front_end is not None:
+                heard = (teacher.front_end.config, teacher.info.padding == self.config.padding == "edge_frames")
+                if heard not in spectrograms:
+                    spectrograms[heard] = _spectrogram(teacher.front_end, waveform, sound if heard[1] else None)
+                given = spectrograms[heard]
+            result = teacher.network(given)
             logits, last = result if settings.features else (result, None)
             scores.append({h: distil.soften(logits[h], settings.temperature, self.config.multi_label) for h in self.heads})
             maps += [] if last is None else [last]
@@ -142,11 +171,6 @@ class Teachers:
         _keep(path, about, order, scores)
         return {score_name(head): values for head, values in scores.items()}
 
-    @property
-    def _device(self) -> torch.device:
-        return self.teachers[0].front_end.mel.device
-
-
 def load(
     config: TrainConfig, labels: Labels, examples: Sequence[Example], say: Callable[[str], None] = lambda text: None
 ) -> Teachers | None:
@@ -155,24 +179,29 @@ def load(
     `say` is told of a teacher that does not tell which clips it was trained on.
 
     Raises:
-        CheckpointError: a folder cannot be used, or its model has other labels, another sample rate or another task.
-        ConfigError: features are to be matched with a network that has no last map.
+        BundleError, CheckpointError: a file or folder cannot be used.
+        CheckpointError: a model has other labels, another sample rate or another task.
+        ConfigError: features are to be matched with a model that has no last map, or a file hears another length than a cut.
         DataError: a teacher was trained on clips that the student is to be measured on.
     """
     if not config.distil.teachers:
         return None
     teachers = []
-    for folder in config.distil.teachers:
-        loaded = checkpoint.load(folder)
-        _refuse_other(folder, loaded.info, config, labels)
-        _refuse_seen(folder, loaded.info, examples)
-        if not loaded.info.provenance.get("seen"):
-            say(f"The teacher {folder} does not tell which clips it was trained on; make sure that the test clips are not.")
-        teachers.append(_teacher(folder, loaded, config))
+    for source in config.distil.teachers:
+        if not Path(source).exists():
+            raise CheckpointError(f"The teacher {source} does not exist; a checkpoint folder or an exported file is needed.")
+        teacher = _of_folder(source, config) if (Path(source) / checkpoint.CONFIG).exists() else _of_file(source, config)
+        _refuse_other(source, teacher.info, config, labels)
+        _refuse_seen(source, teacher.info, examples)
+        if not teacher.info.provenance.get("seen"):
+            say(f"The teacher {source} does not tell which clips it was trained on; make sure that the test clips are not.")
+        teachers.append(teacher)
     return Teachers(teachers, config, list(labels)).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _teacher(folder: str, loaded: Checkpoint, config: TrainConfig) -> Teacher:
+def _of_folder(folder: str, config: TrainConfig) -> Teacher:
+    """A checkpoint as a teacher."""
+    loaded = checkpoint.load(folder)
     example, channels = loaded.example(), 0
     if config.distil.features:
         network = distil.WithMap(loaded.network).eval()
@@ -183,29 +212,50 @@ def _teacher(folder: str, loaded: Checkpoint, config: TrainConfig) -> Teacher:
         fused = loaded.fuse().model
     fused.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     front_end = LogMel(loaded.front_end.config, torch.float32)
-    digest = hashlib.sha256((Path(folder) / checkpoint.WEIGHTS).read_bytes()).hexdigest()[:16]
-    return Teacher(os.fspath(folder), loaded.info, loaded.architecture, digest, front_end, fused, channels)
+    digest = _digest([Path(folder) / checkpoint.WEIGHTS])
+    return Teacher(folder, loaded.info, loaded.architecture, digest, front_end, fused, channels)
 
 
-def _refuse_other(folder: str, info: ModelInfo, config: TrainConfig, labels: Labels) -> None:
+def _of_file(path: str, config: TrainConfig) -> Teacher:
+    """A deployed file as a teacher, with as many threads as training has."""
+    if config.distil.features:
+        raise ConfigError(f"The teacher {path} is a file, and has no last map to match: give its checkpoint, or set features=0.")
+    session = runtimes.open_session(path, threads=torch.get_num_threads())
+    cut, window = config.cut_seconds or config.window_seconds, session.info.window_seconds
+    if config.front_end_config.samples(cut) != round(window * config.front_end_config.sample_rate) - 1:
+        raise ConfigError(
+            f"The teacher {path} is a file that hears {window:g} s at once, and the student's cuts are of {cut:g} s: set "
+            f"cut_seconds={window:g}, or give the teacher's checkpoint."
+        )
+    return Teacher(path, session.info, Path(path).suffix, _digest(runtimes.files_of(Path(path))), None, Deployed(session), 0)
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _refuse_other(source: str, info: ModelInfo, config: TrainConfig, labels: Labels) -> None:
     """No teacher of something else."""
     for head, names in labels.items():
         theirs = info.labels.get(head)
         if theirs is None:
-            raise CheckpointError(f"The teacher {folder} has no head {head!r}; it has {', '.join(info.labels)}.")
+            raise CheckpointError(f"The teacher {source} has no head {head!r}; it has {', '.join(info.labels)}.")
         if theirs != names:
             raise CheckpointError(
-                f"The teacher {folder} knows other labels than the student: {_difference(theirs, names)}. Take one that was "
+                f"The teacher {source} knows other labels than the student: {_difference(theirs, names)}. Take one that was "
                 "trained on the same classes in the same order."
             )
     if info.sample_rate != config.front_end_config.sample_rate:
         raise CheckpointError(
-            f"The teacher {folder} hears {info.sample_rate} Hz, the student {config.front_end_config.sample_rate} Hz, and both "
+            f"The teacher {source} hears {info.sample_rate} Hz, the student {config.front_end_config.sample_rate} Hz, and both "
             "are to hear the same waveform. Choose a front_end of the teacher's rate."
         )
     if (info.activation == "sigmoid") != config.multi_label:
         wanted = "multi-label" if config.multi_label else "single-label"
-        raise CheckpointError(f"The teacher {folder} is {info.task}, the student {wanted}; multi_label says which it is.")
+        raise CheckpointError(f"The teacher {source} is {info.task}, the student {wanted}; multi_label says which it is.")
 
 
 def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
@@ -217,7 +267,7 @@ def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
     return "they come in another order"
 
 
-def _refuse_seen(folder: str, info: ModelInfo, examples: Sequence[Example]) -> None:
+def _refuse_seen(source: str, info: ModelInfo, examples: Sequence[Example]) -> None:
     """No teacher that could tell the student what the clips are that it is measured on."""
     for split in ("test", "valid"):
         clips = [example for example in examples if example.split == split]
@@ -225,7 +275,7 @@ def _refuse_seen(folder: str, info: ModelInfo, examples: Sequence[Example]) -> N
             count = seen.count_seen(memory, clips)
             if count > seen.chance(len(clips)):
                 raise DataError(
-                    f"The teacher {folder} was trained on {count} of the {len(clips)} {split} clips, so the student's number "
+                    f"The teacher {source} was trained on {count} of the {len(clips)} {split} clips, so the student's number "
                     "for them would say nothing of new sounds. Take a teacher that was trained with the same split or fold."
                 )
 

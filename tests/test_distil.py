@@ -12,17 +12,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from test_train import QUICK, RATE, _epoch, _toml, quick, tones, weights
 from test_train import pytestmark as quiet
 
-from audiorep import augment, bundle, checkpoint, config, datasets, teachers, train, workflow
+from audiorep import audio, augment, bundle, checkpoint, config, datasets, teachers, train, workflow
 from audiorep.compress import distil
 from audiorep.datasets.clips import Clips
-from audiorep.errors import CheckpointError, ConfigError, DataError
+from audiorep.errors import BundleError, CheckpointError, ConfigError, DataError
 from audiorep.recipe import DistilConfig, TrainConfig
+from audiorep.runtimes import onnx
 from audiorep.trainee import Trainee
 
 pytestmark = quiet
@@ -224,6 +226,32 @@ def test_teachers_hear_the_students_augmented_and_mixed_waveform_without_its_mas
     assert told.sum(1).tolist() == pytest.approx([1.0] * 4)
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_deployed_file_teaches_what_its_checkpoint_does(tones, examples, teacher, tmp_path, multi_label):
+    folder = changed(teacher, tmp_path / "folder", activation="sigmoid" if multi_label else "softmax")
+    file = tmp_path / "teacher.onnx"
+    clips = [np.resize(audio.read(example.path, RATE), 2999) for example in examples[:90:30]]
+    onnx.export(checkpoint.load(folder), file, clips)
+    settings = {"window_seconds": 0.75, "cut_seconds": 0.0, "temperature": 0.25, "multi_label": multi_label}
+    waveform, sound = torch.from_numpy(np.stack(clips)), torch.full((3,), 2999)
+    by_folder, by_file = (teachers.load(taught(of, **settings), LABELS, examples)(waveform, sound) for of in (folder, file))
+    torch.testing.assert_close(by_file.scores["label"], by_folder.scores["label"], atol=1e-4, rtol=1e-3)
+    assert by_folder.scores["label"].std() > 0.02
+    workflow.train(taught(file, epochs=1, **settings), examples, tones, tmp_path / "run")
+    told = checkpoint.load(tmp_path / "run").info.provenance["teachers"]
+    assert [(t["name"], t["architecture"], t["source"]) for t in told] == [("arin_pico", ".onnx", str(file))]
+    swapped = [replace(e, split={"train": "test", "test": "train"}.get(e.split, e.split)) for e in examples]
+    with pytest.raises(DataError, match=r"teacher\.onnx was trained on 24 of the 24 test clips"):
+        teachers.load(taught(file, **settings), LABELS, swapped)
+    with pytest.raises(ConfigError, match=r"hears 0\.75 s at once, and the student's cuts are of 0\.5 s: set cut_seconds=0\.75"):
+        teachers.load(taught(file, **{**settings, "cut_seconds": 0.5}), LABELS, examples)
+    with pytest.raises(ConfigError, match="has no last map to match: give its checkpoint, or set features=0"):
+        teachers.load(taught(file, **settings, features=0.1), LABELS, examples)
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(BundleError, match=r"teacher\.onnx"):
+        teachers.load(taught(file, **settings), LABELS, examples)
+
+
 def test_what_a_student_hears_and_sees_does_not_depend_on_its_teachers(examples, teacher):
     batches = []
     for settings in (quick(), taught(teacher)):
@@ -331,7 +359,7 @@ def test_teachers_that_would_mislead_are_refused_in_words(examples, teacher, tmp
     turned = changed(teacher, tmp_path / "turned", labels={"label": labels[::-1]})
     front_end = {**QUICK["front_end"], "sample_rate": 8000, "n_fft": 256}
     cases = [
-        (taught(tmp_path / "none"), examples, r"none is not a checkpoint: it has no config\.json"),
+        (taught(tmp_path / "none"), examples, "none does not exist; a checkpoint folder or an exported file is needed"),
         (taught(teacher), renamed, "has no head 'pitch'; it has label"),
         (taught(turned), examples, "knows other labels than the student: they come in another order"),
         (taught(teacher), fewer, "knows other labels than the student: it knows low too"),
@@ -380,7 +408,7 @@ def test_wrong_settings_are_all_named_in_one_error():
 def test_the_checkpoint_is_an_ordinary_one_that_names_its_teachers(tones, examples, teacher, other, tmp_path):
     workflow.train(taught(teacher, other, epochs=1, features=0.1), examples, tones, tmp_path)
     told = checkpoint.load(tmp_path).info.provenance["teachers"]
-    assert [(t["name"], t["architecture"], t["folder"]) for t in told] == [
+    assert [(t["name"], t["architecture"], t["source"]) for t in told] == [
         ("arin_pico", "arin_pico", str(f)) for f in (teacher, other)
     ]
     assert told[0]["measured"] == checkpoint.load(teacher).info.provenance["measured"]
