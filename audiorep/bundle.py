@@ -80,6 +80,10 @@ class ModelInfo:
         default = 0.0 if self.activation == "softmax" else 0.5
         return self.thresholds.get(head) or [default] * len(self.labels[head])
 
+    def noting(self, **about: Any) -> ModelInfo:
+        """The same with more in its provenance."""
+        return dataclasses.replace(self, provenance={**self.provenance, **about})
+
     def to_metadata(self) -> dict[str, str]:
         """Flat strings for a model file; every value but the task is JSON."""
         return {f"{PREFIX}{key}": json.dumps(value) for key, value in {**dataclasses.asdict(self), "task": self.task}.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 
 from audiorep import audio, checkpoint, reparam, runtimes
 from audiorep.bundle import ModelInfo
-from audiorep.checkpoint import Checkpoint
 from audiorep.compress import distil
 from audiorep.datasets import Example, Labels, seen
 from audiorep.datasets.clips import Clips
@@ -171,6 +169,7 @@ class Teachers:
         _keep(path, about, order, scores)
         return {score_name(head): values for head, values in scores.items()}
 
+
 def load(
     config: TrainConfig, labels: Labels, examples: Sequence[Example], say: Callable[[str], None] = lambda text: None
 ) -> Teachers | None:
@@ -219,7 +218,9 @@ def _of_folder(folder: str, config: TrainConfig) -> Teacher:
 def _of_file(path: str, config: TrainConfig) -> Teacher:
     """A deployed file as a teacher, with as many threads as training has."""
     if config.distil.features:
-        raise ConfigError(f"The teacher {path} is a file, and has no last map to match: give its checkpoint, or set features=0.")
+        raise ConfigError(
+            f"The teacher {path} is a file, and has no last map to match: give its checkpoint, or set features=0."
+        )
     session = runtimes.open_session(path, threads=torch.get_num_threads())
     cut, window = config.cut_seconds or config.window_seconds, session.info.window_seconds
     if config.front_end_config.samples(cut) != round(window * config.front_end_config.sample_rate) - 1:

@@ -243,7 +243,9 @@ def test_a_deployed_file_teaches_what_its_checkpoint_does(tones, examples, teach
     swapped = [replace(e, split={"train": "test", "test": "train"}.get(e.split, e.split)) for e in examples]
     with pytest.raises(DataError, match=r"teacher\.onnx was trained on 24 of the 24 test clips"):
         teachers.load(taught(file, **settings), LABELS, swapped)
-    with pytest.raises(ConfigError, match=r"hears 0\.75 s at once, and the student's cuts are of 0\.5 s: set cut_seconds=0\.75"):
+    with pytest.raises(
+        ConfigError, match=r"hears 0\.75 s at once, and the student's cuts are of 0\.5 s: set cut_seconds=0\.75"
+    ):
         teachers.load(taught(file, **{**settings, "cut_seconds": 0.5}), LABELS, examples)
     with pytest.raises(ConfigError, match="has no last map to match: give its checkpoint, or set features=0"):
         teachers.load(taught(file, **settings, features=0.1), LABELS, examples)

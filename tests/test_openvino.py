@@ -76,6 +76,7 @@ def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
     parity = runtime.export(made(), tmp_path / "small.xml", sounds[::3], "int8", sounds)
     assert parity.largest > PARITY_LIMIT
     assert parity.agreement >= 0.9
+    assert runtime.OpenVinoSession(tmp_path / "small.xml").info.provenance["precision"] == "int8"
     model = runtime.core().read_model(tmp_path / "small.xml")
     log_mel = runtime._log_mel(model)
     front_end = {node.get_friendly_name() for node in runtime._above(log_mel)}

@@ -46,7 +46,8 @@ def train(
 def distil(
     data: DataRoot,
     teacher: Annotated[
-        list[Path], typer.Option(help="Checkpoint folder or deployed file to learn from; given again, their mean.", show_default=False)
+        list[Path],
+        typer.Option(help="Checkpoint folder or deployed file to learn from; given again, their mean.", show_default=False),
     ],
     output: Output,
     recipe: Recipe = None,

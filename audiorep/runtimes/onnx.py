@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +118,7 @@ def bundle(model: Checkpoint, fused: nn.Module, form: str) -> bytes:
     torch = require("torch", extra="train")
     from audiorep.runtimes.torch import Pipeline
 
-    info = replace(model.info, provenance={**model.info.provenance, "front_end_form": form})
+    info = model.info.noting(front_end_form=form)
     pipeline = Pipeline(model.front_end.exportable(form), fused, info).eval()
     proto = to_onnx(pipeline, (torch.zeros(2, info.window_samples),), list(info.labels), **_waveform_shapes())
     _name_log_mel(proto)

@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,12 +104,13 @@ def export(
     """
     openvino, path = require("openvino", extra="openvino"), Path(path)
     fused = model.fuse().model
+    told = model if precision == "fp32" else replace(model, info=model.info.noting(precision=precision))
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.xml"
 
         def attempts() -> Iterator[OpenVinoSession]:
             for form in fastest_first(model, _runs):
-                content = bundle(model, fused, form)
+                content = bundle(told, fused, form)
                 converted = core().read_model(_in_precision(content, precision))
                 if precision == "int8":
                     front_end = [node.get_friendly_name() for node in _above(_log_mel(converted))]

@@ -107,7 +107,7 @@ def _finished(model: Any, **about: Any) -> bytes:
     """The model without what it can do without, and with what was done to it in its provenance."""
     metadata = {entry.key: entry for entry in model.metadata_props}
     info = ModelInfo.from_metadata({key: entry.value for key, entry in metadata.items()}, Path("bundle"))
-    metadata[f"{PREFIX}provenance"].value = json.dumps({**info.provenance, **about})
+    metadata[f"{PREFIX}provenance"].value = json.dumps(info.noting(**about).provenance)
     return shorten(tabulate(model, FrontEndConfig(**info.front_end)), [LOG_MEL]).SerializeToString()
 
 
