@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from audiorep.metrics import Scorecard, in_words
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
     from audiorep.checkpoint import Checkpoint
     from audiorep.models import Cost
@@ -155,8 +157,6 @@ def compression(points: list[tuple[str, float, float, float, float, float | None
     axes.errorbar(sizes, accuracies, [accuracies - lows, highs - accuracies], fmt="none", ecolor="#d5d5d5", elinewidth=1)
     times = [np.nan if point[5] is None else point[5] for point in points]
     drawn = axes.scatter(sizes, accuracies, s=60, c=times, cmap="viridis", zorder=3, plotnonfinite=True)
-    for place, (name, size, accuracy, *_) in enumerate(points):
-        axes.annotate(name, (size, accuracy), (7, 7 - 16 * (place % 2)), textcoords="offset points", fontsize=8, color=INK)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if str(value)[0] in "25" else "")
@@ -166,7 +166,33 @@ def compression(points: list[tuple[str, float, float, float, float, float | None
     axes.set_ylabel(metric.replace("_", " "), color=MUTED)
     axes.margins(0.14)
     figure.colorbar(drawn, ax=axes, label="ms a window", pad=0.02)
+    _name([(name, size, accuracy) for name, size, accuracy, *_ in points], axes)
     _save(figure, path)
+
+
+def _name(points: Sequence[tuple[str, float, float]], axes: Axes) -> None:
+    """Writes each point's name beside it, where the least of other points and names is."""
+    from matplotlib.transforms import Bbox
+
+    figure: Any = axes.figure
+    figure.draw_without_rendering()  # settles where the points are
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform([point[1:] for point in points])]
+    for name, x, y in points:
+        text = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=8, color=INK, ha="center", va="center")
+        text.set_in_layout(False)
+        box = text.get_window_extent()
+        away = box.width / 2 + 9
+        spots = [box.translated(away * side, 11 * height) for height in (1, -1, 0, 2, -2, 3, -3) for side in (1, -1, 0)]
+        inside = [spot for spot in spots if _shared(spot, axes.bbox) > 0.99 * _shared(spot, spot)] or spots
+        best = min(inside, key=lambda spot: sum(_shared(spot, other) for other in taken))  # the first of equals
+        text.set_position(((best.x0 - box.x0) * 72 / figure.dpi, (best.y0 - box.y0) * 72 / figure.dpi))
+        taken.append(best)
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """The area of what two boxes share."""
+    both = one.intersection(one, other)
+    return 0.0 if both is None else float(both.width * both.height)
 
 
 def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, attribution: str) -> str:
@@ -240,7 +266,7 @@ def _dress(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.grid(True, color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=MUTED, length=0)
+    axes.tick_params(which="both", colors=MUTED, length=0)
     axes.xaxis.label.set_color(MUTED)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#cccccc")
