@@ -11,7 +11,7 @@ import typer
 
 from audiorep import screen
 from audiorep.commands.options import INTERRUPTED, SOME_FAILED, DataRoot, Folds, Format, Json, Threads, ValidFolds
-from audiorep.errors import ConfigError, DataError, require
+from audiorep.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from audiorep.checkpoint import Checkpoint as LoadedCheckpoint
@@ -219,7 +219,7 @@ def verify(
 ) -> None:
     """Compare two models on the same labelled clips; exit status 1 if the second is worse than allowed."""
     require("torchmetrics", extra="train")
-    from audiorep import runtimes
+    from audiorep import datasets, runtimes
     from audiorep.comparison import compare, judge
     from audiorep.evaluate import describe_split
     from audiorep.files import write_json
@@ -227,10 +227,7 @@ def verify(
 
     models = [Classifier(runtimes.open_session(path)) for path in (first, second)]
     everything = _examples(data, data_format, models[0].info.provenance, test_fold, valid_fold, whole=split == "all")
-    examples = [example for example in everything if split in ("all", example.split)]
-    if not examples:
-        found = ", ".join(sorted({example.split for example in everything}))
-        raise DataError(f"{data} has no clips in split {split!r}; it has {found}.")
+    examples = datasets.of_split(everything, split, data)
     words = describe_split(data, split, examples)
     with screen.progress("Comparing", None) as advance:
         one, other = (

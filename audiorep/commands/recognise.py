@@ -110,11 +110,9 @@ def evaluate(
     splits = datasets.Splits() if split == "all" else splits_of(classifier.info.provenance, test_fold, valid_fold)
     try:
         everything = datasets.examples(data, None, data_format, splits)
-        examples = [e for e in everything if split in ("all", e.split)]
+        examples = datasets.of_split(everything, split, data)
     except DataError as error:
         raise DataError(f"{error} Clips that this model was never trained on are measured whole with --split all.") from None
-    if not examples:
-        raise DataError(f"{data} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in everything}))}.")
     trained = [] if split in ("all", "train") else [e for e in everything if e.split == "train"]
     with screen.progress("Evaluating", None) as advance:
         evaluation = run(classifier, examples, describe_split(data, split, examples), trained, advance, views)

@@ -71,14 +71,19 @@ def examples(
     """
     root, name = _located(root, format)
     found = split_examples(LAYOUTS[name].examples(root), splits or Splits(), root)
-    if split is None:
-        return found
-    chosen = [example for example in found if example.split == split]
+    return found if split is None else of_split(found, split, root)
+
+
+def of_split(found: Sequence[Example], split: str, root: str | Path) -> list[Example]:
+    """Those of `found`, the clips at `root`, that are in `split` (`train`, `valid`, `test`, or `all`).
+
+    Raises:
+        DataError: none is.
+    """
+    chosen = [example for example in found if split in ("all", example.split)]
     if not chosen:
-        raise DataError(
-            undivided(found, root)
-            or f"{root} has no clips in split {split!r}; it has {', '.join(sorted({e.split for e in found}))}."
-        )
+        there = ", ".join(sorted({example.split for example in found}))
+        raise DataError(undivided(found, root) or f"{root} has no clips in split {split!r}; it has {there}.")
     return chosen
 
 
