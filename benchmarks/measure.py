@@ -6,6 +6,7 @@
     python benchmarks/measure.py pipeline --data ESC50_FOLDER training from clips, against training on ready tensors
     python benchmarks/measure.py front_end                    waveform to log-mel, against librosa
     python benchmarks/measure.py windows                      decoded sound to scores, the bundled model
+    python benchmarks/measure.py zeros                        the bundled model with zeros among its weights, against without
 
 Each writes `results/<name>.json` with the environment and the command. Close other programs first.
 """
@@ -318,6 +319,43 @@ def windows(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def zeros(arguments: argparse.Namespace) -> dict[str, Any]:
+    """One window through the bundled model as it is and with the smallest weights of its pointwise convolutions set to zero."""
+    import onnx
+    from onnx import numpy_helper
+
+    from audiorep.predict import BUNDLED
+
+    def pruned(keep: Callable[[np.ndarray], np.ndarray]) -> bytes:
+        model = onnx.load(BUNDLED)
+        for tensor in model.graph.initializer:
+            if len(tensor.dims) == 4 and list(tensor.dims[2:]) == [1, 1] and tensor.dims[1] % 4 == 0:
+                values = numpy_helper.to_array(tensor)
+                tensor.CopyFrom(numpy_helper.from_array(np.where(keep(np.abs(values)), values, 0), tensor.name))
+        return bytes(model.SerializeToString())
+
+    def two_of_four(sizes: np.ndarray) -> np.ndarray:
+        groups = sizes.reshape(-1, 4)
+        return (groups.argsort(1).argsort(1) >= 2).reshape(sizes.shape)
+
+    forms = {"dense": pruned(lambda sizes: sizes >= 0), "two of four zero": pruned(two_of_four)}
+    for share in (0.75, 0.95):
+        forms[f"{share:.0%} zero"] = pruned(lambda sizes, share=share: sizes > np.quantile(sizes, share))
+    waveform = np.random.default_rng(0).normal(0, 0.1, (1, 39_999)).astype(np.float32)
+    found: dict[str, Any] = {}
+    for runtime, load in (("onnx", _in_onnx), ("openvino", _in_openvino)):
+        calls = {name: (lambda call=load(content): call(waveform)) for name, content in forms.items()}
+        times = _in_turns(calls, 10 * arguments.rounds)
+        found[runtime] = {
+            name: {
+                "ms_median": 1e3 * statistics.median(values),
+                "ratio_median": statistics.median(a / b for a, b in zip(times["dense"], values, strict=True)),
+            }
+            for name, values in times.items()
+        }
+    return found
+
+
 def _front_end_as_onnx(module: Any, samples: int) -> bytes:
     import torch
 
@@ -361,6 +399,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "shards": shards,
     "front_end": front_end,
     "windows": windows,
+    "zeros": zeros,
 }
 
 
