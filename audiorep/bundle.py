@@ -84,6 +84,11 @@ class ModelInfo:
         """The same with more in its provenance."""
         return dataclasses.replace(self, provenance={**self.provenance, **about})
 
+    def in_precision(self, precision: str, **about: Any) -> ModelInfo:
+        """The same of a file of fewer bits, whose accuracy is not known: what was measured is called that of float32."""
+        kept = {("measured_in_float32" if key == "measured" else key): value for key, value in self.provenance.items()}
+        return dataclasses.replace(self, provenance={**kept, "precision": precision, **about})
+
     def to_metadata(self) -> dict[str, str]:
         """Flat strings for a model file; every value but the task is JSON."""
         return {f"{PREFIX}{key}": json.dumps(value) for key, value in {**dataclasses.asdict(self), "task": self.task}.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -21,16 +22,17 @@ from audiorep.benchmark.cases import Case
 from audiorep.benchmark.engines import SESSION
 from audiorep.benchmark.environment import environment, in_words
 from audiorep.benchmark.measure import Timing, timings
-from audiorep.comparison import Judged, compare, judge
+from audiorep.comparison import Difference, Judged, compare, judge
 from audiorep.config import Config
-from audiorep.datasets import Example
+from audiorep.datasets import Example, digest_of
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.evaluate import describe_split
-from audiorep.files import write_json, write_text
+from audiorep.files import refuse_inputs, write_json, write_text
 from audiorep.models import Cost
 from audiorep.steps import Export, Step, Tune, Work, parse
 
 ROW, REPORT = "row.json", "report"
+NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a step: it becomes that of a folder
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class ChainConfig(Config):
             raise ConfigError("; ".join(problems))
         for place, values in enumerate(self.steps, 1):
             parse(_own(values), f"step {place}")
+            limit, name = values.get("limit", self.limit), values.get("name", "step")
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1:
+                raise ConfigError(f"step {place}: limit is {limit!r}; 0 to 1 is allowed")
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                raise ConfigError(f"step {place}: name is {name!r}; letters, digits, _ and - are allowed")
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class Row:
     file_bytes: int
     """Of the deployed file."""
     metric: str
+    clips: int
+    """That could be read."""
     accuracy: float
     low: float
     high: float
@@ -122,12 +131,13 @@ def run(
     Each step has a folder there; `report.json`, `report.md` and `report.png` compare them on the test clips.
 
     Raises:
-        ConfigError: `output` holds another chain, is `source`, or a step's target cannot be reached.
+        ConfigError: `output` holds another chain, is or holds `source`, or a step's target cannot be reached.
         DataError: there are no test clips, or a step's clips are missing.
         AudiorepError: as the steps.
     """
-    if output.resolve() == source.resolve():
-        raise ConfigError(f"{output} is the checkpoint itself, which is never overwritten; name another folder.")
+    refuse_inputs(output, source)
+    if source.resolve().is_relative_to(output.resolve()):
+        raise ConfigError(f"{output} holds the checkpoint itself, which is never overwritten; name another folder.")
     test = [example for example in examples if example.split == "test"]
     if not test:
         raise DataError("Compression is judged on test clips, and the data has none for this model.")
@@ -135,7 +145,7 @@ def run(
     runner = _Runner(source, settings, examples, data, output, test, split, say)
     rows = runner.rows()
     timed = _timed(rows, output, settings.rounds, threads, say)
-    chain = Chain(timed, split, len(test), environment(threads))
+    chain = Chain(timed, split, timed[0].clips, environment(threads))
     write(chain, output)
     return chain
 
@@ -156,11 +166,12 @@ class _Runner:
 
     def rows(self) -> list[Row]:
         current = self.source
-        digest = _digest(current)
+        digest = _digest(current, self.examples, self.settings.runtimes)
         rows = [self._finished("00_original", current, None, lambda folder: self.source, digest)]
         for place, values in enumerate(self.settings.steps, 1):
             kind, step = parse(_own(values), f"step {place}")
-            digest = hashlib.sha256(f"{digest}{json.dumps(values, sort_keys=True)}".encode()).hexdigest()
+            told = {key: value for key, value in values.items() if key != "limit"}
+            digest = hashlib.sha256(f"{digest}{json.dumps(told, sort_keys=True)}".encode()).hexdigest()
             name = f"{place:02d}_{values.get('name', kind)}"
             row = self._finished(name, current, self._allowed(place), partial(self._do, step, current), digest)
             rows.append(row)
@@ -188,7 +199,8 @@ class _Runner:
             if values.pop("digest", None) != digest:
                 raise ConfigError(f"{self.output} holds another chain of compressions ({name} differs). Choose another folder.")
             self.say(f"{name}: done before")
-            return Row(**values)
+            row = Row(**values)
+            return dataclasses.replace(row, refused=_refusal(row.change, limit))
         self.say(f"{name}: begins")
         start = time.perf_counter()
         row = self._judged(name, make(folder), current, limit, folder, start)
@@ -211,6 +223,9 @@ class _Runner:
             raise CheckpointError(f"{name} could be exported to none of {', '.join(self.settings.runtimes)}.")
         first = next(iter(files.values()))
         judged = judge(first, self.test, self.split, name)
+        if name.startswith("00_"):
+            for failure in judged.scored.failures:
+                self.say(f"Left out: {failure.error}")
         self.original = self.original or (judged if name.startswith("00_") else self._judge_original())
         difference = compare(self.original, judged)
         cost = models.cost(model.fuse().model, tuple(model.example().shape))
@@ -222,6 +237,7 @@ class _Runner:
             macs=cost.macs,
             file_bytes=sum(file.stat().st_size for file in runtimes.files_of(first)),
             metric=judged.metric,
+            clips=judged.clips,
             accuracy=judged.accuracy,
             low=judged.low,
             high=judged.high,
@@ -230,7 +246,7 @@ class _Runner:
             change_high=difference.high,
             agreement=difference.agreement,
             seconds=time.perf_counter() - start,
-            refused="" if limit is None else difference.refusal(limit) or "",
+            refused=_refusal(difference.change, limit),
         )
 
     def _judge_original(self) -> Judged:
@@ -330,9 +346,17 @@ def _own(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in ("name", "limit")}
 
 
-def _digest(source: Path) -> str:
-    content = (source / checkpoint.WEIGHTS).read_bytes() if (source / checkpoint.WEIGHTS).exists() else b""
-    return hashlib.sha256(content).hexdigest()
+def _digest(source: Path, examples: Sequence[Example], names: Sequence[str]) -> str:
+    """Of all that decides a chain besides its steps: the checkpoint, the clips, and the runtimes that it is judged in."""
+    digest = hashlib.sha256(repr((digest_of(examples), tuple(names))).encode())
+    for name in (checkpoint.WEIGHTS, checkpoint.CONFIG):
+        digest.update((source / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _refusal(change: float, limit: float | None) -> str:
+    """Why a model whose accuracy changed so much is not kept, or empty."""
+    return "" if limit is None else Difference(change, change, change, 1.0, 0.0, 0.0).refusal(limit) or ""
 
 
 def _runtime_of(path: Path) -> str:

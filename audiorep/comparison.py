@@ -102,11 +102,14 @@ def compare(first: Judged, second: Judged) -> Difference:
     """How `second` differs from `first`.
 
     Raises:
-        ConfigError: they were not judged on the same clips, or have other heads or numbers of classes.
+        ConfigError: they were not judged on the same clips, or have other heads or classes, or those in another order.
     """
-    shapes = [{head: values.shape for head, values in judged.scored.scores.items()} for judged in (first, second)]
-    if shapes[0] != shapes[1] or first.scored.examples != second.scored.examples:
-        raise ConfigError(f"{first.name} and {second.name} cannot be compared: their heads, classes or clips differ.")
+    if first.scored.labels != second.scored.labels:
+        raise ConfigError(
+            f"{first.name} and {second.name} cannot be compared: they have other classes, or another order of them."
+        )
+    if first.scored.examples != second.scored.examples:
+        raise ConfigError(f"{first.name} and {second.name} cannot be compared: they could not read the same clips.")
     one, other = first.scored.scores, second.scored.scores
     gaps = np.concatenate([np.abs(one[head] - other[head]).ravel() for head in one])
     same = np.all([one[head].argmax(1) == other[head].argmax(1) for head in one], axis=0)

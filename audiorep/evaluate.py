@@ -95,6 +95,8 @@ class Scored:
     targets: dict[str, np.ndarray]
     """{head: (clips, K)} of 0 and 1."""
     failures: list[Failure]
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    """The classes of each head, in the order of its scores."""
 
 
 def score_clips(
@@ -110,7 +112,7 @@ def score_clips(
         DataError: no clip can be read, or one has a label that the model does not know.
     """
     views = classifier.info.views if views is None else views
-    targets = {head: _targets(examples, head, labels) for head, labels in classifier.info.labels.items()}
+    targets = {head: targets_of(examples, head, labels) for head, labels in classifier.info.labels.items()}
     stretches = [Stretch(example.path, example.start, example.end) for example in examples]
     results = list(classifier.files(stretches, on_progress, views))
     failures = [result for result in results if isinstance(result, Failure)]
@@ -120,7 +122,7 @@ def score_clips(
         raise DataError(reason or f"{split} has no clips.")
     scores = {head: np.stack([results[index].mean(head) for index in good]) for head in targets}  # type: ignore[union-attr]
     wanted = {head: values[good] for head, values in targets.items()}
-    return Scored([examples[index] for index in good], scores, wanted, failures)
+    return Scored([examples[index] for index in good], scores, wanted, failures, classifier.info.labels)
 
 
 def refuse_seen(classifier: Classifier, examples: Sequence[Example], split: str) -> None:
@@ -153,7 +155,12 @@ def splits_of(provenance: Mapping[str, Any], test_folds: Sequence[int] | None, v
     return splits
 
 
-def _targets(examples: Sequence[Example], head: str, labels: list[str]) -> np.ndarray:
+def targets_of(examples: Sequence[Example], head: str, labels: list[str]) -> np.ndarray:
+    """(clips, K) of 0 and 1: which of a head's classes `examples` are labelled with.
+
+    Raises:
+        DataError: a clip has no label for the head, or one that is not among `labels`.
+    """
     numbers = {label: k for k, label in enumerate(labels)}
     targets = np.zeros((len(examples), len(labels)), np.int64)
     for index, example in enumerate(examples):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ def calibration_clips(
         examples = [Example(path, {}) for path in audio.find(sounds)]
     else:
         examples = [example for example in _listed(folder / CLIPS) if example.split == "train"]
+    low_rates([example.path for example in spread(examples, MOST_CALIBRATION)], info, say)
     waveforms = _windows(examples, MOST_CALIBRATION, info, bool(sounds), say)
     if not waveforms:
         raise DataError("int8 needs real sounds to measure ranges on, and the run's clips are not here; give --calibration.")
@@ -71,6 +73,20 @@ def _windows(examples: list[Example], most: int, info: ModelInfo, given: bool, s
         for unreadable in errors:
             say(f"Left out: {unreadable}")
     return waveforms
+
+
+def low_rates(paths: Sequence[Path], info: ModelInfo, say: Callable[[str], None]) -> None:
+    """Says how many of the sounds lack the upper part of what the model hears, where some do."""
+    rates = []
+    for path in paths:
+        with suppress(AudioError):
+            rates.append(audio.probe(path).sample_rate)
+    low = [rate for rate in rates if rate < info.sample_rate]
+    if low:
+        say(
+            f"{len(low)} of {len(rates)} sounds to calibrate on are of a lower rate (down to {min(low)} Hz) than the model's "
+            f"{info.sample_rate} Hz, so their highest bands are empty. Calibrate on sounds like those it is to hear."
+        )
 
 
 def _listed(path: Path) -> list[Example]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from audiorep.checkpoint import Checkpoint
 from audiorep.comparison import Difference, Judged, compare, judge
 from audiorep.datasets import Example
 from audiorep.errors import AudioError, ConfigError, DataError
+from audiorep.evaluate import targets_of
 from audiorep.files import open_text, replacing
-from audiorep.parity import spread
+from audiorep.parity import low_rates, noises, spread
 from audiorep.predict import Classifier
 from audiorep.reparam import FuseResult
 from audiorep.runtimes.onnx import OnnxSession, bundle, caller, fastest_first
@@ -27,6 +29,7 @@ from audiorep.runtimes.small import SETTINGS, Quantiser, Setting, scores
 CALIBRATION = 200  # clips; ranges of more hardly differ
 CHOICE = 400  # clips that methods are compared on
 PROBES = 32  # clips that a layer's cost is measured on
+TIMES = 15  # that a window is timed
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Quantised:
     """Of all layers, the costliest first; empty where none was needed."""
     chosen_on: str
     """Which clips the choice was made on, in words."""
+    speed: float
+    """Float32's time of a window over int8's, in the same runtime on this machine."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def sounds_of(examples: Sequence[Example], info: ModelInfo, say: Callable[[str],
             say(f"Left out: {error}")
     if not windows:
         raise DataError(f"int8 needs training clips to calibrate on, and none can be read{f': {first}' if first else ''}.")
+    low_rates([example.path for example in chosen], info, say)
     used = set(map(id, chosen))
     choice = spread(valid or [example for example in train if id(example) not in used], CHOICE)
     if not choice:
@@ -150,8 +156,10 @@ def quantise(
         tried.append(_try(quantiser, Setting(best.setting.method, best.setting.reduced, kept), original, sounds, say))
         best, count = max(best, tried[-1], key=lambda one: (one.accuracy, -one.difference.mean)), 2 * count
     if refusal := best.difference.refusal(loss):
-        raise ConfigError(f"int8 costs too much even with half of the layers in float32: {refusal}.")
-    return Quantised(quantiser.make(best.setting), best.setting, tried, costs, sounds.origin)
+        most = len(tried[-1].setting.left)
+        raise ConfigError(f"int8 costs too much even with {most} of {len(quantiser.layers)} layers in float32: {refusal}.")
+    made = quantiser.make(best.setting)
+    return Quantised(made, best.setting, tried, costs, sounds.origin, _speed(caller(content), caller(made), model.info))
 
 
 def write(
@@ -177,26 +185,60 @@ def write(
     return made
 
 
-def write_openvino(model: Checkpoint, sounds: Sounds, path: Path, loss: float = 0.01, left: Sequence[str] = ()) -> None:
+def write_openvino(model: Checkpoint, sounds: Sounds, path: Path, loss: float = 0.01, left: Sequence[str] = ()) -> float:
     """Writes an int8 model for OpenVINO, quantised by NNCF, with layers put back to float32 until `loss` is kept.
+
+    NNCF looks at each clip's first window, and at its best class; what it leaves is then judged on whole clips.
+
+    Returns:
+        Float32's time of a window over int8's, in OpenVINO on this machine.
 
     Raises:
         BundleError: its labels are not the checkpoint's.
+        ConfigError: an unknown layer, or a loss that is not kept.
+        DataError: as `evaluate.evaluate`.
         MissingExtraError: openvino or nncf is not installed.
     """
     from audiorep.runtimes import openvino
 
-    heads = model.info.labels
+    control = openvino.Control(_with_targets(model, sounds), loss, tuple(left))
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "float32.xml", Path(folder) / path.name
+        openvino.export(model, before, sounds.calibration[:PROBES])
+        openvino.export(model, after, sounds.calibration[:PROBES], "int8", sounds.calibration, control)
+        sessions = [openvino.OpenVinoSession(made) for made in (before, after)]
+        first, second = (judge(Classifier(made), sounds.choice, sounds.origin, "model", seen=True) for made in sessions)
+        if refusal := compare(first, second).refusal(loss):
+            raise ConfigError(f"int8 costs too much even with the layers that NNCF put back to float32: {refusal}.")
+        openvino.move(after, path)
+    return _speed(sessions[0], sessions[1], model.info)
+
+
+def _with_targets(model: Checkpoint, sounds: Sounds) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """The first window (1, N) of each clip to choose by that can be read, and {head: (K,) of 0 and 1}."""
+    targets = {head: targets_of(sounds.choice, head, names) for head, names in model.info.labels.items()}
     clips = []
-    for example in sounds.choice:
+    for index, example in enumerate(sounds.choice):
         try:
             window = audio.pad(_window(example, model.info), model.info.window_samples, model.info.padding)
         except AudioError:
             continue
-        classes = {head: names.index(example.labels[head][0]) for head, names in heads.items() if example.labels.get(head)}
-        clips.append((window[None], classes))
-    control = openvino.Control(clips, loss, tuple(left))
-    openvino.export(model, path, sounds.calibration[:PROBES], "int8", sounds.calibration, control)
+        clips.append((window[None], {head: values[index] for head, values in targets.items()}))
+    return clips
+
+
+def _speed(before: Callable[[np.ndarray], object], after: Callable[[np.ndarray], object], info: ModelInfo) -> float:
+    """The median, over calls in turns on a window of noise, of one's time over the other's."""
+    noise = noises(info)[0][None]
+    ratios = []
+    for _ in range(TIMES + 1):
+        times = []
+        for call in (before, after):
+            start = time.perf_counter()
+            call(noise)
+            times.append(time.perf_counter() - start)
+        ratios.append(times[0] / times[1])
+    return float(np.median(ratios[1:]))
 
 
 def sensitivities(

@@ -296,13 +296,15 @@ def _latency(model: Checkpoint) -> float:
 def _gradients(work: Work) -> Callable[[nn.Module], None]:
     """Fills in the gradients of the training loss on some training clips."""
     batches = list(_batches(work))
+    multi_label = work.model.info.activation == "sigmoid"
+    criterion = functional.binary_cross_entropy_with_logits if multi_label else functional.cross_entropy
 
     def fill(network: nn.Module) -> None:
         network.zero_grad()
         with torch.enable_grad():
             for spectrograms, targets in batches:
                 logits = network(spectrograms)
-                losses = [functional.cross_entropy(values, targets[head]) for head, values in logits.items()]
+                losses = [criterion(values, targets[head]) for head, values in logits.items()]
                 torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
 
     return fill

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import warnings
@@ -25,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from audiorep import __version__, audio, checkpoint, teachers
 from audiorep.bundle import ModelInfo
-from audiorep.datasets import Example, Labels, count_splits, labels_of, seen, undivided
+from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, seen, undivided
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import replacing, write_json
@@ -187,10 +186,7 @@ def _record(
     config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example], taught_by: Teachers | None = None
 ) -> dict[str, Any]:
     """What a run is of: settings, labels, teachers, and a digest of the clips that stays the same when the data moves."""
-    digest = hashlib.sha256()
-    for clip in sorted(("/".join(e.path.parts[-2:]), str(e.labels), e.start, str(e.end), e.split) for e in examples):
-        digest.update(repr(clip).encode(errors="surrogateescape"))
-    clips = {**count_splits(examples), "digest": digest.hexdigest()[:16]}
+    clips = {**count_splits(examples), "digest": digest_of(examples)}
     told = {} if taught_by is None else {"teachers": taught_by.digests}
     return _plain({"config": asdict(config), "labels": labels, "clips": clips, **told})
 
@@ -198,6 +194,8 @@ def _record(
 def _check(output: Path, record: dict[str, Any]) -> None:
     """Refuses a folder that holds a run of something else."""
     if not (output / CONFIG).exists():
+        if (output / checkpoint.WEIGHTS).exists():
+            raise ConfigError(f"{output} holds a checkpoint that no training here made; choose another folder.")
         return
     before = checkpoint.read_json(output / CONFIG)
     settings = {**_plain(asdict(TrainConfig())), **before.get("config", {})}  # of one newer than the run, the default held

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -340,11 +341,11 @@ def zeros(arguments: argparse.Namespace) -> dict[str, Any]:
 
     forms = {"dense": pruned(lambda sizes: sizes >= 0), "two of four zero": pruned(two_of_four)}
     for share in (0.75, 0.95):
-        forms[f"{share:.0%} zero"] = pruned(lambda sizes, share=share: sizes > np.quantile(sizes, share))
+        forms[f"{share:.0%} zero"] = pruned(partial(_largest, share))
     waveform = np.random.default_rng(0).normal(0, 0.1, (1, 39_999)).astype(np.float32)
     found: dict[str, Any] = {}
     for runtime, load in (("onnx", _in_onnx), ("openvino", _in_openvino)):
-        calls = {name: (lambda call=load(content): call(waveform)) for name, content in forms.items()}
+        calls: dict[str, Callable[[], Any]] = {name: partial(load(content), waveform) for name, content in forms.items()}
         times = _in_turns(calls, 10 * arguments.rounds)
         found[runtime] = {
             name: {
@@ -354,6 +355,10 @@ def zeros(arguments: argparse.Namespace) -> dict[str, Any]:
             for name, values in times.items()
         }
     return found
+
+
+def _largest(share: float, sizes: np.ndarray) -> np.ndarray:
+    return sizes > np.quantile(sizes, share)
 
 
 def _front_end_as_onnx(module: Any, samples: int) -> bytes:

@@ -20,7 +20,9 @@ def judged(wrong: int, name: str = "model", metric: str = "top1", clips: list[Ex
     """A model that is wrong on the first `wrong` clips."""
     scores = np.where(TRUTH, 0.7, 0.1).astype(np.float32)
     scores[:wrong] = np.roll(scores[:wrong], 1, 1)
-    return Judged(name, 40, metric, 1 - wrong / 40, 0.0, 1.0, Scored(clips, {"label": scores}, {"label": TRUTH}, []))
+    return Judged(
+        name, 40, metric, 1 - wrong / 40, 0.0, 1.0, Scored(clips, {"label": scores}, {"label": TRUTH}, [], {"label": [*"abcd"]})
+    )
 
 
 def test_wilson_intervals_are_the_published_ones():
@@ -59,8 +61,11 @@ def test_multi_label_models_are_compared_by_average_precision():
 
 
 def test_models_of_other_clips_or_classes_are_not_compared():
-    with pytest.raises(ConfigError, match="one and other cannot be compared"):
+    with pytest.raises(ConfigError, match="one and other cannot be compared: they could not read the same clips"):
         compare(judged(0, "one"), judged(0, "other", clips=CLIPS[::-1]))
-    scored = Scored(CLIPS, {"label": np.zeros((40, 5), np.float32)}, {"label": np.zeros((40, 5), np.int64)}, [])
-    with pytest.raises(ConfigError, match="cannot be compared"):
-        compare(judged(0), Judged("other", 40, "top1", 0.0, 0.0, 1.0, scored))
+    turned = judged(0, "other")
+    turned.scored.labels["label"].reverse()
+    with pytest.raises(
+        ConfigError, match="model and other cannot be compared: they have other classes, or another order of them"
+    ):
+        compare(judged(0), turned)

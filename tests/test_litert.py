@@ -210,7 +210,7 @@ def test_int8_keeps_the_labels_and_what_the_model_says_of_itself(int8):
     path, parity = int8
     session = open_session(path)
     assert isinstance(session, LiteRtSession)
-    assert session.info == telling().info.noting(precision="int8")
+    assert session.info == telling().info.in_precision("int8")
     assert parity.clips == 20
     assert parity.agreement == 1.0
     assert 1e-5 < parity.mean < 0.02
@@ -319,7 +319,7 @@ def test_the_command_writes_int8_from_a_folder_of_sounds(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "MB, waveform in, pitch out" in done.stdout
-    assert open_session(path).info == model.info.noting(precision="int8")
+    assert open_session(path).info == model.info.in_precision("int8")
 
 
 @pytest.mark.slow

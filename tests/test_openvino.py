@@ -213,7 +213,10 @@ def test_int8_under_control_leaves_what_it_is_told_and_loses_no_more_than_allowe
     model = made()
     exact = open_session_of(model, tmp_path / "exact.xml")
     wanted = [{head: int(values.argmax()) for head, values in exact(clip).items()} for clip in sounds]
-    control = runtime.Control(list(zip(sounds, wanted, strict=True)), 0.0, ("stem.conv",))
+    targets = [{head: np.eye(len(LABELS[head]))[k] for head, k in labels.items()} for labels in wanted]
+    control = runtime.Control(list(zip(sounds, targets, strict=True)), 0.0, ("stem.conv",))
+    with pytest.raises(ConfigError, match=r"There is no layer stem\.none; the layers are stem\.conv, stages"):
+        runtime.export(model, tmp_path / "small.xml", clips(), "int8", clips(), replace(control, left=("stem.none",)))
     parity = runtime.export(model, tmp_path / "small.xml", clips(), "int8", clips(), control)
     found = open_session(tmp_path / "small.xml")
     assert [{head: int(values.argmax()) for head, values in found(clip).items()} for clip in sounds] == wanted

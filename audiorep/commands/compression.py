@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiorep import screen
-from audiorep.commands.options import INTERRUPTED, SOME_FAILED, DataRoot, Folds, Format, Json, Threads, ValidFolds
+from audiorep.commands.options import INTERRUPTED, SOME_FAILED, DataRoot, Folds, Format, Json, Threads, ValidFolds, share
 from audiorep.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from audiorep.comparison import Difference, Judged
     from audiorep.datasets import Example
 
+UNTUNED = "untuned"
 Tuned = Annotated[int, typer.Option("--tune", min=0, help="Epochs of training afterwards.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the result, a new one.", show_default=False)]
 Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder.", show_default=False)]
@@ -27,7 +28,9 @@ def quantize(
     source: Checkpoint,
     data: DataRoot,
     output: Annotated[Path, typer.Option("--output", "-o", help="File: .onnx, or .xml for OpenVINO.", show_default=False)],
-    loss: Annotated[float, typer.Option(help="Share of clips that int8 may lose on the clips it is chosen by.")] = 0.01,
+    loss: Annotated[
+        float, typer.Option(help="Share of clips that int8 may lose on the clips it is chosen by.", callback=share)
+    ] = 0.01,
     keep_float: Annotated[
         list[str] | None, typer.Option("--keep-float", help="Layer to leave in float32; may be given again.")
     ] = None,
@@ -44,6 +47,7 @@ def quantize(
     from audiorep import checkpoint, quantization
     from audiorep.comparison import compare, judge
     from audiorep.evaluate import describe_split
+    from audiorep.files import reserve
 
     if output.suffix not in (".onnx", ".xml"):
         raise ConfigError(
@@ -51,16 +55,19 @@ def quantize(
         )
     if output.suffix == ".xml" and sensitivity is not None:
         raise ConfigError("--sensitivity is measured on .onnx models; NNCF, which makes .xml ones, keeps its own account.")
+    reserve(output)
+    if sensitivity is not None:
+        reserve(sensitivity, source, output)
     model = checkpoint.load(source)
     examples = _examples(data, data_format, model.info.provenance, test_fold, valid_fold)
     sounds = quantization.sounds_of(examples, model.info, screen.say)
     shown: dict[str, Any] = {"path": str(output), "chosen_on": sounds.origin}
     try:
         if output.suffix == ".xml":
-            quantization.write_openvino(model, sounds, output, loss, keep_float or [])
+            shown["speed"] = quantization.write_openvino(model, sounds, output, loss, keep_float or [])
         else:
             made = quantization.write(model, sounds, output, loss, keep_float or [], sensitivity, screen.say)
-            shown["setting"] = asdict(made.setting)
+            shown |= {"setting": asdict(made.setting), "speed": made.speed}
     except KeyboardInterrupt:
         screen.say("Stopped; nothing was written.")
         raise typer.Exit(INTERRUPTED) from None
@@ -72,8 +79,11 @@ def quantize(
         shown |= _comparison(split, first, second, difference)
     if as_json:
         print(json.dumps(shown, ensure_ascii=False))
-    elif test:
+        return
+    if test:
         _show_comparison(split, first, second, difference)
+    slower = "; its gain is its size" if shown["speed"] < 1 else ""
+    print(f"int8 has {shown['speed']:.2f} times float32's speed in this runtime, here{slower}")
 
 
 def prune(
@@ -162,15 +172,18 @@ def _step(values: dict[str, Any], source: Path, clips: _Clips, output: Path, tun
     from audiorep import checkpoint, steps
     from audiorep.comparison import compare, judge
     from audiorep.evaluate import describe_split
+    from audiorep.files import refuse_inputs, reserve
     from audiorep.train import quieten
 
     model = checkpoint.load(source)
     _, step = steps.parse(values, "settings")
-    if output.exists() and any(output.iterdir()):
+    refuse_inputs(output, source)
+    small = output / UNTUNED if tune else output
+    reserve(output / checkpoint.CONFIG)
+    if output.exists() and any(path.name != small.name for path in output.iterdir()):
         raise ConfigError(f"{output} is not empty; name a new folder.")
     examples = _examples(clips.data, clips.format, model.info.provenance, clips.test_fold, clips.valid_fold)
     quieten()
-    small = output / "untuned" if tune else output
     try:
         step.run(steps.Work(model, source, source, examples, clips.data, small, screen.say))
         if tune:
@@ -209,8 +222,10 @@ def verify(
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one, which should do as well.", show_default=False)],
     data: Annotated[Path, typer.Option(help="Labelled clips: as for evaluate.", show_default=False)],
     split: Annotated[str, typer.Option(help="train, valid, test, or all.")] = "test",
-    loss: Annotated[float, typer.Option(help="Accuracy that B may lose, as a share: 0.01 is a point.")] = 0.01,
-    agreement: Annotated[float, typer.Option(help="Share of clips on which both must give the same label.")] = 0.0,
+    loss: Annotated[float, typer.Option(help="Accuracy that B may lose, as a share: 0.01 is a point.", callback=share)] = 0.01,
+    agreement: Annotated[
+        float, typer.Option(help="Share of clips on which both must give the same label.", callback=share)
+    ] = 0.0,
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,
@@ -222,9 +237,11 @@ def verify(
     from audiorep import datasets, runtimes
     from audiorep.comparison import compare, judge
     from audiorep.evaluate import describe_split
-    from audiorep.files import write_json
+    from audiorep.files import reserve, write_json
     from audiorep.predict import Classifier
 
+    if output is not None:
+        reserve(output, first, second)
     models = [Classifier(runtimes.open_session(path)) for path in (first, second)]
     everything = _examples(data, data_format, models[0].info.provenance, test_fold, valid_fold, whole=split == "all")
     examples = datasets.of_split(everything, split, data)
@@ -269,6 +286,8 @@ def _comparison(split: str, first: Judged, second: Judged, difference: Differenc
 
 
 def _show_comparison(split: str, first: Judged, second: Judged, difference: Difference) -> None:
+    for failure in first.scored.failures:
+        screen.say(f"Left out: {failure.error}")
     print(f"{split}, {first.clips} clips")
     rows = [[judged.name, f"{judged.accuracy:.1%}", f"{judged.low:.1%} – {judged.high:.1%}"] for judged in (first, second)]
     screen.show_table(["model", first.metric.replace("_", " "), "95 % interval"], rows, right={1, 2})

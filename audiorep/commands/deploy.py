@@ -38,12 +38,16 @@ def export(
     """Write a model that runs elsewhere: waveform in, scores out, checked against the checkpoint."""
     require("torch", extra="train")
     from audiorep import checkpoint, runtimes
+    from audiorep.files import reserve
     from audiorep.parity import calibration_clips, parity_clips
 
     runtime, path = _target(source, output, to)
     if precision not in runtimes.RUNTIMES[runtime].exports:
         allowed = " or ".join(runtimes.RUNTIMES[runtime].exports)
         raise ConfigError(f"{runtime} files are written in {allowed}; {precision} was asked for.")
+    if calibration and precision != "int8":
+        raise ConfigError(f"--calibration is for int8; {precision} was asked for.")
+    reserve(path)
     loaded = checkpoint.load(source)
     waveforms, origin = parity_clips(source, loaded.info, clips, screen.say)
     more: dict[str, Any] = {} if precision == "fp32" else {"precision": precision}

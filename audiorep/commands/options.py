@@ -9,6 +9,14 @@ import typer
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
+
+def share(value: float) -> float:
+    """An option's value if it is a share."""
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"{value} is not a share; 0 to 1 is allowed.")
+    return value
+
+
 Model = Annotated[
     Path | None,
     typer.Option(

@@ -103,9 +103,12 @@ def evaluate(
     from audiorep import datasets, report
     from audiorep.evaluate import describe_split, splits_of
     from audiorep.evaluate import evaluate as run
-    from audiorep.files import write_json
+    from audiorep.files import reserve, write_json
     from audiorep.predict import Classifier
 
+    for made in (output, picture):
+        if made is not None:
+            reserve(made, *([model] if model else []))
     classifier = Classifier.load(model, threads, runtime, precision)
     splits = datasets.Splits() if split == "all" else splits_of(classifier.info.provenance, test_fold, valid_fold)
     try:

@@ -21,7 +21,17 @@ from audiorep.datasets import (
     urbansound8k,
     vggsound,
 )
-from audiorep.datasets.example import SPLITS, Example, Splits, count_splits, labels_of, order_labels, split_examples, undivided
+from audiorep.datasets.example import (
+    SPLITS,
+    Example,
+    Splits,
+    count_splits,
+    digest_of,
+    labels_of,
+    order_labels,
+    split_examples,
+    undivided,
+)
 from audiorep.errors import DataError
 
 Labels = dict[str, list[str]]
@@ -140,6 +150,6 @@ def _located(root: str | os.PathLike[str], format: str | None) -> tuple[Path, st
 
 
 __all__: Sequence[str] = [
-    "LAYOUTS", "SPLITS", "Example", "Labels", "Layout", "Splits", "count_splits", "detect", "examples", "labels", "labels_of",
-    "listed", "undivided",
+    "LAYOUTS", "SPLITS", "Example", "Labels", "Layout", "Splits", "count_splits", "detect", "digest_of", "examples", "labels",
+    "labels_of", "listed", "of_split", "undivided",
 ]  # fmt: skip

@@ -156,6 +156,14 @@ def split_examples(examples: Sequence[Example], splits: Splits, source: Path | s
     return _evened(kept if any(e.fold is not None for e in kept) else _by_hash(kept, splits), splits)
 
 
+def digest_of(examples: Iterable[Example]) -> str:
+    """The same for the same clips, labels and splits wherever they lie."""
+    digest = hashlib.sha256()
+    for clip in sorted(("/".join(e.path.parts[-2:]), str(e.labels), e.start, str(e.end), e.split) for e in examples):
+        digest.update(repr(clip).encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
 def undivided(examples: Iterable[Example], source: Path | str) -> str:
     """What to do about clips with folds of which none was named, or nothing where all is well."""
     folds = sorted({e.fold for e in examples if e.fold is not None and not e.split})

@@ -99,7 +99,7 @@ def export(
     seen = fixed.inputs(model.info, calibration) if precision == "int8" else []
     with replacing(path) as partial:
         partial.write_bytes(_converted(model, seen).buffer)
-        bundle.append(partial, model.info.noting(precision=precision) if seen else model.info)
+        bundle.append(partial, model.info.in_precision(precision) if seen else model.info)
         return accept(model, ExecuTorchSession(partial), clips, path, precision)
 
 

@@ -108,7 +108,7 @@ def export(
         if seen:
             with quiet():
                 partial.write_bytes(_quantised(_renamed(partial.read_bytes()), seen))
-        bundle.append(partial, model.info.noting(precision=precision) if seen else model.info)
+        bundle.append(partial, model.info.in_precision(precision) if seen else model.info)
         return accept(model, LiteRtSession(partial), clips, path, precision)
 
 

@@ -45,6 +45,9 @@ def core() -> Any:
     return require("openvino", extra="openvino").Core()
 
 
+WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
+
+
 class OpenVinoSession:
     """An IR (.xml beside its .bin) or a bundle (.onnx) ready to run: (B, N) float32 to {head: scores (B, K)}.
 
@@ -104,7 +107,7 @@ def export(
     """
     openvino, path = require("openvino", extra="openvino"), Path(path)
     fused = model.fuse().model
-    told = model if precision == "fp32" else replace(model, info=model.info.noting(precision=precision))
+    told = model if precision == "fp32" else replace(model, info=model.info.in_precision(precision))
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.xml"
 
@@ -121,10 +124,15 @@ def export(
                 yield OpenVinoSession(made)
 
         parity = first_accepted(model, attempts(), clips, path, precision)
-        with replacing(path) as graph, replacing(path.with_suffix(".bin")) as weights:  # the graph takes its name last
-            weights.write_bytes(made.with_suffix(".bin").read_bytes())
-            graph.write_bytes(made.read_bytes())
+        move(made, path)
     return parity
+
+
+def move(made: Path, path: Path) -> None:
+    """Gives a written model, an .xml and its .bin, another place."""
+    with replacing(path) as graph, replacing(path.with_suffix(".bin")) as weights:  # the graph takes its name last
+        weights.write_bytes(made.with_suffix(".bin").read_bytes())
+        graph.write_bytes(made.read_bytes())
 
 
 def _in_precision(content: bytes, precision: str) -> bytes:
@@ -169,19 +177,19 @@ def _log_mel(model: Any) -> Any:
 class Control:
     """How NNCF tells what int8 costs, and how much it may."""
 
-    clips: Sequence[tuple[np.ndarray, dict[str, int]]]
-    """(waveform (1, N), {head: number of its class}) of each clip."""
+    clips: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]
+    """(waveform (1, N), {head: (K,) of 0 and 1}) of each clip."""
     loss: float
     """Share of these clips that may be lost."""
     left: tuple[str, ...] = ()
     """Layers that stay in float32 in any case, by the names of their weights."""
 
     def accuracy(self, compiled: Any, clips: Any) -> tuple[float, list[float]]:
-        """The share of right labels over clips and heads, and each clip's."""
+        """The share, over clips and heads, of best classes that are right, and each clip's."""
         right = []
         for waveform, classes in clips:
             found = compiled([waveform])
-            right.append(float(np.mean([found[head].argmax() == number for head, number in classes.items()])))
+            right.append(float(np.mean([values[found[head].argmax()] for head, values in classes.items()])))
         return float(np.mean(right)), right
 
 
@@ -192,11 +200,15 @@ def quantized(model: Any, calibration: Sequence[np.ndarray], left: Sequence[str]
 
     Raises:
         BundleError: there are none.
+        ConfigError: `control` leaves a layer that there is not.
         MissingExtraError: nncf is not installed.
     """
     if not calibration:
         raise BundleError("int8 needs clips to measure the ranges of activations on; give some with --calibration.")
     nncf = require("nncf", extra="openvino")
+    layers = _layers(model, left)
+    if control and (unknown := [name for name in control.left if name not in layers]):
+        raise ConfigError(f"There is no layer {', '.join(unknown)}; the layers are {', '.join(layers)}.")
     data = nncf.Dataset(list(calibration))
     with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # it draws bars
         warnings.simplefilter("ignore")
@@ -212,6 +224,12 @@ def quantized(model: Any, calibration: Sequence[np.ndarray], left: Sequence[str]
         return nncf.quantize_with_accuracy_control(
             model, data, nncf.Dataset(list(control.clips)), control.accuracy, max_drop=control.loss, **settings
         )
+
+
+def _layers(model: Any, left: Sequence[str]) -> list[str]:
+    """The names of the operators that have weights, those in `left` apart."""
+    found = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in WEIGHTED]
+    return list(dict.fromkeys(name.partition("/")[0] for name in found if name not in left))
 
 
 def _above(output: Any) -> list[Any]:

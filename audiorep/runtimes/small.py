@@ -103,11 +103,11 @@ def named(content: bytes) -> bytes:
     return quantize.prepared(_read(content)).SerializeToString()
 
 
-def _finished(model: Any, **about: Any) -> bytes:
+def _finished(model: Any, precision: str, **about: Any) -> bytes:
     """The model without what it can do without, and with what was done to it in its provenance."""
     metadata = {entry.key: entry for entry in model.metadata_props}
     info = ModelInfo.from_metadata({key: entry.value for key, entry in metadata.items()}, Path("bundle"))
-    metadata[f"{PREFIX}provenance"].value = json.dumps(info.noting(**about).provenance)
+    metadata[f"{PREFIX}provenance"].value = json.dumps(info.in_precision(precision, **about).provenance)
     return shorten(tabulate(model, FrontEndConfig(**info.front_end)), [LOG_MEL]).SerializeToString()
 
 

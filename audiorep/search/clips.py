@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from audiorep.datasets import Example, Labels, Splits, labels_of, undivided
-from audiorep.datasets.example import split_examples
+from audiorep.datasets.example import digest_of, split_examples
 from audiorep.errors import DataError
 
 
@@ -29,8 +29,7 @@ class SearchClips:
     @property
     def digest(self) -> str:
         """The same for the same clips, labels and splits wherever they lie."""
-        clips = sorted(("/".join(e.path.parts[-2:]), str(e.labels), e.start, str(e.end), e.split) for e in self.both)
-        return hashlib.sha256(repr((clips, self.classes)).encode(errors="surrogateescape")).hexdigest()[:16]
+        return hashlib.sha256(repr((digest_of(self.both), self.classes)).encode()).hexdigest()[:16]
 
 
 def search_clips(examples: Sequence[Example], splits: Splits, name: str, classes: Labels | None = None) -> SearchClips:
