@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,20 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from audiorep import checkpoint, config, models, report, runtimes
-from audiorep.benchmark.cases import Case
-from audiorep.benchmark.engines import SESSION
+from audiorep.benchmark.deployed import timed
 from audiorep.benchmark.environment import environment, in_words
-from audiorep.benchmark.measure import Timing, timings
 from audiorep.comparison import Difference, Judged, compare, judge
 from audiorep.config import Config
 from audiorep.datasets import Example, digest_of
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.evaluate import describe_split
 from audiorep.files import refuse_inputs, write_json, write_text
-from audiorep.models import Cost
 from audiorep.steps import Export, Step, Tune, Work, parse
 
 ROW, REPORT = "row.json", "report"
@@ -142,10 +136,9 @@ def run(
     if not test:
         raise DataError("Compression is judged on test clips, and the data has none for this model.")
     split = describe_split(data, "test", test)
-    runner = _Runner(source, settings, examples, data, output, test, split, say)
-    rows = runner.rows()
-    timed = _timed(rows, output, settings.rounds, threads, say)
-    chain = Chain(timed, split, timed[0].clips, environment(threads))
+    rows = _Runner(source, settings, examples, data, output, test, split, say).rows()
+    rows = _timed(rows, output, settings.rounds, threads, say)
+    chain = Chain(rows, split, rows[0].clips, environment(threads))
     write(chain, output)
     return chain
 
@@ -380,29 +373,15 @@ def _exported(
 
 def _timed(rows: list[Row], output: Path, rounds: int, threads: int, say: Callable[[str], None]) -> list[Row]:
     """The rows with the times of their files, all measured in turns."""
-    cases, owners = [], []
-    for row in rows:
-        for runtime, file in row.files.items():
-            samples = runtimes.open_session(output / file, runtime).info.window_samples
-            noise = (0.1 * np.random.default_rng(0).standard_normal((1, samples))).astype(np.float32)
-            cost = Cost(row.parameters, row.macs, 0)
-            cases.append(Case(row.name, "deployed", SESSION + runtime, "fp32", 1, cost, output / file, noise))
-            owners.append((row.name, runtime))
-    say(f"Timing {len(cases)} files in {rounds} rounds")
-    first = {case.runtime: case for case in reversed(cases)}
-    with tempfile.TemporaryDirectory() as folder:
-        found = timings(cases, rounds, threads, Path(folder), lambda case: first[case.runtime])
-    measured = {
-        owner: {key: float(f"{getattr(timing, key):.4g}") for key in ("median_ms", "p90_ms", "peak_memory_mb", "ratio")}
-        for owner, timing in zip(owners, found, strict=True)
-        if isinstance(timing, Timing)
-    }
-    for owner, timing in zip(owners, found, strict=True):
+    owners = [(row.name, runtime, output / file) for row in rows for runtime, file in row.files.items()]
+    first = {runtime: place for place, (_, runtime, _) in reversed(list(enumerate(owners)))}
+    say(f"Timing {len(owners)} files in {rounds} rounds")
+    found = timed([(path, runtime, first[runtime]) for _, runtime, path in owners], rounds, threads)
+    measured: dict[str, dict[str, dict[str, float]]] = {row.name: {} for row in rows}
+    for (name, runtime, _), timing in zip(owners, found, strict=True):
         if isinstance(timing, str):
-            say(f"{owner[0]} could not be timed in {owner[1]}: {timing}")
-    return [
-        dataclasses.replace(
-            row, timings={runtime: measured[row.name, runtime] for runtime in row.files if (row.name, runtime) in measured}
-        )
-        for row in rows
-    ]
+            say(f"{name} could not be timed in {runtime}: {timing}")
+        else:
+            told = ("median_ms", "p90_ms", "peak_memory_mb", "ratio")
+            measured[name][runtime] = {key: float(f"{getattr(timing, key):.4g}") for key in told}
+    return [dataclasses.replace(row, timings=measured[row.name]) for row in rows]

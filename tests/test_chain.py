@@ -156,9 +156,29 @@ def test_another_recipe_does_not_go_on_there(run, tones, examples, done):  # noq
         chain.run(run, other, examples, tones, folder / "out", 1)
 
 
-def test_the_checkpoint_itself_is_never_the_output(run, tones, examples):  # noqa: F811
-    with pytest.raises(ConfigError, match="is the checkpoint itself"):
+def test_other_clips_and_runtimes_do_not_go_on_there_but_another_limit_does(run, tones, examples, done, tmp_path):  # noqa: F811
+    folder, made, _ = done
+    settings = chain.load_recipe(folder / "recipe.toml")
+    fewer = [e for e in examples if e.split != "test"] + [e for e in examples if e.split == "test"][1:]
+    for clips, chosen in ((fewer, settings), (examples, dataclasses.replace(settings, runtimes=("onnx", "openvino")))):
+        with pytest.raises(ConfigError, match=r"another chain of compressions \(00_original differs\)"):
+            chain.run(run, chosen, clips, tones, folder / "out", 1)
+    shutil.copytree(folder / "out", tmp_path / "out")
+    lost = max(-row.change for row in made.rows)
+    assert lost > 0
+    strict = dataclasses.replace(settings, limit=lost / 2, steps=tuple({**step, "limit": lost / 2} for step in settings.steps))
+    ended = chain.run(run, strict, examples, tones, tmp_path / "out", 1)
+    assert ended.rows[-1].refused.startswith("accuracy falls by")
+    assert len(chain.run(run, settings, examples, tones, tmp_path / "out", 1).rows) == len(made.rows)
+
+
+def test_the_checkpoint_itself_is_never_the_output_and_never_in_it(run, tones, examples, tmp_path):  # noqa: F811
+    with pytest.raises(ConfigError, match="is what it would be made from, which is never overwritten"):
         chain.run(run, ChainConfig(steps=({"do": "fuse"},)), examples, tones, run, 1)
+    shutil.copytree(run, tmp_path / "out" / "01_fuse")
+    with pytest.raises(ConfigError, match="holds the checkpoint itself, which is never overwritten"):
+        chain.run(tmp_path / "out" / "01_fuse", ChainConfig(steps=({"do": "fuse"},)), examples, tones, tmp_path / "out", 1)
+    checkpoint.load(tmp_path / "out" / "01_fuse")
 
 
 def test_without_test_clips_there_is_nothing_to_judge_by(run, tones, examples, tmp_path):  # noqa: F811
@@ -176,6 +196,9 @@ def test_without_test_clips_there_is_nothing_to_judge_by(run, tones, examples, t
         ({"steps": [{"do": "prune", "by": "weight"}]}, "by is 'weight'"),
         ({"steps": [{"do": "export", "to": "tensorrt"}]}, "to is 'tensorrt'; there are onnx"),
         ({"steps": [{"do": "export", "to": "coreml", "precision": "int8"}]}, "coreml files are written in fp32"),
+        ({"steps": [{"do": "fuse", "limit": "abc"}]}, "step 1: limit is 'abc'; 0 to 1 is allowed"),
+        ({"steps": [{"do": "fuse", "limit": -3}]}, "step 1: limit is -3; 0 to 1 is allowed"),
+        ({"steps": [{"do": "fuse", "name": "../out"}]}, r"step 1: name is '\.\./out'; letters, digits, _ and - are allowed"),
         ({"steps": [{"do": "fuse"}], "limit": 3, "runtimes": ["torch"]}, "limit is 3.*runtimes torch"),
     ],
 )
@@ -245,13 +268,39 @@ def test_verify_exits_by_what_it_finds(run, tones, done, tmp_path):  # noqa: F81
     assert values["passes"]
     assert values["difference"]["agreement"] == 1.0
     assert values["difference"]["largest"] < 1e-4
-    worse = audiorep("verify", run, folder / "out" / "02_prune", "--data", tones, "--loss", "-2", "--json")
+    first, second = values["costs"]
+    assert (first["runtime"], second["runtime"], first["speed"]) == ("torch", "onnx", 1.0)
+    assert second["bytes"] == (folder / "out" / made.rows[0].files["onnx"]).stat().st_size
+    assert min(second["median_ms"], second["peak_memory_mb"], second["speed"]) > 0
+    thin = quick_copy(folder / "out" / "02_prune", tmp_path / "silent")
+    worse = audiorep("verify", run, thin, "--data", tones, "--loss", 0, "--json", "--rounds", 1)
     assert worse.returncode == 1
     assert "does not pass for" in worse.stderr
     assert json.loads(worse.stdout)["passes"] is False
+    for option, value in (("--loss", "nan"), ("--loss", -5), ("--agreement", 2)):
+        wrong = audiorep("verify", run, run, "--data", tones, option, value)
+        assert wrong.returncode == 2
+        assert "is not a share; 0 to 1 is allowed" in " ".join(wrong.stderr.split())
+    kept = tmp_path / "b.onnx"
+    shutil.copy(folder / "out" / made.rows[0].files["onnx"], kept)
+    for output in (kept, run / "config.json"):
+        over = audiorep("verify", run, kept, "--data", tones, "-o", output)
+        assert over.returncode == 2
+        assert "which is never overwritten; name another place" in over.stderr
+    assert kept.read_bytes() == (folder / "out" / made.rows[0].files["onnx"]).read_bytes()
+    checkpoint.load(run)
     missing = audiorep("verify", run, tmp_path / "nothing.onnx", "--data", tones)
     assert missing.returncode == 2
     assert "nothing.onnx does not exist" in missing.stderr
+
+
+def quick_copy(folder: Path, output: Path) -> Path:
+    """A copy of a checkpoint whose network gives every clip the same label."""
+    model = checkpoint.load(folder)
+    for values in model.network.parameters():
+        values.data.zero_()
+    checkpoint.save(output, model.network, model.info, model.architecture)
+    return output
 
 
 @pytest.mark.slow
@@ -260,6 +309,13 @@ def test_quantize_refuses_unknown_layers_and_other_files(run, tones, tmp_path): 
     assert unknown.returncode == 2
     assert "There is no layer stem.nothing; the layers are stem.conv" in unknown.stderr
     assert list(tmp_path.iterdir()) == []
+    nowhere = audiorep("quantize", run, tones, "-o", "/proc/q.onnx")
+    assert nowhere.returncode == 2
+    assert "/proc/q.onnx cannot be written" in nowhere.stderr
+    assert "Measuring" not in nowhere.stderr
+    unused = audiorep("export", run, "--calibration", tones, "-o", tmp_path / "q.onnx")
+    assert unused.returncode == 2
+    assert "--calibration is for int8; fp32 was asked for" in unused.stderr
     other = audiorep("quantize", run, tones, "-o", tmp_path / "q.tflite")
     assert other.returncode == 2
     assert "audiorep export" in other.stderr
@@ -281,16 +337,42 @@ def test_clips_that_int8_is_chosen_by_are_neither_calibrated_on_nor_tested(run, 
         quantization.sounds_of([e for e in examples if e.split == "test"], info)
 
 
+def test_sounds_of_a_lower_rate_than_the_model_hears_are_told_of(run, tones, examples):  # noqa: F811
+    info = checkpoint.load(run).info
+    said: list[str] = []
+    quantization.sounds_of(examples, info, said.append)
+    assert not said
+    quantization.sounds_of(examples, dataclasses.replace(info, sample_rate=2 * info.sample_rate), said.append)
+    assert len(said) == 1
+    assert f"of a lower rate (down to {info.sample_rate} Hz) than the model's {2 * info.sample_rate} Hz" in said[0]
+
+
+@pytest.mark.slow
+def test_openvinos_int8_is_judged_and_a_wrong_label_refused(run, examples, tmp_path):
+    model = checkpoint.load(run)
+    sounds = quantization.sounds_of(examples, model.info)
+    assert quantization.write_openvino(model, sounds, tmp_path / "q.xml", 0.2) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"q.xml", "q.bin"}
+    provenance = open_session(tmp_path / "q.xml").info.provenance
+    assert provenance["precision"] == "int8"
+    assert "measured_in_float32" in provenance
+    assert "measured" not in provenance
+    wrong = [dataclasses.replace(sounds.choice[0], labels={"label": ("zebra",)}), *sounds.choice[1:]]
+    with pytest.raises(DataError, match="is labelled 'zebra', which the model does not know"):
+        quantization.write_openvino(model, dataclasses.replace(sounds, choice=wrong), tmp_path / "w.xml")
+
+
 def test_layers_that_cost_most_stay_in_float32_where_int8_loses_too_much(run, examples):
     model = checkpoint.load(run)
     sounds = quantization.sounds_of(examples, model.info)
     made = quantization.quantise(model, sounds, loss=1.0, left=("heads.label",), sensitivity=True)
     assert made.setting.left == ("heads.label",)
     assert len(made.tried) == 6
+    assert made.speed > 0
     costs = [row.change for row in made.sensitivities]
     assert costs == sorted(costs, reverse=True)
     assert {row.layer for row in made.sensitivities} >= {"stem.conv", "heads.label"}
-    with pytest.raises(ConfigError, match="int8 costs too much even with half of the layers in float32: accuracy falls"):
+    with pytest.raises(ConfigError, match=r"int8 costs too much even with \d+ of \d+ layers in float32: accuracy falls"):
         quantization.quantise(model, sounds, loss=-2.0)
 
 

@@ -515,3 +515,13 @@ def test_data_without_folds_or_with_a_gap_cannot_be_cross_validated(tones, tmp_p
     data.write_text("\n".join(line for line in data.read_text().splitlines() if not line.endswith(",2")) + "\n")
     with pytest.raises(DataError, match="lacks fold 2 of its 3 official folds"):
         workflow.train_every_fold(quick(), data, tmp_path)
+
+
+def test_a_checkpoint_that_no_training_made_is_not_trained_over(tones, tmp_path):
+    examples = datasets.examples(tones)
+    train.fit(quick(epochs=1), examples, tmp_path / "run")
+    (tmp_path / "run" / train.CONFIG).unlink()
+    before = (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes()
+    with pytest.raises(ConfigError, match="run holds a checkpoint that no training here made; choose another folder"):
+        train.fit(quick(epochs=1, start=str(tmp_path / "run")), examples, tmp_path / "run")
+    assert (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes() == before

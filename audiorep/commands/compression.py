@@ -229,6 +229,7 @@ def verify(
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Of timing a window, in which both take turns.")] = 10,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all numbers.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -253,16 +254,44 @@ def verify(
         )
     difference = compare(one, other)
     refusal = difference.refusal(loss, agreement)
-    values = {**_comparison(words, one, other, difference), "passes": refusal is None}
+    costs = _costs([first, second], rounds)
+    values = {**_comparison(words, one, other, difference), "costs": costs, "passes": refusal is None}
     if output is not None:
         write_json(output, values)
     if as_json:
         print(json.dumps(values, ensure_ascii=False))
     else:
         _show_comparison(words, one, other, difference)
+        rows = [[cost["name"], f"{cost['bytes'] / 1e3:,.0f}", *_times_text(cost)] for cost in costs]
+        screen.show_table(["model", "kB", "runtime", "ms", "peak MB", "speed"], rows, right={1, 3, 4, 5})
     if refusal is not None:
         screen.say(f"{second} does not pass for {first}: {refusal}.")
         raise typer.Exit(SOME_FAILED)
+
+
+def _costs(models: list[Path], rounds: int) -> list[dict[str, Any]]:
+    """Each model's bytes, and the times of a window in its own runtime, both taking turns; speed is over the first's."""
+    from audiorep import checkpoint, runtimes
+    from audiorep.benchmark.deployed import timed
+
+    engines = [runtimes.able_to_open(path)[0] for path in models]
+    found = timed([(path, engine, 0) for path, engine in zip(models, engines, strict=True)], rounds, runtimes.cores() or 1)
+    costs = []
+    for path, engine, timing in zip(models, engines, found, strict=True):
+        files = [path / checkpoint.WEIGHTS] if path.is_dir() and path.suffix != ".mlpackage" else runtimes.files_of(path)
+        cost: dict[str, Any] = {"name": str(path), "bytes": sum(file.stat().st_size for file in files), "runtime": engine}
+        if isinstance(timing, str):
+            cost["not_timed"] = timing
+        else:
+            cost |= {key: getattr(timing, key) for key in ("median_ms", "p90_ms", "peak_memory_mb")} | {"speed": timing.ratio}
+        costs.append(cost)
+    return costs
+
+
+def _times_text(cost: dict[str, Any]) -> list[str]:
+    if "not_timed" in cost:
+        return [cost["runtime"], "-", "-", cost["not_timed"]]
+    return [cost["runtime"], f"{cost['median_ms']:.2f}", f"{cost['peak_memory_mb']:.0f}", f"{cost['speed']:.2f}"]
 
 
 def _examples(

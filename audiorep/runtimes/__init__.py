@@ -87,8 +87,7 @@ def open_session(
         MissingExtraError: its packages are not installed.
     """
     path = Path(path)
-    suffix = "" if path.is_dir() and path.suffix != ".mlpackage" else path.suffix
-    able = [name for name, row in RUNTIMES.items() if suffix in row.opens]
+    able = able_to_open(path)
     if runtime is None:
         runtime = able[0] if able else "onnx"  # which says what is wrong with the file
     elif runtime not in RUNTIMES:
@@ -103,6 +102,12 @@ def open_session(
         require(row.package, row.extra)
     options: dict[str, Any] = {"precision": precision} if len(row.precisions) > 1 else {}
     return getattr(module(runtime), row.session)(path, threads, **options)
+
+
+def able_to_open(path: Path) -> list[str]:
+    """The runtimes that open such a file, or a checkpoint folder; the first is taken where none is named."""
+    suffix = "" if path.is_dir() and path.suffix != ".mlpackage" else path.suffix
+    return [name for name, row in RUNTIMES.items() if suffix in row.opens]
 
 
 def module(runtime: str) -> Any:
