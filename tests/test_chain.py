@@ -164,11 +164,11 @@ def test_other_clips_and_runtimes_do_not_go_on_there_but_another_limit_does(run,
         with pytest.raises(ConfigError, match=r"another chain of compressions \(00_original differs\)"):
             chain.run(run, chosen, clips, tones, folder / "out", 1)
     shutil.copytree(folder / "out", tmp_path / "out")
-    lost = max(-row.change for row in made.rows)
-    assert lost > 0
-    strict = dataclasses.replace(settings, limit=lost / 2, steps=tuple({**step, "limit": lost / 2} for step in settings.steps))
-    ended = chain.run(run, strict, examples, tones, tmp_path / "out", 1)
-    assert ended.rows[-1].refused.startswith("accuracy falls by")
+    row = tmp_path / "out" / "04_low_rank" / "row.json"
+    row.write_text(json.dumps({**json.loads(row.read_text()), "change": -0.5}))
+    ended = chain.run(run, dataclasses.replace(settings, limit=0.1), examples, tones, tmp_path / "out", 1)
+    assert ended.rows[-1].name == "04_low_rank"
+    assert ended.rows[-1].refused == "accuracy falls by 50.0 points; 10 are allowed"
     assert len(chain.run(run, settings, examples, tones, tmp_path / "out", 1).rows) == len(made.rows)
 
 
@@ -389,7 +389,7 @@ def test_steps_leave_their_history(run, tones, examples, tmp_path):  # noqa: F81
     "path", sorted((Path(__file__).parent.parent / "recipes" / "compress").glob("*.toml")), ids=lambda p: p.stem
 )
 def test_recipes_of_chains_load(path):
-    assert len(chain.load_recipe(path).steps) >= 5
+    assert len(chain.load_recipe(path).steps) >= 2
 
 
 def test_the_pictures_names_stay_apart_and_inside(tmp_path, monkeypatch):
