@@ -17,7 +17,7 @@ from typing import Any
 from audiorep import checkpoint, config, models, report, runtimes
 from audiorep.benchmark.deployed import timed
 from audiorep.benchmark.environment import environment, in_words
-from audiorep.comparison import Difference, Judged, compare, judge
+from audiorep.comparison import Judged, compare, judge, loses
 from audiorep.config import Config
 from audiorep.datasets import Example, digest_of
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
@@ -349,7 +349,7 @@ def _digest(source: Path, examples: Sequence[Example], names: Sequence[str]) -> 
 
 def _refusal(change: float, limit: float | None) -> str:
     """Why a model whose accuracy changed so much is not kept, or empty."""
-    return "" if limit is None else Difference(change, change, change, 1.0, 0.0, 0.0).refusal(limit) or ""
+    return "" if limit is None else loses(change, limit) or ""
 
 
 def _runtime_of(path: Path) -> str:

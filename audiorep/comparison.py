@@ -57,8 +57,8 @@ class Difference:
 
     def refusal(self, loss: float, agreement: float = 0.0) -> str | None:
         """Why the second model does not pass for the first, or None."""
-        if not self.change >= -loss - 1e-9:
-            return f"accuracy falls by {-100 * self.change:.1f} points; {100 * loss:g} are allowed"
+        if refusal := loses(self.change, loss):
+            return refusal
         if self.agreement < agreement:
             return f"labels are the same on {self.agreement:.1%} of the clips; {agreement:.1%} is needed"
         return None
@@ -66,6 +66,13 @@ class Difference:
     def summary(self) -> dict[str, float]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+def loses(change: float, loss: float) -> str | None:
+    """Why a change of accuracy is more than the `loss` that is allowed, or None."""
+    if change >= -loss - 1e-9:  # NaN is not
+        return None
+    return f"accuracy falls by {-100 * change:.1f} points; {100 * loss:g} are allowed"
 
 
 def judge(

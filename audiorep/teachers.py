@@ -223,7 +223,8 @@ def _of_file(path: str, config: TrainConfig) -> Teacher:
         )
     session = runtimes.open_session(path, threads=torch.get_num_threads())
     cut, window = config.cut_seconds or config.window_seconds, session.info.window_seconds
-    if config.front_end_config.samples(cut) != round(window * config.front_end_config.sample_rate) - 1:
+    samples = config.front_end_config.samples
+    if samples(cut) != samples(window):
         raise ConfigError(
             f"The teacher {path} is a file that hears {window:g} s at once, and the student's cuts are of {cut:g} s: set "
             f"cut_seconds={window:g}, or give the teacher's checkpoint."
