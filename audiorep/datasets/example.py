@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from audiorep.config import Config
+from audiorep.datasets.draw import digest, draw, groups_of
 from audiorep.errors import ConfigError, DataError
 
 SPLITS = ("train", "valid", "test")
@@ -133,7 +134,7 @@ def order_labels(official: dict[str, list[str]] | None, splits: Splits) -> dict[
 
 
 def split_examples(examples: Sequence[Example], splits: Splits, source: Path | str = "the data") -> list[Example]:
-    """The same clips, each with its split: its own, its fold's, or one drawn by a stable hash within its class.
+    """The same clips, each with its split: its own, its fold's, or one drawn (see `draw`).
 
     Clips with folds of which none is named stay without a split.
 
@@ -158,10 +159,10 @@ def split_examples(examples: Sequence[Example], splits: Splits, source: Path | s
 
 def digest_of(examples: Iterable[Example]) -> str:
     """The same for the same clips, labels and splits wherever they lie."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for clip in sorted(("/".join(e.path.parts[-2:]), str(e.labels), e.start, str(e.end), e.split) for e in examples):
-        digest.update(repr(clip).encode(errors="surrogateescape"))
-    return digest.hexdigest()[:16]
+        found.update(repr(clip).encode(errors="surrogateescape"))
+    return found.hexdigest()[:16]
 
 
 def undivided(examples: Iterable[Example], source: Path | str) -> str:
@@ -197,12 +198,13 @@ def _evened(examples: list[Example], splits: Splits) -> list[Example]:
     if not splits.classes:
         return examples
     surplus: set[int] = set()
+    groups = groups_of(examples)
     for split in {e.split for e in examples}:
         counts = Counter(e.labels["label"][0] for e in examples if e.split == split and not _is_filler(e, splits))
         most = round(sum(counts.values()) / max(len(counts), 1))
         for label in {e.labels["label"][0] for e in examples if e.split == split and _is_filler(e, splits)}:
             clips = [i for i, e in enumerate(examples) if e.split == split and e.labels["label"][0] == label]
-            surplus.update(sorted(clips, key=lambda i: _digest(f"{_group(examples[i])} {examples[i].identity}"))[most:])
+            surplus.update(sorted(clips, key=lambda i: digest(f"{groups[i]} {examples[i].identity}"))[most:])
     return [e for i, e in enumerate(examples) if i not in surplus]
 
 
@@ -220,41 +222,5 @@ def _by_fold(examples: Sequence[Example], splits: Splits, source: Path | str) ->
 
 
 def _by_hash(examples: Sequence[Example], splits: Splits) -> list[Example]:
-    """Within each class the groups of lowest hash test, the next validate, so adding clips moves few of the others.
-
-    A clip of several labels counts for its rarest.
-    """
-    counts = Counter(label for example in examples for label in example.all_labels)
-    groups: dict[str, set[str]] = defaultdict(set)
-    home: dict[str, str] = {}
-    for example in examples:
-        group = _group(example)
-        rarest = min(example.all_labels, key=lambda label: (counts[label], label), default="")
-        groups[home.setdefault(group, rarest)].add(group)
-    split_of: dict[str, str] = {}
-    for members in groups.values():
-        ordered = sorted(members, key=_digest)
-        test, valid = _shares(len(ordered), splits)
-        for index, name in enumerate(ordered):
-            split_of[name] = "test" if index < test else "valid" if index < test + valid else "train"
-    return [replace(example, split=split_of[_group(example)], drawn=True) for example in examples]
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
-
-
-def _group(example: Example) -> str:
-    """The group, or the path's last two parts, which stay the same when the data moves."""
-    return example.group or "/".join(example.path.parts[-2:])
-
-
-def _shares(count: int, splits: Splits) -> tuple[int, int]:
-    """Clips of `count` to test and to validate: at least one each of three or more, and at least one left to train on."""
-    test, valid = (
-        max(round(count * fraction), int(count >= 3 and fraction > 0))
-        for fraction in (splits.test_fraction, splits.valid_fraction)
-    )
-    while test + valid >= count > 0:
-        test, valid = (test - 1, valid) if test >= valid else (test, valid - 1)
-    return test, valid
+    drawn = draw(examples, splits.test_fraction, splits.valid_fraction)
+    return [replace(example, split=split, drawn=True) for example, split in zip(examples, drawn, strict=True)]

@@ -23,6 +23,7 @@ import soundfile
 
 from audiorep import audio
 from audiorep.datasets import shards
+from audiorep.datasets.draw import groups_of
 from audiorep.datasets.example import SPLITS, Example
 from audiorep.errors import AudioError, AudiorepError, ConfigError, DataError, MissingExtraError
 from audiorep.files import replacing, write_json, write_text
@@ -99,8 +100,8 @@ class _StoppedError(Exception):
 def _jobs(examples: Sequence[Example], shard_clips: int) -> list[_Job]:
     width = max(6, len(str(len(examples) - 1)))
     by_split: dict[str, list[tuple[Example, dict[str, Any]]]] = {split: [] for split in (*SPLITS, "")}
-    for number, example in enumerate(examples):
-        row = _row(example, f"{number:0{width}d}")
+    for number, (example, group) in enumerate(zip(examples, groups_of(examples), strict=True)):
+        row = _row(example, f"{number:0{width}d}", group)
         by_split[row["split"]].append((example, row))
     jobs = []
     for split, clips in by_split.items():
@@ -110,7 +111,7 @@ def _jobs(examples: Sequence[Example], shard_clips: int) -> list[_Job]:
     return jobs
 
 
-def _row(example: Example, key: str) -> dict[str, Any]:
+def _row(example: Example, key: str, group: str) -> dict[str, Any]:
     """All that is known of a clip; a split that was drawn at random is left to be drawn when it is trained on."""
     return {
         "key": key,
@@ -121,7 +122,7 @@ def _row(example: Example, key: str) -> dict[str, Any]:
         "licence": example.licence,
         "optional": example.optional,
         "token": example.identity,
-        "source": "/".join(example.path.parts[-2:]),
+        "source": group,
         "start": example.start,
         "end": example.end,
     }
