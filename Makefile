@@ -49,7 +49,7 @@ clean:
 # Runtimes whose packages are large, or fit no pins but their own, each in an environment of its own.
 .venv-mobile/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-mobile
-	.venv-mobile/bin/python -m pip install $(PIP_FLAGS) --editable '.[train,executorch,coreml,qat]' pytest
+	.venv-mobile/bin/python -m pip install $(PIP_FLAGS) --editable '.[train,executorch,coreml,qat]' pytest pytest-timeout
 	touch $@
 
 # litert-torch wants an older typing_extensions, and with it older others.
@@ -57,7 +57,7 @@ clean:
 	$(PYTHON) -m venv .venv-litert
 	grep -vE '^(typing_extensions|pydantic|pydantic_core|typing-inspection|anyio)==' constraints.txt > .venv-litert/constraints.txt
 	.venv-litert/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-litert/constraints.txt \
-		--editable '.[litert-export]' pytest
+		--editable '.[litert-export]' pytest pytest-timeout
 	touch $@
 
 .venv-demo/installed: pyproject.toml constraints.txt

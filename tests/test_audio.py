@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import soundfile
 from conftest import loudest_frequency, sine
@@ -118,7 +117,8 @@ before = peak()
 heard = sum(len(block) for block in audio.blocks(sys.argv[1], 16000))
 print(heard, peak() - before)
 """
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    done = processes.run(processes.python(script, path))
+    assert done.returncode == 0, done.stderr
     heard, grown = map(int, done.stdout.split())
     assert heard == pytest.approx(20 * 60 * 16000, abs=2)
     assert grown < 20e6  # decoded it is 460 MB

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 from torch import Tensor, nn
@@ -371,8 +371,7 @@ def test_a_folder_in_use_is_refused_and_kept(tmp_path):
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "audiorep.cli", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
+    return processes.run(processes.audiorep(*arguments))
 
 
 def test_the_command_says_what_it_took_for_granted(tmp_path):

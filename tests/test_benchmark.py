@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import soundfile
 import torch
@@ -223,8 +223,7 @@ def test_a_folder_without_sounds_is_refused(tmp_path):
 
 
 def audiorep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "audiorep.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return processes.run(processes.audiorep(*arguments), cwd=cwd)
 
 
 def test_the_command_prints_a_table_and_writes_files(tmp_path):

@@ -7,9 +7,9 @@ import itertools
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 from test_train import pytestmark as quiet
 from test_train import quick, tones  # noqa: F401
@@ -211,9 +211,7 @@ def test_wrong_recipes_are_refused_with_what_is_wrong(values, text):
 
 
 def audiorep(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "audiorep.cli", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    return processes.run(processes.audiorep(*arguments))
 
 
 @pytest.mark.slow

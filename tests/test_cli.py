@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import soundfile
 
@@ -82,9 +84,7 @@ def own_model(clips, tmp_path_factory):
         ["train", clips, "-o", checkpoint, *quick],
         ["export", checkpoint, "-o", bundle],
     ]
-    done = [
-        subprocess.run([sys.executable, "-m", "audiorep.cli", *map(str, c)], capture_output=True, text=True) for c in commands
-    ]
+    done = [processes.run(processes.audiorep(*command)) for command in commands]
     assert [d.returncode for d in done] == [0, 0], done[0].stderr + done[1].stderr
     return checkpoint, bundle, done
 
@@ -268,18 +268,15 @@ def test_an_empty_folder_or_pattern_among_good_files_costs_nothing_else(run, tmp
 
 
 def test_output_sent_to_a_file_from_a_terminal_arrives_there(tmp_path):
-    script = (
-        f"{shlex.quote(sys.executable)} -m audiorep.cli predict {shlex.quote(str(SAMPLES / 'rain.flac'))} --json > out.jsonl"
-    )
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        os.execvp("sh", ["sh", "-c", script])
-    with contextlib.suppress(OSError):  # the terminal closes with the command
-        while os.read(terminal, 1024):
-            pass
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    script = f"{shlex.join(processes.audiorep('predict', SAMPLES / 'rain.flac', '--json'))} > out.jsonl"
+    terminal, end = pty.openpty()
+    with processes.started(["sh", "-c", script], cwd=tmp_path, stdin=end, stdout=end, stderr=end) as process:
+        os.close(end)
+        with contextlib.suppress(OSError):  # the terminal closes with the command
+            while select.select([terminal], [], [], 120)[0] and os.read(terminal, 1024):
+                pass
+        os.close(terminal)
+        assert process.wait(timeout=60) == 0
     assert json.loads((tmp_path / "out.jsonl").read_text())["labels"]
 
 
@@ -320,16 +317,13 @@ def test_ctrl_c_leaves_complete_output_for_what_was_done(tmp_path):
         for _ in range(240):
             file.write(noise)
     output = tmp_path / "out.csv"
-    command = [sys.executable, "-m", "audiorep.cli", "predict", str(short), str(long), "-o", str(output), "--view", "windows"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    assert "a_short.wav" in first
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    command = processes.audiorep("predict", short, long, "-o", output, "--view", "windows")
+    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        first = process.stdout.readline()
+        assert "a_short.wav" in first
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        _, errors = processes.ended(process, 60)
     assert process.returncode == 130, errors
     assert errors.endswith("files; what was written is complete for these.\n")
     assert "Traceback" not in errors
@@ -343,14 +337,14 @@ def test_ctrl_c_leaves_complete_output_for_what_was_done(tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_in_training_says_how_to_go_on(clips, tmp_path):
-    command = [sys.executable, "-m", "audiorep.cli", "train", str(clips), "-o", str(tmp_path / "run"), "--set", "epochs=9999"]
+    command = processes.audiorep("train", clips, "-o", tmp_path / "run", "--set", "epochs=9999")
     lines = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
+    with processes.started(command, stderr=subprocess.PIPE) as process:
         for line in process.stderr:
             lines.append(line)
             if line.startswith("epoch 2/"):
                 process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
     assert process.returncode == 130
     assert lines[-1] == f"Stopped. The same command goes on from the last whole epoch in {tmp_path / 'run'}.\n"
     assert not [line for line in lines if "Traceback" in line]

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -452,13 +453,11 @@ def test_a_killed_distillation_goes_on_as_if_it_had_not_been(tones, examples, te
     recipe.write_text(_toml({**values, "distil": distil_values}))
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "audiorep.cli", "distil", str(tones), "--teacher", str(teacher), "--recipe", str(recipe)]
-    process = subprocess.Popen([*command, "-o", str(killed)], stderr=subprocess.DEVNULL, start_new_session=True)
-    while not (killed / train.LAST).exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with processes.started([*command, "-o", str(killed)], stderr=subprocess.DEVNULL) as process:
+        processes.wait_until((killed / train.LAST).exists, process)
+        time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait(timeout=30) == -signal.SIGKILL
     assert not (killed / checkpoint.WEIGHTS).exists()
     assert _epoch(killed / train.LAST) < 39
     settings = config.load(TrainConfig, {**values, "distil": {"teachers": [str(teacher)], **distil_values}}, "test")
@@ -488,7 +487,7 @@ def test_the_command_puts_teachers_in_the_settings_and_refuses_every_fold(tones,
 
 
 def _audiorep(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "audiorep.cli", *arguments], capture_output=True, text=True, check=False)
+    return processes.run(processes.audiorep(*arguments))
 
 
 def _with(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> torch.nn.Module:

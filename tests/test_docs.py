@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -47,8 +46,9 @@ def commands() -> list[list[str]]:
 def help_texts() -> dict[str, str]:
     texts = {}
     for command in COMMANDS:
-        arguments = [sys.executable, "-m", "audiorep.cli", *command.split(), "--help"]
-        texts[command] = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+        done = processes.run(processes.audiorep(*command.split(), "--help"))
+        assert done.returncode == 0, done.stderr
+        texts[command] = done.stdout
     return texts
 
 
@@ -75,5 +75,5 @@ def test_python_shown_runs(page, tmp_path):
     (tmp_path / "model.onnx").symlink_to(ROOT / "audiorep" / "assets" / "esc50_nano.onnx")
     for kind, text in FENCE.findall(page.read_text()):
         if kind == "python":
-            done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
+            done = processes.run(processes.python(text), cwd=tmp_path)
             assert done.returncode == 0, f"{page.name}: {done.stderr}"

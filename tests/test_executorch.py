@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 pytest.importorskip("executorch", reason="needs the extra executorch")
@@ -135,8 +134,7 @@ def test_it_runs_quietly_with_the_first_sessions_threads(exported, threads):
         "again = open_session(path), open_session(path, threads=threads)\n"
         "print([session(np.zeros((2, 15999), np.float32))['noun'].shape for session in (first, *again)])"
     )
-    command = [sys.executable, "-c", code, str(exported[0]), str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(processes.python(code, exported[0], threads))
     refusal = f"ExecuTorch has one pool of threads, which has {threads} in this process; {threads + 1} were asked for."
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{refusal} Use another process.\n[(2, 3), (2, 3), (2, 3)]\n"
@@ -287,8 +285,7 @@ def test_the_command_writes_int8_from_a_folder_of_sounds(tmp_path):
         soundfile.write(tmp_path / "sounds" / f"{index}.wav", tone, 16_000, subtype="FLOAT")
     sounds, path = str(tmp_path / "sounds"), tmp_path / "model.pte"
     options = ["--to", "executorch", "--precision", "int8", "--calibration", sounds, "--clips", sounds, "--output", str(path)]
-    command = [sys.executable, "-m", "audiorep.cli", "export", str(tmp_path / "run"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(processes.audiorep("export", tmp_path / "run", *options))
     assert (done.returncode, done.stderr) == (0, "")
     assert "MB, waveform in, pitch out" in done.stdout
     assert open_session(path).info == model.info.in_precision("int8")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import subprocess
-import sys
 import warnings
 from dataclasses import asdict, replace
 
 import numpy as np
+import processes
 import pytest
 import torch
 from conftest import make_info
@@ -162,5 +161,5 @@ def test_quiet_works_without_standard_error():
         "with quiet(): print('no')\n"
         "print('yes')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "yes\n"
+    done = processes.run(processes.python(code))
+    assert (done.returncode, done.stdout) == (0, "yes\n"), done.stderr

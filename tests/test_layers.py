@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 import audiorep
@@ -73,20 +72,20 @@ def test_a_unit_imports_only_units_to_its_left(path):
 @pytest.mark.parametrize("module", WITHOUT_TORCH)
 def test_what_prediction_needs_loads_without_torch(module):
     code = f"import sys, audiorep.{module}; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert processes.run(processes.python(code)).returncode == 0
 
 
 def test_help_and_prediction_import_no_torch(tmp_path):
     block = "import sys; sys.modules['torch'] = None; sys.modules['lightning'] = None; sys.argv[0] = 'audiorep'; "
     run = block + "from audiorep.cli import main; main()"
     for arguments in (["--help"], ["predict", "--help"], ["predict", str(PACKAGE.parent / "samples")], ["models", "info"]):
-        done = subprocess.run([sys.executable, "-c", run, *arguments], capture_output=True, text=True, check=False)
+        done = processes.run(processes.python(run, *arguments))
         assert done.returncode == 0, done.stderr
 
 
 def test_importing_the_package_costs_nothing():
     code = "import sys; before = set(sys.modules); import audiorep; print(len(set(sys.modules) - before - {'typing', 're'}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = processes.run(processes.python(code))
     assert int(done.stdout) < 25
     assert "numpy" not in done.stderr
 
@@ -94,7 +93,7 @@ def test_importing_the_package_costs_nothing():
 def test_a_missing_extra_is_one_sentence_with_the_command():
     block = "import sys; sys.modules['torch'] = None; sys.argv = ['audiorep', 'models', 'list']; "
     code = block + "from audiorep.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = processes.run(processes.python(code))
     assert done.returncode == 2
     assert done.stderr.strip() == "Error: This needs the package torch. Install it with: pip install 'audiorep[train]'"
 
@@ -102,7 +101,7 @@ def test_a_missing_extra_is_one_sentence_with_the_command():
 def test_a_checkpoint_without_torch_is_one_sentence_with_the_command(tmp_path):
     block = f"import sys; sys.modules['torch'] = None; sys.argv = ['audiorep', 'models', 'info', {str(tmp_path)!r}]; "
     code = block + "from audiorep.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = processes.run(processes.python(code))
     assert done.returncode == 2
     assert done.stderr.strip() == "Error: This needs the package torch. Install it with: pip install 'audiorep[train]'"
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 pytest.importorskip("ai_edge_litert", reason="needs the extra litert")
@@ -133,7 +132,7 @@ def test_it_runs_quietly_without_torch(exported):
         "from audiorep.runtimes import open_session; session = open_session(sys.argv[1]); "
         "print(session(np.zeros((2, 15999), np.float32))['noun'].shape)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(exported[0])], capture_output=True, text=True, check=False)
+    done = processes.run(processes.python(code, exported[0]))
     assert (done.returncode, done.stdout, done.stderr) == (0, "(2, 3)\n", "")
 
 
@@ -315,8 +314,7 @@ def test_the_command_writes_int8_from_a_folder_of_sounds(tmp_path):
         soundfile.write(tmp_path / "sounds" / f"{index}.wav", tone, 16_000, subtype="FLOAT")
     sounds, path = str(tmp_path / "sounds"), tmp_path / "model.tflite"
     options = ["--to", "litert", "--precision", "int8", "--calibration", sounds, "--clips", sounds, "--output", str(path)]
-    command = [sys.executable, "-m", "audiorep.cli", "export", str(tmp_path / "run"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(processes.audiorep("export", tmp_path / "run", *options))
     assert (done.returncode, done.stderr) == (0, "")
     assert "MB, waveform in, pitch out" in done.stdout
     assert open_session(path).info == model.info.in_precision("int8")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from test_runtimes import LABELS, clips, made
@@ -121,9 +120,7 @@ def test_signals_reach_a_process_whose_sessions_ended_in_any_order(files):
         "del first\ngc.collect()\ndel second\ngc.collect()\n"
         "os.kill(os.getpid(), signal.SIGTERM)"
     )
-    ended = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", code, str(files[0] / "tiny.xml")], capture_output=True, text=True
-    )
+    ended = processes.run(processes.python(code, files[0] / "tiny.xml"))
     assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
 
 

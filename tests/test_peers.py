@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import onnxruntime
+import processes
 import pytest
 import torch
 from networks import randomise
@@ -370,7 +370,7 @@ def test_spectrograms_that_do_not_fit_are_refused_in_a_sentence(name, frames, ba
 
 def test_transformers_is_imported_by_the_ast_alone(monkeypatch):
     code = "import sys, audiorep.models; sys.exit('transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert processes.run(processes.python(code)).returncode == 0
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"needs the package transformers.*audiorep\[peers\]"):
         small("ast")

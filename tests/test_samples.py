@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import soundfile
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def test_samples_are_made_by_their_script(tmp_path):
-    subprocess.run([sys.executable, str(SAMPLES / "make.py"), str(tmp_path)], check=True, capture_output=True)
+    done = processes.run([sys.executable, str(SAMPLES / "make.py"), str(tmp_path)])
+    assert done.returncode == 0, done.stderr
     kept, made = ({path.name: path for path in folder.glob("*.flac")} for folder in (SAMPLES, tmp_path))
     assert kept.keys() == made.keys()
     for name, path in kept.items():

@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -436,21 +436,19 @@ def test_an_interrupted_search_says_so_and_goes_on_where_its_training_stood(tone
     (tmp_path / "base.toml").write_text(_toml({**RECIPE, "epochs": 60}))
     (tmp_path / "space.toml").write_text('[space]\n"network.expansion" = [4]')
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "audiorep.cli", "search", str(tones), "-o", str(out), "--trials", "1"]
-    command += ["--recipe", str(tmp_path / "base.toml"), "--space", str(tmp_path / "space.toml"), "--workers", str(workers)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while not (out / "trials" / "0" / "last.ckpt").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate()
+    command = processes.audiorep("search", tones, "-o", out, "--trials", 1, "--workers", workers)
+    command += ["--recipe", str(tmp_path / "base.toml"), "--space", str(tmp_path / "space.toml")]
+    with processes.started(command, stderr=subprocess.PIPE) as process:
+        processes.wait_until((out / "trials" / "0" / "last.ckpt").exists, process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = processes.ended(process, 60)
     assert process.returncode == 130
     assert f"Stopped. The same command goes on in {out}" in said
     assert "Traceback" not in said
     [row] = json.loads((out / "search.json").read_text())["trials"]
     assert row["state"] == "interrupted"
     assert 0 < len(row["epochs"]) < 60
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(command)
     assert done.returncode == 0, done.stderr
     [again] = json.loads((out / "search.json").read_text())["trials"]
     assert (again["state"], again["number"], len(again["epochs"])) == ("complete", 1, 60)

@@ -8,13 +8,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import soundfile
 from conftest import loudest_frequency, sine
@@ -29,11 +29,11 @@ RATE = 8000
 
 
 def cli(*words: object) -> list[str]:
-    return [sys.executable, "-m", "audiorep.cli", "data", *map(str, words)]
+    return processes.audiorep("data", *words)
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(cli(*words), capture_output=True, text=True, check=False)
+    return processes.run(cli(*words))
 
 
 def noise(seed: int, samples: int = 2000) -> np.ndarray:
@@ -66,11 +66,7 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def wait_for_a_shard(output: Path, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 60
-    while not list(output.glob("*-*.json")):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    processes.wait_until(lambda: list(output.glob("*-*.json")), process)
 
 
 def test_shards_hold_the_same_samples_labels_folds_groups_and_licences(tmp_path):
@@ -234,18 +230,19 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
     words = ["prepare", data, "--shard-clips", 4, "--workers", 2, "-o"]
     assert run(*words, tmp_path / "whole").returncode == 0
     output = tmp_path / "killed"
-    with subprocess.Popen(cli(*words, output), text=True) as process:
+    with processes.started(cli(*words, output)) as process:
         wait_for_a_shard(output, process)
         process.kill()
-    kept = {path: path.stat().st_mtime_ns for path in output.glob("all-*.json") if path.with_suffix(".tar").exists()}
-    assert 0 < len(kept) < 30
-    with pytest.raises(DataError, match=f"unfinished set of shards.*data prepare … -o {output}"):
-        datasets.examples(output)
-    assert run("check", output).returncode == 2
-    time.sleep(0.5)  # the workers end with the run they belong to
-    left = digests(output)
-    time.sleep(0.5)
-    assert digests(output) == left
+        process.wait(timeout=30)
+        kept = {path: path.stat().st_mtime_ns for path in output.glob("all-*.json") if path.with_suffix(".tar").exists()}
+        assert 0 < len(kept) < 30
+        with pytest.raises(DataError, match=f"unfinished set of shards.*data prepare … -o {output}"):
+            datasets.examples(output)
+        assert run("check", output).returncode == 2
+        time.sleep(0.5)  # the workers end with the run they belong to
+        left = digests(output)
+        time.sleep(0.5)
+        assert digests(output) == left
     done = run(*words, output)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("120 clips in 30 shards, ")
@@ -256,10 +253,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
 def test_ctrl_c_stops_the_workers_and_leaves_whole_shards(tmp_path):
     data, output = folder(tmp_path / "data", 120, 44_100, 100_000), tmp_path / "out"
     command = cli("prepare", data, "-o", output, "--shard-clips", 4, "--workers", 2)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with processes.started(command, stderr=subprocess.PIPE) as process:
         wait_for_a_shard(output, process)
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=10)
+        _, said = processes.ended(process, 60)
     assert (process.returncode, said) == (130, "Stopped; the same command goes on.\n")
     names = {path.name for path in output.iterdir()}
     assert "unfinished.json" in names
@@ -433,4 +430,4 @@ def test_ranks_share_one_order_and_each_clip_is_drawn_by_one_of_them(tmp_path, c
 
 def test_making_and_reading_shards_imports_no_torch():
     code = "import sys, audiorep.datasets.prepare, audiorep.datasets.shards; print({'torch', 'lightning'} & {*sys.modules})"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert processes.run(processes.python(code)).stdout == "set()\n"

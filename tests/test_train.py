@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import soundfile
 import torch
@@ -153,13 +154,11 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
     for setting in settings:
         command += ["--set", setting]
     killed = tmp_path / "killed"
-    process = subprocess.Popen([*command, "-o", str(killed)], stderr=subprocess.DEVNULL, start_new_session=True)
-    while not (killed / train.LAST).exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with processes.started([*command, "-o", str(killed)], stderr=subprocess.DEVNULL) as process:
+        processes.wait_until((killed / train.LAST).exists, process)
+        time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait(timeout=30) == -signal.SIGKILL
     assert not (killed / checkpoint.WEIGHTS).exists()
     (killed / "last.part.ckpt").write_bytes(b"half a checkpoint")  # what a kill while writing leaves
     values = {**QUICK, "epochs": 40, "workers": workers}
