@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from audiorep.reparam.algebra import Taps
 from audiorep.reparam.capture import Capture, Constant
+from audiorep.reparam.copies import doubled, to_double
 
 aten = torch.ops.aten
 _CONVOLUTIONS = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d, 3: torch.nn.functional.conv3d}
@@ -140,12 +142,12 @@ class Constants:
         ):
             return None
         names = [self._names[other] for other in node.all_input_nodes]
-        if any(name is None for name in names) or not isinstance(node.meta.get("val"), Tensor):
+        if any(name is None for name in names) or _writes(node):
             return None
-        if str(node.target).startswith(("aten.batch_norm", "aten.copy_")):
+        values = pytree.tree_leaves([other.meta.get("val") for other in (node, *node.all_input_nodes)])
+        if not all(isinstance(value, Tensor) for value in values):
             return None
-        values = [other.meta.get("val") for other in (node, *node.all_input_nodes)]
-        floats = {value.dtype for value in values if isinstance(value, Tensor) and value.is_floating_point()}
+        floats = {value.dtype for value in values if value.is_floating_point()}
         if len(floats) > 1:  # its rounding is part of what the network computes
             return None
         return frozenset().union(*names)
@@ -161,12 +163,12 @@ class Constants:
     def value(self, node: Any) -> Any:
         """A constant node's value; anything else as it is."""
         if not isinstance(node, fx.Node):
-            return torch.float64 if node in (torch.float32, torch.float16, torch.bfloat16) else node
+            return doubled(node) if isinstance(node, torch.dtype) else node
         if node not in self._values:
             if node in self._constants:
                 tensor = self._constants[node].tensor.detach()
                 tensor = tensor.to("meta") if self._meta else tensor
-                self._values[node] = tensor.double() if tensor.is_floating_point() else tensor
+                self._values[node] = to_double(tensor)
             else:
                 args, kwargs = fx.node.map_aggregate((node.args, dict(node.kwargs)), self.value)
                 if self._meta and "device" in kwargs:
@@ -178,6 +180,16 @@ class Constants:
     def forget(self) -> None:
         """Frees the values."""
         self._values.clear()
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether an operation writes into one of its inputs: batch norm does into the statistics that it keeps."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return False
+    if schema.name in ("aten::batch_norm", "aten::instance_norm"):
+        return any(isinstance(statistic, fx.Node) for statistic in node.args[3:5]) and bool(node.args[5])
+    return any(argument.alias_info is not None and argument.alias_info.is_write for argument in schema.arguments)
 
 
 def module_path(node: fx.Node) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import inspect
 import io
@@ -23,6 +22,8 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
+from audiorep.reparam.copies import shallow
+from audiorep.reparam.scripted import names_of, opened
 from audiorep.reparam.tidy import functional, tidy
 
 aten = torch.ops.aten
@@ -92,11 +93,6 @@ class Capture:
         self.graph.erase_node(node)
 
 
-def shallow(model: nn.Module) -> nn.Module:
-    """A copy of the module tree and the buffers that shares the parameters: running it changes nothing of the original."""
-    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
-
-
 def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], twice: bool = True) -> Capture:
     """The graph of `model`, in the modes its modules are in, with as many free sizes as it allows.
 
@@ -119,11 +115,13 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], twi
 
 
 def _captured(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:
-    program = _export(shallow(model), args, kwargs)
+    copied = shallow(model)
+    scripted = opened(copied)
+    program = _export(copied, args, kwargs)
     if not functional(program.graph):
         with _quiet():
             program = program.run_decompositions({})
-    return _describe(model, program, args, kwargs)
+    return _describe(model, program, args, kwargs, names_of(program, scripted))
 
 
 def _doubled(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -207,14 +205,16 @@ def _deadline(seconds: float) -> Iterator[None]:
         handle.remove()
 
 
-def _describe(model: nn.Module, program: ExportedProgram, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:
+def _describe(
+    model: nn.Module, program: ExportedProgram, args: tuple[Any, ...], kwargs: dict[str, Any], lifted: dict[str, str]
+) -> Capture:
     graph = program.graph
     inner = [node for node in graph.nodes if node.op == "get_attr" or isinstance(node.target, HigherOrderOperator)]
     if inner:
         raise FuseError(f"it has a region of its own inside ({str(inner[-1].target).rpartition('.')[2]}).")
     nodes = {node.name: node for node in graph.nodes}
     arguments, places = _places(model, args, kwargs)
-    constants, inputs = _inputs(model, program, nodes, places)
+    constants, inputs = _inputs(model, program, nodes, places, lifted)
     outputs = next(iter(reversed(graph.nodes))).args[0]
     leaves, updates = [], []
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
@@ -252,9 +252,10 @@ def _plain_values(places: list[str], example: Any) -> list[str]:
 
 
 def _inputs(
-    model: nn.Module, program: ExportedProgram, nodes: dict[str, fx.Node], places: list[str]
+    model: nn.Module, program: ExportedProgram, nodes: dict[str, fx.Node], places: list[str], lifted: dict[str, str]
 ) -> tuple[dict[fx.Node, Constant], list[tuple[fx.Node, str]]]:
     state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     first: dict[int, str] = {}
     for name, tensor in state.items():
         first.setdefault(id(tensor), name)
@@ -267,11 +268,12 @@ def _inputs(
             position += 1
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             assert spec.target is not None
-            tensor = state.get(spec.target)
+            target = lifted.get(spec.target, spec.target)
+            tensor = state.get(target)
             if tensor is None:
-                tensor = program.constants.get(spec.target, program.state_dict.get(spec.target))
-            name = first.get(id(tensor), spec.target)
-            constants[node] = Constant(name, tensor, isinstance(tensor, nn.Parameter), spec.persistent is not False)
+                tensor = program.constants.get(target, program.state_dict.get(target))
+            name = first.get(id(tensor), target)
+            constants[node] = Constant(name, tensor, name in trained, spec.persistent is not False)
         else:
             raise FuseError(f"it holds {spec.arg}, which is not a tensor.")
     return constants, inputs

@@ -92,7 +92,8 @@ def _feeds(order: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constant
             kept = {node.target.axis for node in order if isinstance(node.target, Affine)} - {None}
             shape = [n if axis in kept else min(n, 1 if axis == 0 else reach + 3 + axis) for axis, n in enumerate(shape)]
         device = _device(order, value)
-        feeds[node] = torch.randn(shape, dtype=torch.float64, generator=generator).to(device)
+        dtype = torch.complex128 if value.is_complex() else torch.float64
+        feeds[node] = torch.randn(shape, dtype=dtype, generator=generator).to(device)
     return feeds
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from audiorep.reparam.affine import INPUT, NORMS, Affine, Sum, to_transposed
+from audiorep.reparam.copies import doubled, to_double
 from audiorep.reparam.engine import Engine
 from audiorep.reparam.layout import fixed
 from audiorep.reparam.module import (
@@ -42,7 +43,6 @@ _IN_PLACE = {
     aten.silu.default: aten.silu_.default,
     aten.leaky_relu.default: aten.leaky_relu_.default,
 }  # what large maps gain most by: a second one need not be found in memory
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class Emitter:
@@ -108,7 +108,7 @@ class Emitter:
             text = self._norm(node) if node.target in NORMS else self._embedding(node)
         else:
             target = _IN_PLACE[target] if target in _IN_PLACE and self._spare(node.args[0]) else target
-            text = self._function(target, node.args, self._typed(node))
+            text = self._made(node) if _makes_floats(node) else self._function(target, node.args, node.kwargs)
         name = self._new(node)
         self._lines.append(f"{name} = {text}")
         self._known[node] = name
@@ -142,7 +142,7 @@ class Emitter:
         if not isinstance(target, Affine) or target.raw is None:
             return False
         kind = str(target.raw[0])
-        return not kind.startswith(("aten.conv", "aten.linear", "aten.batch_norm"))
+        return not kind.startswith(("aten.conv", "aten._convolution", "aten.linear", "aten.batch_norm"))
 
     def _affine(self, node: fx.Node, target: Affine) -> str:
         if self._is_function(target):
@@ -236,8 +236,7 @@ class Emitter:
         assert constant is not None
         if constant.name not in self._tensors:
             copied = constant.tensor.detach().clone()
-            if self._double and copied.is_floating_point():
-                copied = copied.double()
+            copied = to_double(copied) if self._double else copied
             floats = copied.is_floating_point() or copied.is_complex()
             self._tensors[constant.name] = nn.Parameter(copied, requires_grad=False) if constant.trained and floats else copied
         return self._tensors[constant.name]
@@ -356,15 +355,13 @@ class Emitter:
         given += [f"{key}={self._keyword(key, value)}" for key, value in kwargs.items()]
         return f"{_callable(target)}({', '.join(given)})"
 
-    def _typed(self, node: fx.Node) -> dict[str, Any]:
-        """The keywords of a node; where it makes floats of nothing, the precision that it makes them in."""
-        value = node.meta.get("val")
-        arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
-        reads = any(isinstance(other.meta.get("val"), Tensor) for other in node.all_input_nodes)
-        makes = isinstance(value, Tensor) and value.dtype in _FLOATS and not reads
-        if makes and any(argument.name == "dtype" for argument in arguments):
-            return {"dtype": value.dtype, **node.kwargs}
-        return dict(node.kwargs)
+    def _made(self, node: fx.Node) -> str:
+        """Floats made of nothing, in the precision that they were captured in, whose rounding is in their values."""
+        dtype = node.meta["val"].dtype
+        kwargs = {key: value for key, value in node.kwargs.items() if key != "dtype"}
+        text = self._function(node.target, node.args, kwargs).removesuffix(")")
+        text = f"{text}{', ' if not text.endswith('(') else ''}dtype={dtype})"
+        return f"{text}.to({doubled(dtype)})" if self._double else text
 
     def _keyword(self, key: str, value: Any) -> str:
         if isinstance(value, torch.device) and self._first is not None:
@@ -378,7 +375,7 @@ class Emitter:
             inner = ", ".join(self._argument(item) for item in value)
             return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
         if isinstance(value, torch.dtype):
-            return "torch.float64" if self._double and value in _FLOATS else str(value)
+            return str(doubled(value) if self._double else value)
         if isinstance(value, torch.device):
             return f"{self._first}.device" if self._first is not None else f"torch.device({str(value)!r})"
         if isinstance(value, slice):
@@ -408,6 +405,16 @@ class Emitter:
             return _literal(structure, iter(leaves))
         self._root.__dict__["structure"] = Structure(structure)
         return f"self.structure([{', '.join(leaves)}])"
+
+
+def _makes_floats(node: fx.Node) -> bool:
+    """Whether a node makes floats of nothing, in a precision that its arguments name or torch's default gives."""
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
+        return False
+    reads = any(isinstance(other.meta.get("val"), Tensor) for other in node.all_input_nodes)
+    arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
+    return not reads and any(argument.name == "dtype" and argument.kwarg_only for argument in arguments)
 
 
 def _owner(node: fx.Node) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
-from audiorep.reparam import branches, recurrent, rules, simplify
+from audiorep.reparam import branches, lapses, recurrent, rules, simplify
 from audiorep.reparam.affine import NORMS, Affine, Constants, Sum, identity, module_path
 from audiorep.reparam.capture import Capture
 from audiorep.reparam.check import NotEqualError, difference
@@ -104,6 +105,9 @@ class Engine:
             except (RefusalError, FuseError) as reason:
                 self._refuse(node, rule, reason)
                 continue
+            except Exception as error:
+                self._refuse(node, rule, lapses.reason(error))
+                continue
             if group and self._commit(group, rule):
                 return True
         return False
@@ -114,6 +118,8 @@ class Engine:
             yield from () if found is None else [found] if isinstance(found, Match) else found
         except (RefusalError, FuseError) as reason:
             self._refuse(node, rule, reason)
+        except Exception as error:  # whatever a rule that meets the unexpected raises: it costs this operator
+            self._refuse(node, rule, lapses.reason(error))
 
     def _affordable(self, match: Match, rule: Callable[[fx.Node], Any]) -> list[Match]:
         """The match, with those that share tensors with it where only all together cost nothing; refuses if it grows."""
@@ -219,8 +225,14 @@ class Engine:
     def _commit(self, group: list[Match], rule: Callable[[fx.Node], Any]) -> bool:
         """Checks and makes the merges of a group; False if one fails its check."""
         costs = [self.costs(group)[0]] if len(group) == 1 else [self.costs([m])[0] for m in group]
-        with torch.no_grad():
-            edits = [match.build(self._maker(meta=self.dry)) for match in group]
+        try:
+            with torch.no_grad():
+                edits = [match.build(self._maker(meta=self.dry)) for match in group]
+                values = {n: v for m, e in zip(group, edits, strict=True) for n, v in revalued(m.region, e).items()}
+        except Exception as error:
+            for match in group:
+                self._refuse(match.region[-1], rule, lapses.reason(error))
+            return False
         errors: list[float | None] = []
         for match, edit in zip(group, edits, strict=True):
             key = (
@@ -243,7 +255,8 @@ class Engine:
             self._record(match, edit, error, cost)
             self._edit(edit)
             self._drop([*match.merged, *reversed(match.region)])
-            self._revalue(match.region)
+        for node, value in values.items():
+            node.meta["val"] = value
         self._made.clear()
         _let_go(self.captured.graph)
         return True
@@ -283,19 +296,15 @@ class Engine:
                 self.captured.graph.erase_node(node)
                 self._free(node)
 
-    def _revalue(self, region: list[fx.Node]) -> None:
-        """Shapes of what lies between merged maps, whose channels may be others now."""
-        for node in sorted(node for node in region if not node._erased and is_layout(node)):
-            given, named = fx.node.map_arg((node.args, dict(node.kwargs)), lambda other: other.meta.get("val"))
-            node.meta["val"] = node.target(*given, **named)
-
     def _record(self, match: Match, edits: dict[fx.Node, Edit], error: float | None, cost: Any) -> None:
         targets = [edit.target for edit in edits.values() if isinstance(edit.target, Affine | recurrent.Recurrent)]
         members = tuple(dict.fromkeys(f"{label} at {path}" for target in targets for label, path in target.members))
         old = _kernels(node.target for node in match.merged)
         new = _kernels(targets)
         growth = _largest(new) / max(_largest(old), 1e-300) if old and new and not self.dry else None
-        result = " + ".join(dict.fromkeys(target.label for target in targets))
+        result = " + ".join(
+            dict.fromkeys(_described(edit.target, node) for node, edit in edits.items() if edit.target in targets)
+        )
         merge = Merge(match.kind, "", members, result, error, cost[0], cost[1], growth)
         self.steps.append(Step(merge, [target.members for target in targets]))
 
@@ -336,6 +345,25 @@ def _let_go(graph: fx.Graph) -> None:
     table = getattr(getattr(graph, "_find_nodes_lookup_table", None), "table", {})
     for key in [key for key, nodes in table.items() if not nodes]:
         del table[key]
+
+
+def _described(target: Affine | recurrent.Recurrent, node: fx.Node) -> str:
+    """What a map is in the new network."""
+    rank = node.meta["val"].dim() if isinstance(target, Affine) else 0
+    pointwise = isinstance(target, Affine) and not target.taps.size and not target.taps.is_scale and target.axis is not None
+    return "conv " + "×".join("1" * (rank - 2)) if pointwise and target.axis != rank - 1 else target.label
+
+
+def revalued(region: list[fx.Node], edits: dict[fx.Node, Edit]) -> dict[fx.Node, Any]:
+    """New examples of what lies between merged maps, where their channels become others."""
+    values: dict[fx.Node, Any] = {node: edit.value for node, edit in edits.items() if edit.value is not None}
+    for node in sorted(set(region)):
+        if node in edits or not is_layout(node) or not any(other in values for other in node.all_input_nodes):
+            continue
+        args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda other: values.get(other, other.meta.get("val")))
+        with enable_python_dispatcher():  # for sizes that are free
+            values[node] = node.target(*args, **kwargs)
+    return {node: value for node, value in values.items() if node not in edits}
 
 
 def _kernels(targets: Iterable[Any]) -> list[Tensor]:

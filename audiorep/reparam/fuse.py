@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 from collections.abc import Callable
@@ -13,8 +12,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from audiorep.errors import FuseError
-from audiorep.reparam.capture import Capture, capture, shallow
+from audiorep.reparam import lapses
+from audiorep.reparam.capture import Capture, capture
 from audiorep.reparam.check import FLOAT64_LIMIT
+from audiorep.reparam.copies import in_double, shallow, whole
 from audiorep.reparam.counts import count, total_parameters
 from audiorep.reparam.emit import Emitter
 from audiorep.reparam.engine import Engine, macs_of
@@ -22,7 +23,7 @@ from audiorep.reparam.layout import hint
 from audiorep.reparam.module import Fused
 from audiorep.reparam.parts import by_parts
 from audiorep.reparam.report import Cost, Merge, Plan, Skip
-from audiorep.reparam.verify import Trial, Verification, breaking, in_double, kept_guards, largest_error, trials
+from audiorep.reparam.verify import Trial, Verification, breaking, kept_guards, largest_error, trials
 
 aten = torch.ops.aten
 
@@ -160,7 +161,7 @@ def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         except FuseError:
             raise
         except Exception as error:  # an operation that behaves as no other: leave the network, and say so
-            raise FuseError(f"the engine does not know what to do with it ({type(error).__name__}: {error})") from error
+            raise FuseError(lapses.reason(error)) from error
         if result.verification.passed or not kinds:
             break
         effort = effort.more(result, kinds)
@@ -168,7 +169,7 @@ def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         left = Skip("", "network", "its merged form failed the check") if result.merges else None
         skipped = (*result.skipped, left) if left else result.skipped
         same = Verification(0.0, 0.0, 0.0, result.verification.sizes)
-        return FuseResult((), skipped, result.before, result.before, model=copy.deepcopy(model), verification=same), double
+        return FuseResult((), skipped, result.before, result.before, model=whole(model), verification=same), double
     return result, double
 
 

@@ -94,6 +94,9 @@ _SHAPE_OF_FIRST = {
 }
 
 
+_UNKNOWN = 4  # how many a size is taken for that only the values of an input tell
+
+
 def fixed(size: Any) -> int | None:
     """A size as a number, or None if it is free."""
     if isinstance(size, torch.SymInt):
@@ -102,8 +105,10 @@ def fixed(size: Any) -> int | None:
 
 
 def hint(size: Any) -> int:
-    """A size's value in the example."""
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+    """A size's value in the example; a few for what depends on values (how many are not zero)."""
+    if not isinstance(size, torch.SymInt):
+        return int(size)
+    return int(size.node.hint) if size.node.hint is not None else _UNKNOWN
 
 
 def is_layout(node: fx.Node) -> bool:
@@ -192,11 +197,14 @@ def _pad(node: fx.Node, axis: int, rank: int) -> int | None:
     return None if axis in padded else axis
 
 
-def _listed(node: fx.Node, axis: int, rank: int) -> int | None:
-    """Flip and roll."""
-    axes = node.args[-1]
-    gone = {i % rank for i in ([axes] if isinstance(axes, int) else axes)}
-    return None if axis in gone or not gone else axis
+def _flip(node: fx.Node, axis: int, rank: int) -> int | None:
+    return None if axis in {i % rank for i in node.args[1]} else axis
+
+
+def _roll(node: fx.Node, axis: int, rank: int) -> int | None:
+    """Without axes it rolls the flat tensor."""
+    axes = node.args[2] if len(node.args) > 2 else ()
+    return None if not axes or axis in {i % rank for i in axes} else axis
 
 
 def _expand(node: fx.Node, axis: int, rank: int) -> int | None:
@@ -268,7 +276,7 @@ _RULES: dict[Any, Callable[[fx.Node, int, int], int | None]] = {
     aten.upsample_linear1d.vec: _spatial,
     aten.constant_pad_nd.default: _zero_pad,
     aten.pad.default: _mode_pad,
-    aten.flip.default: _listed,
-    aten.roll.default: _listed,
+    aten.flip.default: _flip,
+    aten.roll.default: _roll,
     aten.expand.default: _expand,
 }

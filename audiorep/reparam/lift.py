@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from audiorep.errors import FuseError
-from audiorep.reparam import algebra
+from audiorep.reparam import algebra, lapses
 from audiorep.reparam.affine import INPUT, Affine, Constants, Sum, module_path, to_transposed
 from audiorep.reparam.algebra import Taps
 from audiorep.reparam.capture import Capture
@@ -40,6 +40,9 @@ class Lifter:
                 found = rule(self, node)
             except FuseError as error:
                 self.notes[node] = str(error)
+                continue
+            except Exception as error:  # whatever a rule that meets the unexpected raises: it costs this operator
+                self.notes[node] = lapses.reason(error)
                 continue
             if found is None:
                 continue
@@ -345,6 +348,7 @@ def _table() -> dict[Any, Callable[[Lifter, fx.Node], Any]]:
         aten.matmul.default: _matmul,
         aten.batch_norm.default: _batch_norm,
         aten.convolution.default: _conv,
+        aten._convolution.default: _conv,
         aten.conv_transpose1d.default: _conv,
         aten.conv_transpose2d.input: _conv,
         aten.conv_transpose3d.input: _conv,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,10 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
-from audiorep.reparam.capture import shallow
+from audiorep.reparam.copies import in_double, shallow, to_double
+from audiorep.reparam.copies import whole as copied
 from audiorep.reparam.report import Skip
-from audiorep.reparam.verify import in_double, largest_error, to_double
+from audiorep.reparam.verify import largest_error
 
 _CALLS = 4  # calls of a module that are kept, to try its merged form on
 _TOLERANCE = {True: 1e-8, False: 1e-3}  # of the whole, in float64 and as it is: a part that does not fit in shows
@@ -71,8 +71,8 @@ def by_parts(
 ) -> tuple[nn.Module, dict[str, Any], list[Skip]]:
     """(a copy with merged parts, the report of each part by path, what was left)."""
     calls, expected = _record(model, args, kwargs)
-    merged = copy.deepcopy(model)
-    trial = _double_copy(model, args, kwargs) or _Copy(copy.deepcopy(model), args, kwargs, False, expected)
+    merged = copied(model)
+    trial = _double_copy(model, args, kwargs) or _Copy(copied(model), args, kwargs, False, expected)
     reports: dict[str, Any] = {}
     skips = [Skip("", "network", f"merged by parts, because {reason}")]
 
@@ -122,7 +122,9 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> lis
 
 
 def _worth(module: nn.Module) -> bool:
-    """A single layer has nothing to merge."""
+    """A single layer has nothing to merge, and a scripted module cannot be replaced."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return False
     return any(True for _ in module.children()) and any(True for _ in module.parameters())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from collections.abc import Callable
@@ -10,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from audiorep.reparam.capture import Capture, size_text
 from audiorep.reparam.check import FLOAT32_FACTOR, FLOAT64_LIMIT
+from audiorep.reparam.copies import to_double
 
 _ONES = re.compile(r"(!= [01]|> [01]|>= [12])$|^[01] < ")  # what a size of zero or one alone breaks
 _MOST = 12  # sizes that break conditions; each is a run of the original and of the merged network
@@ -65,21 +65,6 @@ class Trial:
         """The shapes of its tensors."""
         tensors = [leaf for leaf in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
         return ", ".join("×".join(str(n) for n in tensor.shape) for tensor in tensors)
-
-
-def to_double(tensor: Tensor) -> Tensor:
-    """Floats in float64, anything else as it is."""
-    return tensor.double() if tensor.is_floating_point() else tensor
-
-
-def in_double(model: nn.Module) -> nn.Module:
-    """A float64 copy of `model`, which is not touched."""
-    tensors = [*model.parameters(), *model.buffers()]
-    memo: dict[int, Any] = {}
-    for tensor in tensors:
-        values = to_double(tensor.detach()).clone() if not tensor.is_floating_point() else tensor.detach().double().clone()
-        memo[id(tensor)] = nn.Parameter(values, requires_grad=False) if isinstance(tensor, nn.Parameter) else values
-    return copy.deepcopy(model, memo)
 
 
 def trials(captured: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Trial]:
@@ -234,9 +219,9 @@ def largest_error(expected: list[Any], found: list[Any]) -> float:
 
 
 def _tensor_error(a: Tensor, b: Tensor) -> float:
-    if not a.is_floating_point():
+    if not (a.is_floating_point() or a.is_complex()):
         return 0.0 if torch.equal(a, b) else math.inf
-    a, b = a.double(), b.double()
+    a, b = to_double(a), to_double(b)
     same = (a == b) | (a.isnan() & b.isnan())
     if bool(same.all()):
         return 0.0

@@ -1,0 +1,43 @@
+"""Scripted and traced children of a network, so that `torch.export` sees the operations inside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+
+class _Opened(nn.Module):
+    """Calls a scripted module, which is hidden from whoever looks for parameters: the exporter takes none but its own kind."""
+
+    def __init__(self, script: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        object.__setattr__(self, "script", script)
+        self.training = script.training
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As of the scripted module."""
+        return self.script._c._get_method("forward")(*args, **kwargs)
+
+
+def opened(model: nn.Module) -> dict[int, str]:
+    """Puts an `_Opened` in the place of every scripted child of `model`; gives the paths of the tensors inside by address."""
+    names: dict[int, str] = {}
+    for path, module in list(model.named_modules()):
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        for name, child in module.named_children():
+            if isinstance(child, torch.jit.ScriptModule):
+                prefix = f"{path}.{name}".lstrip(".")
+                for inner, tensor in (*child.named_parameters(prefix), *child.named_buffers(prefix)):
+                    names.setdefault(tensor.data_ptr(), inner)
+                module._modules[name] = _Opened(child)
+    return names
+
+
+def names_of(program: ExportedProgram, names: dict[int, str]) -> dict[str, str]:
+    """The path in the network of each constant that the exporter found in scripted children, by its name there."""
+    tensors = {key: value for key, value in program.constants.items() if isinstance(value, torch.Tensor)}
+    return {key: names[tensor.data_ptr()] for key, tensor in tensors.items() if tensor.data_ptr() in names}
