@@ -98,15 +98,13 @@ class Track:
         self.samplerate = self._rate(container)
         self.subtype = str(found.dtype)
 
-    def __enter__(self) -> Track:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Lets go of the file."""
         self._file.close()
 
-    def seek(self, frame: int) -> None:
-        """Goes to a sample."""
-        self._position = frame
+    def skip(self, frames: int) -> None:
+        """Goes on to a sample."""
+        self._position += frames
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
         """(frames, channels) float32 from here on."""

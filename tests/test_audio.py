@@ -356,10 +356,8 @@ def test_wav_that_counts_its_header_among_its_samples_is_read_whole(tone, counte
     assert len(audio.read(with_declared_size(tone("a.wav"), 32000 + counted_too), 16000)) == 16000
 
 
-def test_wav_of_a_recorder_that_was_stopped_is_refused_with_the_repair(tone):
-    text = str(refusal(with_declared_size(tone("a.wav"), 0)))
-    assert "has no samples" in text
-    assert "repair it, for example: ffmpeg -i a.wav a.flac" in text
+def test_wav_of_a_recorder_that_was_stopped_is_read_whole(tone):
+    assert len(audio.read(with_declared_size(tone("a.wav"), 0), 16000)) == 16000
 
 
 def test_chunks_around_the_samples_do_not_look_like_a_cut(tone):
@@ -382,8 +380,8 @@ def test_mp3_of_varying_bit_rate_without_a_length_is_read_to_its_end(tmp_path, c
     frames = data[data.index(data[:2], 4) :]
     for tag in (b"", b"ID3\x03\x00\x00\x00\x00\x10\x00" + bytes(2048)):
         path.write_bytes(tag + frames)
-        assert audio.probe(path).seconds > 25
-        assert len(audio.read(path, 16000)) == pytest.approx(20 * 16000, abs=3000)
+        assert audio.probe(path).seconds == pytest.approx(20, abs=0.1)
+        assert len(audio.read(path, 16000)) == pytest.approx(20 * 16000, abs=1600)
     capfd.readouterr()
 
 
