@@ -11,6 +11,7 @@ import numpy as np
 
 from audiorep.config import from_plain
 from audiorep.datasets import Example, Splits, seen
+from audiorep.datasets.spelling import plain
 from audiorep.decode import Stretch
 from audiorep.errors import DataError
 from audiorep.metrics import Scorecard, joint, score
@@ -161,7 +162,7 @@ def targets_of(examples: Sequence[Example], head: str, labels: list[str]) -> np.
     Raises:
         DataError: a clip has no label for the head, or one that is not among `labels`.
     """
-    numbers = {label: k for k, label in enumerate(labels)}
+    numbers = {plain(label): k for k, label in enumerate(labels)} | {label: k for k, label in enumerate(labels)}
     targets = np.zeros((len(examples), len(labels)), np.int64)
     for index, example in enumerate(examples):
         names = example.labels.get(head)

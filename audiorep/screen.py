@@ -154,6 +154,14 @@ def progress(title: str, total: float | None) -> Iterator[Callable[[float], None
         yield lambda amount: bar.advance(task, amount)
 
 
+def tell(data: Path, format: str | None) -> None:
+    """What a user should know of how a data set was read, a line each."""
+    from audiorep import datasets
+
+    for note in datasets.notes(data, format):
+        say(f"Note: {note}")
+
+
 def say(text: str) -> None:
     """A line on the error stream, where it is in no program's way."""
     print(text, file=sys.stderr, flush=True)

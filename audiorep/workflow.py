@@ -11,8 +11,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from audiorep import checkpoint, datasets, models, report
-from audiorep.datasets import SPLITS, Example, Labels
-from audiorep.datasets.manifest import COLUMNS
+from audiorep.datasets import SPLITS, Example, Labels, labels_of
+from audiorep.datasets.manifest import COLUMNS, joined
+from audiorep.datasets.spelling import look_alikes
 from audiorep.evaluate import Evaluation, describe_split, evaluate
 from audiorep.files import open_text, replacing, write_json
 from audiorep.parity import CLIPS
@@ -122,6 +123,17 @@ def warnings(examples: Sequence[Example], config: TrainConfig) -> list[str]:
         found.append("The split is drawn at random, as asked for: its numbers compare with no published ones.")
     if not any(example.split == "test" for example in examples):
         found.append("No clips are left to test on, so the model's accuracy will not be known.")
+    if config.keep == "best" and not any(example.split == "valid" for example in examples):
+        found.append("No clips are left to validate on, so the last epoch's weights are kept.")
+    for head, names in labels_of(examples).items():
+        alike = list(look_alikes(names))
+        if alike:
+            first, usual, difference = alike[0]
+            more = f", and {len(alike) - 1} more such pairs" if len(alike) > 1 else ""
+            found.append(
+                f"The classes {usual!r} and {first!r} of {head} look alike and are two: they differ in {difference}{more}. "
+                "audiorep data check lists them."
+            )
     return found
 
 
@@ -131,6 +143,8 @@ def write_clips(examples: Sequence[Example], path: Path) -> None:
         rows = csv.writer(file)
         rows.writerow(COLUMNS)
         for e in examples:
-            label = ";".join(next(iter(e.labels.values())))
+            label = joined(next(iter(e.labels.values())))
             end = "" if e.end is None else e.end
-            rows.writerow((os.path.relpath(e.path, path.parent), label, e.start, end, e.split, e.fold, e.group, e.licence))
+            place = os.path.relpath(e.path, path.parent)
+            place = place if place == place.lstrip() else f"./{place}"  # blanks around a cell are not read
+            rows.writerow((place, label, e.start, end, e.split, e.fold, e.group, e.licence))

@@ -84,6 +84,9 @@ def test_every_kind_of_problem_is_found_once_where_it_is_and_the_good_clips_have
     data.add("leaking_speaker.wav", sound(107), split="valid", group="speaker4")
     data.add("conflict.flac", sound(4), "cat")
     data.add("rare.wav", sound(108), "cow")
+    for k in range(5):
+        data.add(f"capital{k}.wav", sound(109 + k), "Cat")
+    data.add("composed.wav", sound(120), "dog", spelled=(" dog",))
     found = data.problems()
     assert set(found) == {
         ("missing", "missing.wav"),
@@ -100,6 +103,8 @@ def test_every_kind_of_problem_is_found_once_where_it_is_and_the_good_clips_have
         ("leak", "leaking_speaker.wav"),
         ("label conflict", "conflict.flac"),
         ("imbalance", "cow"),
+        ("look-alike", "Cat"),
+        ("spelling", "dog"),
     }
     assert {kind for kind, _ in found} == set(KINDS) - {"damaged shard"}  # of which tests/test_shards.py has every way
     assert "does not exist" in found["missing", "missing.wav"]
@@ -112,6 +117,8 @@ def test_every_kind_of_problem_is_found_once_where_it_is_and_the_good_clips_have
     assert found["leak", "leak.flac"] == f"same sound as {data.root / 'good3.wav'} (train and test)"
     assert found["leak", "leaking_speaker.wav"] == f"group speaker4, as {data.root / 'good8.wav'} (train and valid)"
     assert found["label conflict", "conflict.flac"] == f"same sound as {data.root / 'good4.wav'} (dog and cat)"
+    assert found["look-alike", "Cat"] == "5 clips; looks like 'cat' (7 clips) and differs in letter case"
+    assert found["spelling", "dog"].startswith("written in 2 ways, which are read as one class: ' dog' (1 clips), 'dog' (")
     assert found["imbalance", "cow"].startswith("1 clips; the largest class has ")
 
 

@@ -80,9 +80,9 @@ def test_split_folders_above_the_classes_are_the_splits(tmp_path, names):
     assert {e.path.parts[-3] for e in datasets.examples(tmp_path, "valid")} == {names[1]}
 
 
-def test_split_folders_beside_others_are_refused_rather_than_taken_for_classes(tmp_path):
-    touch(tmp_path, "train/dog/a.wav", "test/dog/b.wav", "docs/readme.txt")
-    assert "has splits (test, train) beside other folders (docs). Move these out." in refusal(tmp_path)
+def test_split_folders_beside_others_are_the_splits_all_the_same(tmp_path):
+    touch(tmp_path, "train/dog/a.wav", "test/dog/b.wav", "docs/readme.txt", "noise/c.wav")
+    assert [(e.path.name, e.split) for e in datasets.examples(tmp_path)] == [("b.wav", "test"), ("a.wav", "train")]
 
 
 def test_class_that_is_called_test_is_a_class_where_no_other_split_is(tmp_path):

@@ -307,7 +307,9 @@ def _examples(
     from audiorep.evaluate import splits_of
 
     splits = datasets.Splits() if whole else splits_of(provenance, test_fold, valid_fold)
-    return list(datasets.examples(data, None, data_format, splits))
+    found = list(datasets.examples(data, None, data_format, splits))
+    screen.tell(data, data_format)
+    return found
 
 
 def _comparison(split: str, first: Judged, second: Judged, difference: Difference) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def check(
         if not damaged:
             raise
         examples = []  # a shard is missing or cut off: its clips, and what they share with others, cannot be told
+    screen.tell(data, data_format)
     with screen.progress("Checking", len(examples)) as advance:
         problems = [*damaged, *problems_of(examples, shortest, advance)]
     if output is not None:
@@ -67,6 +68,7 @@ def prepare(
 
     try:
         examples = datasets.listed(data, data_format)
+        screen.tell(data, data_format)
         with screen.progress("Preparing", len(examples)) as advance:
             done = copy(examples, datasets.labels(data, data_format), output, sample_rate, shard_clips, workers, advance)
         with screen.progress("Reading back", done.clips) as advance:

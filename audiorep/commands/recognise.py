@@ -116,6 +116,7 @@ def evaluate(
         examples = datasets.of_split(everything, split, data)
     except DataError as error:
         raise DataError(f"{error} Clips that this model was never trained on are measured whole with --split all.") from None
+    screen.tell(data, data_format)
     trained = [] if split in ("all", "train") else [e for e in everything if e.split == "train"]
     with screen.progress("Evaluating", None) as advance:
         evaluation = run(classifier, examples, describe_split(data, split, examples), trained, advance, views)

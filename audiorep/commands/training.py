@@ -85,6 +85,7 @@ def _train(config: TrainConfig, data: Path, output: Path, data_format: str | Non
 
     examples = datasets.examples(data, format=data_format, splits=config.splits)
     classes = datasets.labels(data, data_format, config.splits)
+    screen.tell(data, data_format)
     for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
         screen.say(line)
     quieten()

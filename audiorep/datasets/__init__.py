@@ -29,9 +29,11 @@ from audiorep.datasets.example import (
     digest_of,
     labels_of,
     order_labels,
+    spelled_plainly,
     split_examples,
     undivided,
 )
+from audiorep.datasets.spelling import plain_all
 from audiorep.errors import DataError
 
 Labels = dict[str, list[str]]
@@ -47,12 +49,14 @@ class Layout:
     """Whether a path looks like it."""
     labels: Callable[[Path], Labels | None] | None = None
     """All its classes in the official order; without it the classes of the training clips, sorted."""
+    notes: Callable[[Path], list[str]] | None = None
+    """What a user should know of how it was read, a sentence each."""
     folds: int = 0
     """How many official folds it has; 0 where their number is not fixed."""
 
 
 LAYOUTS: dict[str, Layout] = {
-    "csv": Layout(manifest.examples, Path.is_file),
+    "csv": Layout(manifest.examples, Path.is_file, notes=manifest.notes),
     "shards": Layout(shards.examples, shards.is_at, shards.labels),
     "esc50": Layout(esc50.examples, esc50.is_at, folds=5),
     "vggsound": Layout(vggsound.examples, vggsound.is_at, vggsound.labels),
@@ -63,7 +67,7 @@ LAYOUTS: dict[str, Layout] = {
     "nsynth": Layout(nsynth.examples, nsynth.is_at, nsynth.labels),
     "audioset": Layout(audioset.examples, audioset.is_at, audioset.labels),
     "fsdd": Layout(fsdd.examples, fsdd.is_at, fsdd.labels),
-    "folder": Layout(folder.examples, Path.exists),
+    "folder": Layout(folder.examples, Path.exists, notes=folder.notes),
 }
 """By name; the first that a path looks like is taken for its layout."""
 
@@ -80,7 +84,7 @@ def examples(
         DataError: nothing there, another layout than documented, or a split without clips.
     """
     root, name = _located(root, format)
-    found = split_examples(LAYOUTS[name].examples(root), splits or Splits(), root)
+    found = split_examples(_read(root, name), splits or Splits(), root)
     return found if split is None else of_split(found, split, root)
 
 
@@ -104,7 +108,7 @@ def listed(root: str | os.PathLike[str], format: str | None = None) -> list[Exam
         DataError: nothing there, or another layout than documented.
     """
     root, name = _located(root, format)
-    return LAYOUTS[name].examples(root)
+    return _read(root, name)
 
 
 def labels(root: str | os.PathLike[str], format: str | None = None, splits: Splits | None = None) -> Labels | None:
@@ -115,7 +119,19 @@ def labels(root: str | os.PathLike[str], format: str | None = None, splits: Spli
     """
     root, name = _located(root, format)
     official = LAYOUTS[name].labels
-    return order_labels(official(root) if official else None, splits or Splits())
+    found = official(root) if official else None
+    return order_labels(found and {head: list(plain_all(names)) for head, names in found.items()}, splits or Splits())
+
+
+def notes(root: str | os.PathLike[str], format: str | None = None) -> list[str]:
+    """What of the data set at `root` was passed over, or read otherwise than one may think: a sentence each.
+
+    Raises:
+        DataError: as `examples`.
+    """
+    root, name = _located(root, format)
+    found = LAYOUTS[name].notes
+    return found(root) if found else []
 
 
 def folds(root: str | os.PathLike[str], format: str | None = None) -> list[int]:
@@ -139,6 +155,10 @@ def detect(root: Path) -> str:
     return next(name for name, layout in LAYOUTS.items() if layout.is_at(root))
 
 
+def _read(root: Path, name: str) -> list[Example]:
+    return [spelled_plainly(example) for example in LAYOUTS[name].examples(root)]
+
+
 def _located(root: str | os.PathLike[str], format: str | None) -> tuple[Path, str]:
     root = Path(root)
     if not root.exists():
@@ -151,5 +171,5 @@ def _located(root: str | os.PathLike[str], format: str | None) -> tuple[Path, st
 
 __all__: Sequence[str] = [
     "LAYOUTS", "SPLITS", "Example", "Labels", "Layout", "Splits", "count_splits", "detect", "digest_of", "examples", "labels",
-    "labels_of", "listed", "of_split", "undivided",
+    "labels_of", "listed", "notes", "of_split", "undivided",
 ]  # fmt: skip

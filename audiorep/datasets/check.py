@@ -15,6 +15,7 @@ import numpy as np
 from audiorep import audio
 from audiorep.datasets import shards
 from audiorep.datasets.example import Example
+from audiorep.datasets.spelling import is_text, look_alikes, plain
 from audiorep.errors import AudioError
 from audiorep.files import open_text, replacing, write_json
 
@@ -36,6 +37,8 @@ KINDS = {
     "duplicate": "the same sound as another clip",
     "leak": "the same sound, or group, as a clip of another split or fold",
     "label conflict": "the same sound as a clip of another label",
+    "look-alike": "a class name that differs from another in what is easily overlooked",
+    "spelling": "a class name that is written in several ways, or is no text",
     "imbalance": "a class with less than a tenth of the largest one's clips",
 }
 """Every kind of problem, and what it means."""
@@ -82,7 +85,8 @@ def check(
                 problems.extend(_alone(result, shortest_seconds))
             if on_progress is not None:
                 on_progress(1)
-    return [*problems, *_odd_rates(measured), *_duplicates(measured), *_leaking_groups(measured), *_imbalance(examples)]
+    over_all = [*_odd_rates(measured), *_duplicates(measured), *_leaking_groups(measured)]
+    return [*problems, *over_all, *_look_alikes(examples), *_spellings(examples), *_imbalance(examples)]
 
 
 def damaged_shards(root: Path, on_progress: Callable[[int], None] | None = None) -> list[Problem]:
@@ -169,6 +173,38 @@ def _where(first: Example, other: Example) -> str:
     if first.labels != other.labels:
         differing.append(" and ".join("+".join(example.all_labels) for example in (first, other)))
     return f" ({'; '.join(differing)})" if differing else ""
+
+
+def _look_alikes(examples: Iterable[Example]) -> Iterator[Problem]:
+    for names in _names(examples).values():
+        for label, usual, difference in look_alikes(names):
+            yield Problem(
+                "look-alike",
+                label,
+                f"{names[label]} clips; looks like {usual!r} ({names[usual]} clips) and differs in {difference}",
+            )
+
+
+def _names(examples: Iterable[Example]) -> dict[str, Counter[str]]:
+    """{head: clips of each label}."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for example in examples:
+        for head, names in example.labels.items():
+            found[head].update(names)
+    return found
+
+
+def _spellings(examples: Iterable[Example]) -> Iterator[Problem]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for example in examples:
+        for spelled in example.spelled or example.all_labels:
+            found[plain(spelled)][spelled] += 1
+    for label, spellings in sorted(found.items()):
+        if len(spellings) > 1:
+            ways = ", ".join(f"{spelled!a} ({count} clips)" for spelled, count in sorted(spellings.items()))
+            yield Problem("spelling", label, f"written in {len(spellings)} ways, which are read as one class: {ways}")
+        elif not is_text(next(iter(spellings))):
+            yield Problem("spelling", label, f"not text in UTF-8; its {spellings.total()} clips are of a class of this name")
 
 
 def _imbalance(examples: Iterable[Example]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from audiorep.config import Config
 from audiorep.datasets.draw import digest, draw, groups_of
+from audiorep.datasets.spelling import plain, plain_all
 from audiorep.errors import ConfigError, DataError
 
 SPLITS = ("train", "valid", "test")
@@ -44,6 +45,8 @@ class Example:
     """Its split was drawn at random, not named by the data."""
     token: str = ""
     """What it was known by before it was copied into a shard; empty for a clip in its own place."""
+    spelled: tuple[str, ...] = field(default=(), compare=False)
+    """Its labels as the data writes them, where these are others than in `labels` (see `spelling.plain`)."""
 
     @property
     def all_labels(self) -> list[str]:
@@ -99,6 +102,8 @@ class Splits(Config):
     """Draw the split at random, though the data names splits or folds of its own: never comparable with published numbers."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", plain_all(self.classes))
+        object.__setattr__(self, "other", plain(self.other))
         if self.other and (not self.classes or self.other in self.classes):
             raise ConfigError(f"splits.other is {self.other!r}; it takes splits.classes that do not hold it")
         if self.random and (self.valid_folds or self.test_folds):
@@ -109,6 +114,20 @@ class Splits(Config):
             )
         if both := set(self.valid_folds) & set(self.test_folds):
             raise ConfigError(f"folds {sorted(both)} are named for validation and for testing")
+
+
+def spelled_plainly(example: Example) -> Example:
+    """The clip with each label in its one form.
+
+    Raises:
+        DataError: a label is nothing but blanks.
+    """
+    labels = {head: plain_all(names) for head, names in example.labels.items()}
+    if labels == example.labels:
+        return example
+    if "" in [name for names in labels.values() for name in names]:
+        raise DataError(f"{example.path}: the name of its class is blank; give it one.")
+    return replace(example, labels=labels, spelled=tuple(example.all_labels))
 
 
 def labels_of(examples: Iterable[Example]) -> dict[str, list[str]]:

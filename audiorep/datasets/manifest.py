@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from audiorep.datasets.example import SPLITS, Example
@@ -11,20 +15,63 @@ from audiorep.errors import DataError
 COLUMNS = ("path", "label", "start", "end", "split", "fold", "group", "licence")
 
 
+_BREAK = re.compile(r"(\\*);")
+
+
 def examples(path: Path) -> list[Example]:
-    """A clip for each row; several labels are joined with `;`.
+    r"""A clip for each row; several labels are joined with `;`, and `\;` is a semicolon inside one.
 
     Raises:
         DataError: not a CSV of these columns, or a row with a value that cannot be read; the row is named.
     """
-    found = [_example(path, line, row) for line, row in rows(path, required=COLUMNS[:2])]
-    if not found:
-        raise DataError(f"{path} has a header and no rows.")
-    return found
+    return [_example(path, line, row) for line, row in rows(path, required=COLUMNS[:2])]
+
+
+def notes(path: Path) -> list[str]:
+    """That some rows name no split though others do.
+
+    Raises:
+        DataError: as `examples`.
+    """
+    splits = Counter((row.get("split") or "").strip() for _, row in rows(path, required=COLUMNS[:2]))
+    if not splits[""] or len(splits) == 1:
+        return []
+    return [f"{splits['']} of the {splits.total()} rows of {path} name no split, as others do, and train."]
+
+
+def joined(labels: Iterable[str]) -> str:
+    """Several labels as one cell, of which `separated` makes the same labels again.
+
+    Backslashes are themselves but before a semicolon, where they are doubled, and one more makes the semicolon part of
+    the label.
+    """
+    cells = [_BREAK.sub(r"\1\1\\;", label) for label in labels]
+    last = len(cells) - 1
+    return ";".join(cell + "\\" * _trailing(cell) if place < last else cell for place, cell in enumerate(cells))
+
+
+def separated(cell: str) -> list[str]:
+    """The labels in a cell, without blanks around them."""
+    labels, label, start = [], "", 0
+    for found in _BREAK.finditer(cell):
+        backslashes = len(found[1])
+        label += cell[start : found.start()] + "\\" * (backslashes // 2)
+        start = found.end()
+        if backslashes % 2:
+            label += ";"
+        else:
+            labels.append(label)
+            label = ""
+    labels.append(label + cell[start:])
+    return [stripped for label in labels if (stripped := label.strip())]
+
+
+def _trailing(text: str) -> int:
+    """Backslashes at a text's end."""
+    return len(text) - len(text.rstrip("\\"))
 
 
 def _example(path: Path, line: int, row: dict[str, str]) -> Example:
-    labels = tuple(label.strip() for label in row["label"].split(";") if label.strip())
     if not row["path"].strip():
         raise DataError(f"{path}, line {line}: the path is empty.")
     split = (row.get("split") or "").strip()
@@ -33,9 +80,13 @@ def _example(path: Path, line: int, row: dict[str, str]) -> Example:
     start, end, fold = (_number(path, line, row, name) for name in ("start", "end", "fold"))
     if fold is not None and fold != int(fold):
         raise DataError(f"{path}, line {line}: fold is {row['fold']!r}; a whole number is needed.")
+    if (start or 0.0) < 0:
+        raise DataError(f"{path}, line {line}: start is {row['start']!r}; seconds from 0 up are needed.")
+    if end is not None and end <= (start or 0.0):
+        raise DataError(f"{path}, line {line}: end is {row['end']!r}; a value after start {start or 0.0:g} is needed.")
     return Example(
-        path.parent / row["path"].strip(),
-        {"label": labels},
+        _located(path, row["path"].strip()),
+        {"label": tuple(separated(row["label"]))},
         start or 0.0,
         end,
         split,
@@ -43,6 +94,15 @@ def _example(path: Path, line: int, row: dict[str, str]) -> Example:
         (row.get("group") or "").strip(),
         (row.get("licence") or "").strip(),
     )
+
+
+def _located(path: Path, name: str) -> Path:
+    """Where a row's sound lies; a path written on Windows is also tried with its backslashes as slashes."""
+    place = path.parent / name
+    if os.sep == "/" and "\\" in name and not os.path.exists(place):  # noqa: PTH110 (Path.exists raises for a name that is too long)
+        turned = path.parent / name.replace("\\", "/")
+        return turned if os.path.exists(turned) else place  # noqa: PTH110
+    return place
 
 
 def _number(path: Path, line: int, row: dict[str, str], name: str) -> float | None:

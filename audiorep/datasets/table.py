@@ -8,39 +8,43 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from audiorep.datasets.text import reading
 from audiorep.errors import DataError
 
 _T = TypeVar("_T")
+_SEPARATED = "{} has {} between its columns; save it with commas, as {}."
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ":": "colons", " ": "blanks"}
 
 
 def rows(path: Path, required: Sequence[str], header: bool = True) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a CSV file with at least the `required` columns; without a `header` with exactly these.
 
-    Without a header, lines that start with `#` are comments.
+    Rows of which every cell is blank are passed over. Without a header, lines that start with `#` are comments.
 
     Raises:
-        DataError: the file cannot be read, is no text, lacks a column, has no rows, or a row is cut short.
+        DataError: the file cannot be read, is no text, has another separator, lacks a column or names one twice, has no
+            rows, or a row is cut short.
     """
-    found = False
+    found, line = False, 0
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            text = file if header else _without_comments(file)
-            reader = csv.DictReader(text, None if header else required, strict=True, skipinitialspace=not header)
-            if missing := [name for name in required if name not in (reader.fieldnames or [])]:
-                have = ", ".join(reader.fieldnames or []) or "nothing"
-                raise DataError(f"{path} lacks the column {', '.join(missing)}; its header names {have}.")
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: {len(reader.fieldnames or [])} columns are needed, "
-                        f"as in the {'header' if header else 'official file'}."
-                    )
-                found = True
-                yield reader.line_num, row
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a CSV file in UTF-8: {error}.") from None
+        with reading(path, "CSV") as file:
+            reader = csv.reader(file if header else _without_comments(file), strict=True, skipinitialspace=not header)
+            columns = [] if header else list(required)
+            for cells in reader:
+                if not any(map(str.strip, cells)) or (not columns and cells[0].startswith("sep=")):  # Excel's own first line
+                    pass
+                elif not columns:
+                    columns = _columns(path, cells, required)
+                else:
+                    found = True
+                    yield reader.line_num, _row(path, reader.line_num, columns, cells, header)
+                line = reader.line_num
+    except csv.Error as error:
+        if not columns and (other := _other_separator(_first_line(path), required)):
+            raise DataError(_SEPARATED.format(path, other, ",".join(required))) from None
+        raise DataError(f"{path} is not a CSV file in UTF-8: {_malformed(error, line + 1)}") from None
+    if not columns:
+        raise _without(path, required, [])
     if not found:
         raise DataError(f"{path} has {'a header and ' if header else ''}no rows.")
 
@@ -51,13 +55,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         DataError: the file cannot be read or is no text.
     """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a text file in UTF-8: {error}.") from None
+    with reading(path, "text") as file:
+        yield from ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
 
 
 def class_order(paths: Iterable[Path], identifier: str, name: str) -> list[str]:
@@ -151,6 +150,63 @@ def clock(text: str) -> float:
     if min(parts) < 0:
         raise ValueError(text)
     return parts[0] * 3600 + parts[1] * 60 + parts[2]
+
+
+def _columns(path: Path, cells: Sequence[str], required: Sequence[str]) -> list[str]:
+    """The names in a header."""
+    names = [cell.strip() for cell in cells]
+    if any(name not in names for name in required):
+        raise _without(path, required, names)
+    if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+        raise DataError(f"{path} has the column {twice[0]} {names.count(twice[0])} times; name each once.")
+    return names
+
+
+def _without(path: Path, required: Sequence[str], names: Sequence[str]) -> DataError:
+    """What to say of a header without the columns that are needed."""
+    if other := _other_separator(",".join(names), required):
+        return DataError(_SEPARATED.format(path, other, ",".join(required)))
+    missing = [name for name in required if name not in names]
+    return DataError(
+        f"{path} lacks the column {', '.join(missing)}; its header names {', '.join(names) or 'nothing'}."
+        + (" The first line must name the columns." if len(missing) == len(required) else "")
+    )
+
+
+def _other_separator(header: str, required: Sequence[str]) -> str:
+    """What stands between the needed columns of a header instead of commas, or nothing."""
+    for separator, words in _SEPARATORS.items():
+        if separator in header and set(required) <= {part.strip(" \"'\r\n") for part in header.split(separator)}:
+            return words
+    return ""
+
+
+def _first_line(path: Path) -> str:
+    with reading(path, "CSV") as file:
+        return next((line for line in file if line.strip() and not line.startswith("sep=")), "")
+
+
+def _row(path: Path, line: int, columns: Sequence[str], cells: Sequence[str], header: bool) -> dict[str, str]:
+    if len(cells) != len(columns):
+        raise DataError(
+            f"{path}, line {line}: {len(columns)} columns are needed, as in the {'header' if header else 'official file'}; "
+            f"it has {len(cells)}."
+        )
+    if any("\0" in cell for cell in cells):
+        raise DataError(f"{path}, line {line}: it holds a NUL byte, as no text does. The file is damaged.")
+    return dict(zip(columns, cells, strict=True))
+
+
+def _malformed(error: csv.Error, line: int) -> str:
+    """What is wrong with the row that begins in a line."""
+    text = str(error)
+    if "unexpected end" in text:
+        return f"a quotation mark in line {line} or below is never closed."
+    if "field limit" in text:
+        return f"line {line} has a cell of more than {csv.field_size_limit():,} characters; is a quotation mark never closed?"
+    if "expected after" in text:
+        return f"line {line} has a quotation mark inside a cell; double it, and put the cell in quotation marks."
+    return f"{text} (line {line})."
 
 
 def _without_comments(file: Iterable[str]) -> Iterator[str]:
