@@ -21,6 +21,8 @@ from audiorep.comparison import Judged, compare, judge, loses
 from audiorep.config import Config
 from audiorep.datasets import Example, digest_of
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
+from audiorep.escape import code
+from audiorep.escape import markdown as markdown_of
 from audiorep.evaluate import describe_split
 from audiorep.files import refuse_inputs, write_json, write_text
 from audiorep.steps import Export, Step, Tune, Work, parse
@@ -298,26 +300,26 @@ def cells(row: Row) -> list[str]:
 
 def markdown(chain: Chain) -> str:
     """The table, what it was measured on, and where a step was refused."""
-    refused = [f"- {row.name} was refused: {row.refused}." for row in chain.rows if row.refused]
+    refused = [f"- {markdown_of(row.name)} was refused: {markdown_of(row.refused)}." for row in chain.rows if row.refused]
     slower = [
-        f"- {row.name} is no faster than the original here ({name}: {t['ratio']:.2f}×); its gain is its size."
+        f"- {markdown_of(row.name)} is no faster than the original here ({name}: {t['ratio']:.2f}×); its gain is its size."
         for row in chain.rows[1:]
         for name, t in row.timings.items()
         if t["ratio"] < 1 and row.file_bytes < chain.rows[0].file_bytes
     ]
     return "\n".join(
         [
-            f"Judged on the {chain.split}, {chain.clips} clips: {chain.rows[0].metric.replace('_', ' ')} of the deployed file, "
-            "with its 95 % interval, and its change against the original in points. Times are of one window, from waveform to "
-            "scores, all models taking turns; speed is over the original in the same runtime.",
+            f"Judged on the {markdown_of(chain.split)}, {chain.clips} clips: {chain.rows[0].metric.replace('_', ' ')} of the "
+            "deployed file, with its 95 % interval, and its change against the original in points. Times are of one window, "
+            "from waveform to scores, all models taking turns; speed is over the original in the same runtime.",
             "",
             f"{in_words(chain.environment)}.",
             "",
             "| " + " | ".join(HEADER) + " |",
             "|" + "---|" * len(HEADER),
-            *("| " + " | ".join(cells(row)) + " |" for row in chain.rows),
+            *("| " + " | ".join([markdown_of(row.name), *cells(row)[1:]]) + " |" for row in chain.rows),
             "",
-            f"Kept: `{chain.best.path}`.",
+            f"Kept: {code(chain.best.path)}.",
             *refused,
             *slower,
             "",

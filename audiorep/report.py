@@ -1,34 +1,49 @@
-"""What a training leaves for people: pictures and a model card."""
+"""Pictures of a training, an evaluation, a search, a compression and a benchmark."""
 
 from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiorep import checkpoint
-from audiorep.evaluate import Evaluation
-from audiorep.files import replacing, write_json, write_text
-from audiorep.metrics import Scorecard, in_words
+from audiorep.escape import visible
+from audiorep.files import replacing
+from audiorep.metrics import Scorecard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-    from audiorep.checkpoint import Checkpoint
-    from audiorep.models import Cost
-
-CURVES, CONFUSION = "curves.png", "confusion.png"
 COUNTED = 20  # classes up to which every cell shows its count
 MARKS = "osD^vP*Xhd<>p8"
+LONGEST = 28  # characters of a name; of longer ones the middle is left out
+FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Micro Hei", "Microsoft YaHei", "Yu Gothic",
+    "Malgun Gothic", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS", "Noto Sans", "Noto Sans Arabic",
+    "Noto Sans Devanagari", "Noto Sans Thai", "Segoe UI Symbol", "Noto Emoji", "Symbola",
+)  # fmt: skip
+"""For what the usual font lacks, where they are installed."""
 INK, MUTED, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f6fb4", "#d9730d"
 
 
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Texts are drawn as they are: no formulas between dollar signs, no LaTeX, and other alphabets by other fonts."""
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False, "text.usetex": False, "font.family": _families()}):
+        yield
+
+
+@_plainly()
 def curves(logs: Path, path: Path) -> None:
     """Loss, accuracy and learning rate by epoch, from all `metrics.csv` files below `logs`, to a PNG."""
     from matplotlib.ticker import MaxNLocator
@@ -53,6 +68,7 @@ def curves(logs: Path, path: Path) -> None:
     _save(figure, path)
 
 
+@_plainly()
 def confusion(card: Scorecard, labels: list[str], title: str, path: Path) -> None:
     """The confusion matrix as shares of each true class, with its largest confusions named beside it, to a PNG."""
     if card.confusion is None:
@@ -64,22 +80,24 @@ def confusion(card: Scorecard, labels: list[str], title: str, path: Path) -> Non
     axes = figure.add_subplot(1, 1, 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 9 if len(labels) <= 12 else 6.5
-    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size)
-    axes.set_yticks(range(len(labels)), labels, fontsize=size)
+    names = [_drawn(label) for label in labels]
+    axes.set_xticks(range(len(labels)), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(labels)), names, fontsize=size)
     axes.set_xlabel("recognised as")
     axes.set_ylabel("true class")
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.set_title("\n".join(_drawn(line, 3 * LONGEST) for line in title.split("\n")), loc="left", fontsize=11, color=INK)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     if len(labels) <= COUNTED:
         _write_counts(axes, counts, shares)
-    lines = [f"{labels[true]} → {labels[given]}: {int(counts[true, given])}" for true, given in _worst(counts)]
+    lines = [f"{names[true]} → {names[given]}: {int(counts[true, given])}" for true, given in _worst(counts)]
     text = "Most confused\n" + "\n".join(lines) if lines else "No confusions"
     axes.text(1.03, 1.0, text, transform=axes.transAxes, va="top", fontsize=9, color=INK, linespacing=1.6)
     _save(figure, path)
 
 
+@_plainly()
 def tradeoff(points: list[tuple[str, str, float, float]], axis: str, path: Path, size: str = "parameters") -> None:
     """Size against time of (network, way of running, milliseconds, size), to a PNG: lower and further left is better."""
     figure = _figure(8.6, 5.0)
@@ -93,7 +111,7 @@ def tradeoff(points: list[tuple[str, str, float, float]], axis: str, path: Path,
     for network in networks:
         fastest = min((point for point in points if point[0] == network), key=lambda point: point[2])
         axes.annotate(
-            str(network),
+            _drawn(str(network)),
             (fastest[2], fastest[3]),
             xytext=(0, 7),
             textcoords="offset points",
@@ -103,6 +121,8 @@ def tradeoff(points: list[tuple[str, str, float, float]], axis: str, path: Path,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _in_decades(axes.xaxis)
+    _in_decades(axes.yaxis)
     _dress(axes, "")
     axes.set_xlabel(axis)
     axes.set_ylabel(size)
@@ -111,6 +131,7 @@ def tradeoff(points: list[tuple[str, str, float, float]], axis: str, path: Path,
     _save(figure, path)
 
 
+@_plainly()
 def pareto(
     done: list[tuple[float, float]],
     stopped: list[tuple[float, float]],
@@ -139,7 +160,7 @@ def pareto(
     every = [point[0] for point in (*done, *stopped)]
     if min(every) > 0 and max(every) > 8 * min(every):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _in_decades(axes.xaxis)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     _dress(axes, "Accuracy against cost; a number names the trial")
     axes.set_xlabel(axes_labels[0])
@@ -149,6 +170,7 @@ def pareto(
     _save(figure, path)
 
 
+@_plainly()
 def compression(points: list[tuple[str, float, float, float, float, float | None]], metric: str, path: Path) -> None:
     """Accuracy against size of (name, kB, accuracy, low, high, milliseconds), to a PNG: colours are times."""
     figure = _figure(8.6, 5.0)
@@ -158,15 +180,14 @@ def compression(points: list[tuple[str, float, float, float, float, float | None
     times = [np.nan if point[5] is None else point[5] for point in points]
     drawn = axes.scatter(sizes, accuracies, s=60, c=times, cmap="viridis", zorder=3, plotnonfinite=True)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if str(value)[0] in "25" else "")
+    _in_decades(axes.xaxis)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     _dress(axes, "Accuracy with its 95 % interval against size")
     axes.set_xlabel("kB of the deployed file")
     axes.set_ylabel(metric.replace("_", " "), color=MUTED)
     axes.margins(0.14)
     figure.colorbar(drawn, ax=axes, label="ms a window", pad=0.02)
-    _name([(name, size, accuracy) for name, size, accuracy, *_ in points], axes)
+    _name([(_drawn(name), size, accuracy) for name, size, accuracy, *_ in points], axes)
     _save(figure, path)
 
 
@@ -193,48 +214,6 @@ def _shared(one: Bbox, other: Bbox) -> float:
     """The area of what two boxes share."""
     both = one.intersection(one, other)
     return 0.0 if both is None else float(both.width * both.height)
-
-
-def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, attribution: str) -> str:
-    """The checkpoint's `README.md`: what it is, what it was trained on, how well it does and where it fails."""
-    info, front = model.info, model.info.front_end
-    clips = info.provenance.get("clips", {})
-    size = f"{cost.parameters:,} parameters in training form, {cost.macs / 1e6:,.1f} M multiply-accumulates a window"
-    hearing = f"{front['mels']} mel bands, {front['window_ms']:g} ms window, {front['hop_ms']:g} ms hop"
-    chosen = f"epoch that was best on {clips['valid']} others" if clips.get("valid") else "last epoch"
-    sections = [
-        f"# {info.name}\n",
-        f"Recognises {_count(info.labels)} in {info.window_seconds:g} s windows of {info.sample_rate} Hz sound, {info.task}.\n",
-        f"- Architecture: `{model.architecture}`, {size}",
-        f"- Front end: {hearing}",
-        f"- Trained on {clips.get('train', '?')} clips; weights of the {chosen}",
-        *[f"- Distilled from {_teacher_text(teacher)}" for teacher in info.provenance.get("teachers", [])],
-        f"- Made with audiorep {info.provenance.get('audiorep', '?')}",
-        f"- Licence of the weights: {info.licence}\n",
-    ]
-    sections += [_evaluation_text(evaluation) for evaluation in evaluations]
-    if attribution:
-        sections.append(f"## Data\n\n{attribution}\n")
-    sections.append(
-        "## Use\n\n```\naudiorep export . -o model.onnx\naudiorep predict sounds/ --model model.onnx\n```\n\n"
-        "Scores are relative to the classes above: a sound of another kind still gets one of their names. Measure on your own "
-        "recordings before relying on it.\n"
-    )
-    return "\n".join(sections)
-
-
-def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: Cost) -> None:
-    """`metrics.json`, model card and pictures of a trained checkpoint, into its folder."""
-    write_json(
-        folder / checkpoint.METRICS, {e.split.removeprefix("random ").partition(" ")[0]: e.summary() for e in evaluations}
-    )
-    attribution = str(model.info.provenance.get("attribution", ""))
-    write_text(folder / checkpoint.CARD, model_card(model, evaluations, cost, attribution))
-    curves(folder / checkpoint.LOGS, folder / CURVES)
-    for evaluation in evaluations[:1]:
-        for head, card in evaluation.heads.items():
-            name = CONFUSION if len(evaluation.heads) == 1 else CONFUSION.replace(".", f"_{head}.")
-            confusion(card, model.info.labels[head], f"{evaluation.title}\n{_headline(card, 2)}", folder / name)
 
 
 _PANELS = [
@@ -272,6 +251,40 @@ def _dress(axes: Axes, title: str) -> None:
     axes.spines["bottom"].set_color("#cccccc")
 
 
+def _in_decades(axis: Axis) -> None:
+    """Plain numbers at a logarithmic axis, whose own are formulas."""
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axis.set_minor_formatter(lambda value, _: f"{value:,.10g}" if f"{value:e}"[0] in "25" else "")
+
+
+def _drawn(text: str, longest: int = LONGEST) -> str:
+    """A name as it can be drawn: in one line, not too long, and what no font has by its code."""
+    glyphs = _glyphs()
+    known = "".join(
+        c if ord(c) in glyphs or not c.isprintable() else c.encode("ascii", "backslashreplace").decode() for c in text
+    )
+    shown = visible(known)
+    half = longest // 2
+    return shown if len(shown) <= longest else f"{shown[:half]}…{shown[-half + 1 :]}"
+
+
+@cache
+def _families() -> list[str]:
+    """The usual font, and those of `FONTS` that are here."""
+    from matplotlib.font_manager import fontManager
+
+    there = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in FONTS if name in there)]
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """The characters that can be drawn."""
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(code for name in _families() for code in get_font(findfont(name)).get_charmap())
+
+
 def _save(figure: Figure, path: Path) -> None:
     with replacing(path) as partial:
         figure.savefig(partial)
@@ -290,31 +303,3 @@ def _worst(counts: np.ndarray, most: int = 12) -> list[tuple[int, int]]:
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     return [(int(i // len(wrong)), int(i % len(wrong))) for i in order if wrong.flat[i] > 0]
-
-
-def _headline(card: Scorecard, first: int | None = None) -> str:
-    return in_words(dict(list(card.summary.items())[:first]))
-
-
-def _count(labels: dict[str, list[str]]) -> str:
-    return " and ".join(f"{len(names)} classes" + (f" ({head})" if len(labels) > 1 else "") for head, names in labels.items())
-
-
-def _teacher_text(teacher: dict[str, Any]) -> str:
-    """A teacher's name, and what it reached on the first clips it was measured on."""
-    for title, heads in teacher.get("measured", {}).items():
-        numbers = "; ".join(in_words(dict(list(summary.items())[:2])) for summary in heads.values())
-        return f"`{teacher['name']}` ({numbers} on the {title})"
-    return f"`{teacher['name']}`"
-
-
-def _evaluation_text(evaluation: Evaluation) -> str:
-    lines = [f"## Measured on the {evaluation.title}\n"]
-    if evaluation.joint:
-        lines.append(f"All heads at once: {in_words(evaluation.joint)}\n")
-    for head, card in evaluation.heads.items():
-        weak = sorted((row for row in card.classes if row.clips), key=lambda row: (row.recall, row.average_precision))[:8]
-        lines.append(f"`{head}`: {_headline(card)}\n")
-        lines.append("Weakest classes:\n\n| class | clips | recognised | mistaken most for |\n|---|---|---|---|")
-        lines += [f"| {row.label} | {row.clips} | {row.recall:.0%} | {row.mistaken_for or '—'} |" for row in weak]
-    return "\n".join(lines) + "\n"

@@ -20,6 +20,7 @@ from audiorep.compress.prune import Importance, Scope, prune
 from audiorep.config import Config
 from audiorep.datasets import Example, labels_of
 from audiorep.errors import ConfigError, DataError
+from audiorep.escape import markdown
 from audiorep.files import write_text
 from audiorep.parity import CLIPS, parity_clips
 from audiorep.recipe import TrainConfig
@@ -263,8 +264,8 @@ def _save(work: Work, network: nn.Module, what: str) -> Path:
     workflow.write_clips(work.examples, work.output / CLIPS)
     write_text(
         work.output / checkpoint.CARD,
-        f"# {info.name}, compressed\n\n{'; '.join(history)}. Made from a checkpoint by audiorep; its accuracy stands in the "
-        f"report of its compression.\n\n- Licence of the weights: {info.licence}\n",
+        f"# {markdown(info.name)}, compressed\n\n{markdown('; '.join(history))}. Made from a checkpoint by audiorep; its "
+        f"accuracy stands in the report of its compression.\n\n- Licence of the weights: {markdown(info.licence)}\n",
     )
     return work.output
 

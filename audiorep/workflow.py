@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from audiorep import checkpoint, datasets, models, report
+from audiorep import card, checkpoint, datasets, models
 from audiorep.datasets import SPLITS, Example, Labels, labels_of
 from audiorep.datasets.manifest import COLUMNS, joined
 from audiorep.datasets.spelling import look_alikes
@@ -54,11 +54,11 @@ def train(
     ]
     for failure in [failure for evaluation in evaluations for failure in evaluation.failures]:
         say(f"Left out: {failure.error}")
-    measured = {e.title: {head: card.summary for head, card in e.heads.items()} for e in evaluations}
+    measured = {e.title: {head: scores.summary for head, scores in e.heads.items()} for e in evaluations}
     checkpoint.annotate(output, measured=measured)
     front = config.front_end_config
     shape = (1, 1, front.frames(front.samples(config.window_seconds)), front.mels)
-    report.write(output, loaded, evaluations, models.cost(loaded.network, shape))
+    card.write(output, loaded, evaluations, models.cost(loaded.network, shape))
     return evaluations
 
 
@@ -91,7 +91,7 @@ def train_every_fold(
 def summarise_folds(measured: dict[int, Evaluation], data: Path, output: Path) -> dict[str, Any]:
     """What `train_every_fold` returns, of each fold's evaluation; writes `folds.json`."""
     tables = {
-        fold: {**{head: card.summary for head, card in e.heads.items()}, **({"joint": e.joint} if e.joint else {})}
+        fold: {**{head: scores.summary for head, scores in e.heads.items()}, **({"joint": e.joint} if e.joint else {})}
         for fold, e in measured.items()
     }
     heads: dict[str, dict[str, Any]] = {}

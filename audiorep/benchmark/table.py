@@ -16,6 +16,8 @@ from audiorep.benchmark.cases import Case, Missing, Plan, cases
 from audiorep.benchmark.environment import environment, in_words
 from audiorep.benchmark.measure import Timing, timings
 from audiorep.errors import ConfigError
+from audiorep.escape import code
+from audiorep.escape import markdown as markdown_of
 from audiorep.files import write_json, write_text
 
 NUMBERS = ("median_ms", "p90_ms", "throughput", "ratio", "ratio_low", "ratio_high", "peak_memory_mb")
@@ -209,16 +211,19 @@ def markdown(bench: Bench, command: str) -> str:
     """The table with what it was made on."""
     quantised = f" int8 calibrated on {bench.calibration}." if "int8" in bench.plan.precisions else ""
     lines = [
-        f"`{command}`",
+        code(command),
         "",
         f"{in_words(bench.environment)}. {bench.rounds} rounds in turns; speed is over {bench.baseline} at the same batch, "
         f"the median of the rounds' ratios; input: {bench.plan.input}.{quantised}",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|" + "---|" * len(HEADER),
-        *("| " + " | ".join(cells(row)) + " |" for row in bench.rows),
+        *("| " + " | ".join([markdown_of(row.network), *cells(row)[1:]]) + " |" for row in bench.rows),
         "",
-        *(f"- {m.network}, {m.form}, {m.runtime}, {m.precision}: not measured, {m.reason}" for m in bench.missing),
+        *(
+            f"- {markdown_of(m.network)}, {m.form}, {m.runtime}, {m.precision}: not measured, {markdown_of(m.reason)}"
+            for m in bench.missing
+        ),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from audiorep import report
 from audiorep.benchmark.environment import environment
 from audiorep.errors import require
+from audiorep.escape import toml
 from audiorep.files import open_text, replacing, write_json, write_text
 from audiorep.search import cost as costs
 from audiorep.search.study import SEARCH, settings, shown
@@ -195,7 +196,7 @@ def _toml(values: Mapping[str, Any], prefix: str = "") -> str:
 
 
 def _key(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else json.dumps(name)
+    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else toml(name)
 
 
 def _value(value: Any) -> str:
@@ -204,4 +205,4 @@ def _value(value: Any) -> str:
         return "{ " + ", ".join(f"{_key(name)} = {_value(below)}" for name, below in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return toml(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

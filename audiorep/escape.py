@@ -1,0 +1,46 @@
+"""Names as they are, for targets that read some characters as something else: one line of text, Markdown, TOML."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+
+_MARKUP = re.compile(r"[\\`*{}\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])|^[+=:-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+_BREAKS = "\u2028\u2029"
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def visible(text: str) -> str:
+    r"""In one line, for people: what controls a terminal or turns the direction of writing, as in a program (`\n`)."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(character) if _controls(character) else character for character in text)
+
+
+def markdown(text: str) -> str:
+    """As it reads in a paragraph, heading, list or table cell of Markdown (CommonMark, GitHub's tables)."""
+    marked = _MARKUP.sub(lambda found: f"\\{found[0]}", text)
+    return "".join(f"&#{ord(c)};" if unicodedata.category(c) == "Cc" or c in _BREAKS else c for c in marked)
+
+
+def code(text: str) -> str:
+    """As it reads in a code span of Markdown, outside of tables."""
+    if text != visible(text) or not text.strip():
+        return markdown(text)  # a code span makes blanks of line ends
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if "`" in (text[0], text[-1]) or text[0] == text[-1] == " " else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def toml(text: str) -> str:
+    """As a string of TOML, which escapes what JSON does and the character 127."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _controls(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _BREAKS or character in _TURNS
+
+
+def _escaped(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
