@@ -1,13 +1,16 @@
-"""Names as they are, for targets that read some characters as something else: one line of text, Markdown, TOML."""
+"""Names as they are, for targets that read some characters as something else: a line of text, Markdown, a shell, TOML."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import unicodedata
+from pathlib import Path
 
 _MARKUP = re.compile(r"[\\`*{}\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])|^[+=:-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 _BREAKS = "\u2028\u2029"
+_SPACING = "\t\n\r" + _BREAKS
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
@@ -19,9 +22,13 @@ def visible(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """As it reads in a paragraph, heading, list or table cell of Markdown (CommonMark, GitHub's tables)."""
-    marked = _MARKUP.sub(lambda found: f"\\{found[0]}", text)
-    return "".join(f"&#{ord(c)};" if unicodedata.category(c) == "Cc" or c in _BREAKS else c for c in marked)
+    """As it reads in a paragraph, heading, list or table cell of Markdown (CommonMark, GitHub's tables).
+
+    Line ends and tabs become entities; other control characters, which no page shows, are as in `visible`.
+    """
+    shown = "".join(c if c in _SPACING else visible(c) for c in text)
+    marked = _MARKUP.sub(lambda found: f"\\{found[0]}", shown)
+    return "".join(f"&#{ord(c)};" if c in _SPACING else c for c in marked)
 
 
 def code(text: str) -> str:
@@ -31,6 +38,11 @@ def code(text: str) -> str:
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     pad = " " if "`" in (text[0], text[-1]) or text[0] == text[-1] == " " else ""
     return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def shell(path: Path) -> str:
+    """As an argument in a command that a user may copy."""
+    return shlex.quote(str(path))
 
 
 def toml(text: str) -> str:

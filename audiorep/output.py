@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO, Protocol
 
 from audiorep.errors import ConfigError
+from audiorep.escape import visible
 from audiorep.files import open_text, replacing
 from audiorep.predict import Detection, Failure, Recording
 
@@ -123,7 +124,7 @@ class AudacityFiles(LabelFiles):
 
     def text(self, recording: Recording, detections: Sequence[Detection]) -> str:
         """A line for each label."""
-        return "".join(f"{d.start:.6f}\t{d.end:.6f}\t{d.label} {d.score:.2f}\n" for d in detections)
+        return "".join(f"{d.start:.6f}\t{d.end:.6f}\t{visible(d.label)} {d.score:.2f}\n" for d in detections)
 
 
 class RavenFiles(LabelFiles):
@@ -136,7 +137,9 @@ class RavenFiles(LabelFiles):
         lines = ["\t".join(RAVEN_COLUMNS)]
         top = recording.info.sample_rate / 2
         for number, d in enumerate(detections, 1):
-            lines.append(f"{number}\tSpectrogram 1\t1\t{d.start:.6f}\t{d.end:.6f}\t0.0\t{top:.1f}\t{d.label}\t{d.score:.4f}")
+            lines.append(
+                f"{number}\tSpectrogram 1\t1\t{d.start:.6f}\t{d.end:.6f}\t0.0\t{top:.1f}\t{visible(d.label)}\t{d.score:.4f}"
+            )
         return "\n".join(lines) + "\n"
 
 

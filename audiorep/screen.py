@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiorep.escape import visible
+
 if TYPE_CHECKING:  # what shows things must not slow the start: each function imports what it needs
     from audiorep.datasets import Example
     from audiorep.datasets.check import Problem
@@ -45,12 +47,12 @@ def show(result: Recording | Failure, found: Sequence[Detection], as_json: bool,
 def _print_result(recording: Recording, found: Sequence[Detection], several: bool) -> None:
     whole = len(found) > 0 and all(d.start == 0 and d.end == recording.seconds for d in found)
     if whole or not found:
-        labels = ", ".join(f"{d.label} {d.score:.0%}" for d in found) or "nothing above the threshold"
-        print(f"{recording.path}: {labels}" if several else labels, flush=True)
+        labels = ", ".join(f"{visible(d.label)} {d.score:.0%}" for d in found) or "nothing above the threshold"
+        print(f"{visible(str(recording.path))}: {labels}" if several else labels, flush=True)
         return
-    print(f"{recording.path} ({_clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
+    print(f"{visible(str(recording.path))} ({_clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
     for d in found:
-        print(f"  {_clock(d.start)} – {_clock(d.end)}  {d.label} {d.score:.0%}", flush=True)
+        print(f"  {_clock(d.start)} – {_clock(d.end)}  {visible(d.label)} {d.score:.0%}", flush=True)
 
 
 def _clock(seconds: float) -> str:
@@ -63,7 +65,7 @@ def show_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
     """Metrics of each head, and on request of each class, weakest first."""
     from audiorep.metrics import in_words
 
-    print(evaluation.title)
+    print(visible(evaluation.title))
     if evaluation.joint:
         print(f"  all heads at once: {in_words(evaluation.joint)}")
     for head, card in evaluation.heads.items():
@@ -96,7 +98,8 @@ def show_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> N
     for problem in problems:
         shown[problem.kind] += 1
         if shown[problem.kind] <= SHOWN:
-            print(f"{problem.kind}: {problem.subject}: {problem.detail.removeprefix(problem.subject).strip()}")
+            detail = problem.detail.removeprefix(problem.subject).strip()
+            print(visible(f"{problem.kind}: {problem.subject}: {detail}"))
     if problems:
         print()
         show_table(
@@ -113,6 +116,7 @@ def show_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> N
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
     """Columns as wide as their cells; those in `right` are aligned right."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, *rows]:
         print(
@@ -147,7 +151,12 @@ def progress(title: str, total: float | None) -> Iterator[Callable[[float], None
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()]
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    ]
     to_file = not sys.stdout.isatty()  # what goes to a file must not be drawn on the terminal
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=not to_file) as bar:
         task = bar.add_task(title, total=total)
@@ -164,4 +173,4 @@ def tell(data: Path, format: str | None) -> None:
 
 def say(text: str) -> None:
     """A line on the error stream, where it is in no program's way."""
-    print(text, file=sys.stderr, flush=True)
+    print("\n".join(map(visible, text.split("\n"))), file=sys.stderr, flush=True)

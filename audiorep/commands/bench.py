@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import tempfile
 from dataclasses import replace
@@ -219,4 +220,4 @@ def _whole(text: str) -> tuple[int, ...]:
 def _command() -> str:
     """What was typed, without the folders of this machine."""
     words = [re.sub(r"(?<![\w.])/\S*/", "", word) for word in sys.argv[1:]]
-    return " ".join(["audiorep", *words])
+    return shlex.join(["audiorep", *words])

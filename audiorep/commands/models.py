@@ -11,6 +11,7 @@ import typer
 from audiorep import screen
 from audiorep.commands.options import Json
 from audiorep.errors import MissingExtraError, require
+from audiorep.escape import visible
 
 
 def list_(as_json: Json = False) -> None:
@@ -53,6 +54,7 @@ def info(
     for key, value in values.items():
         if key == "labels":
             for head, labels in about.labels.items():
-                print(f"{'labels ' + head:<16} {len(labels)}: {', '.join(labels)}")
+                print(f"{'labels ' + head:<16} {len(labels)}: {', '.join(map(visible, labels))}")
         elif value not in ({}, ""):
-            print(f"{key:<16} {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+            text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+            print(f"{key:<16} {visible(text)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from audiorep import screen
 from audiorep.commands.options import INTERRUPTED, DataRoot, Folds, Format, ValidFolds
 from audiorep.errors import ConfigError, require
+from audiorep.escape import shell
 
 if TYPE_CHECKING:
     from audiorep.search.trial import Job, Rules
@@ -107,10 +109,12 @@ def _run(job: Job, budget: Any) -> None:
         raise ConfigError(f"None of {len(found.rows)} trials was trained to the end; {written[0]} says why.")
     header, cells = outcome.as_cells(found)
     screen.show_table(header, cells, right={1, 2, 3})
-    screen.say(f"All trials, picture and recipes: {job.folder}\nNext: audiorep train … --recipe {job.folder / cells[-1][0]}")
+    screen.say(
+        f"All trials, picture and recipes: {job.folder}\nNext: audiorep train … --recipe {shell(job.folder / cells[-1][0])}"
+    )
 
 
 def _command() -> str:
     """What was typed, without the folders of this machine."""
     words = [re.sub(r"(?<![\w.])/\S*/", "", word) for word in sys.argv[1:]]
-    return " ".join(["audiorep", *words])
+    return shlex.join(["audiorep", *words])

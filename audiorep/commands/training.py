@@ -11,6 +11,7 @@ import typer
 from audiorep import screen
 from audiorep.commands.options import INTERRUPTED, DataRoot, Format
 from audiorep.errors import ConfigError, require
+from audiorep.escape import shell
 
 if TYPE_CHECKING:
     from audiorep.recipe import TrainConfig
@@ -96,7 +97,7 @@ def _train(config: TrainConfig, data: Path, output: Path, data_format: str | Non
         raise typer.Exit(INTERRUPTED) from None
     for evaluation in evaluations:
         screen.show_evaluation(evaluation)
-    screen.say(f"Checkpoint, model card and pictures: {output}\nNext: audiorep export {output} -o model.onnx")
+    screen.say(f"Checkpoint, model card and pictures: {output}\nNext: audiorep export {shell(output)} -o model.onnx")
 
 
 def import_(
@@ -130,7 +131,7 @@ def import_(
     )
     print("The file counts no epochs" if found.epoch is None else f"Epoch {found.epoch} by the file's own count")
     print(f"The class order is taken to be {about['class_order']}; the file does not say")
-    screen.say(f"Checkpoint: {output}\nNext: audiorep export {output} -o model.onnx")
+    screen.say(f"Checkpoint: {output}\nNext: audiorep export {shell(output)} -o model.onnx")
 
 
 def _train_every_fold(config: TrainConfig, data: Path, output: Path, data_format: str | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from audiorep.datasets.example import Example
 from audiorep.errors import DataError
+from audiorep.escape import shell
 
 FORMAT, VERSION = "audiorep shards", 1
 INDEX, UNFINISHED = "index.json", "unfinished.json"
@@ -175,7 +176,8 @@ def _content_fault(path: Path, shard: Shard) -> str:
 def _index(root: Path) -> dict[str, Any]:
     if not (root / INDEX).is_file():
         raise DataError(
-            f"{root} is an unfinished set of shards. Run the command that made it again: audiorep data prepare … -o {root}"
+            f"{root} is an unfinished set of shards. Run the command that made it again: "
+            f"audiorep data prepare … -o {shell(root)}"
         )
     try:
         index = read(root / INDEX)
@@ -211,4 +213,6 @@ def _example(path: Path, row: Mapping[str, Any]) -> Example:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be read ({error}). Run the same command again: audiorep data prepare … -o {path.parent}")
+    return DataError(
+        f"{path} cannot be read ({error}). Run the same command again: audiorep data prepare … -o {shell(path.parent)}"
+    )
