@@ -66,16 +66,15 @@ def test_name_in_a_table_of_markdown_reads_as_it_is(label):
 
 
 @pytest.mark.parametrize("frame", ["# {}", "## Measured on the {} (3 clips)", "{}", "- {}", "- Licence: {}", "Kept: {}."])
-@pytest.mark.parametrize("label", LABELS)
-def test_name_in_a_line_of_markdown_reads_as_it_is(label, frame):
+def test_name_in_a_line_of_markdown_reads_as_it_is(frame):
     renderer = markdown_it.MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    parsed = renderer.parse(frame.format(markdown(label)))
-    [inline] = [token for token in parsed if token.type == "inline"]
-    assert "".join(child.content for child in inline.children or []) == re.sub("^[#-]+ ", "", frame).format(shown(label))
-    assert {token.type for token in parsed} <= {
-        "heading_open", "heading_close", "paragraph_open", "paragraph_close", "bullet_list_open", "bullet_list_close",
-        "list_item_open", "list_item_close", "inline",
-    }  # fmt: skip
+    for label in LABELS:
+        parsed = renderer.parse(frame.format(markdown(label)))
+        [inline] = [token for token in parsed if token.type == "inline"]
+        assert "".join(child.content for child in inline.children or []) == re.sub("^[#-]+ ", "", frame).format(shown(label))
+        assert {token.type.removesuffix("_open").removesuffix("_close") for token in parsed} <= {
+            "heading", "paragraph", "bullet_list", "list_item", "inline",
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -162,7 +161,7 @@ def scorecard(labels: list[str]):
     return score(scores, targets, labels, multi_label=False)
 
 
-@pytest.mark.parametrize("labels", [LABELS[k::9] for k in range(9)])
+@pytest.mark.parametrize("labels", [LABELS[k::10] for k in range(10)])
 def test_model_card_names_the_classes_as_they_are(labels):
     from audiorep.checkpoint import Checkpoint
     from audiorep.models import Cost
@@ -191,7 +190,7 @@ def test_pictures_draw_names_as_they_are(tmp_path, monkeypatch):
         drawn.extend(text.get_text() for text in texts)
 
     monkeypatch.setattr(report, "_save", look)
-    labels = [label for label in LABELS if len(label) <= report.LONGEST]
+    labels = [label for label in LABELS if len(visible(label)) <= report.LONGEST]
     for some in (labels[k : k + 20] for k in range(0, len(labels), 20)):
         report.confusion(scorecard(some), some, "split of $x_1$ {y}\ntop1 50 %", tmp_path / "confusion.png")
     shown = {text for label in labels if label not in ("音", "😀") for text in [visible(label)]}

@@ -7,15 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiorep.audio import SUFFIXES
-
-OTHER_FORMATS = frozenset(
-    {
-        ".aac", ".ac3", ".aifc", ".amr", ".ape", ".avi", ".dsf", ".flv", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp2", ".mp4",
-        ".mpc", ".opu", ".ra", ".raw", ".sph", ".tta", ".voc", ".webm", ".wma", ".wmv", ".wv", ".3gp", "",
-    }
-)  # fmt: skip
-"""Suffixes of files that may hold sound and are not read, which a user would want to hear of."""
+from audiorep.sources import OTHER_SUFFIXES, SUFFIXES
 
 MACHINE_MADE = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 
@@ -51,7 +43,7 @@ def _sorted(paths: Iterable[Path]) -> Found:
         suffix = path.suffix.lower()
         if suffix in SUFFIXES:
             sounds.append(path)
-        elif suffix in OTHER_FORMATS and path.name.lower() not in _PAPERS:
+        elif (not suffix or suffix in OTHER_SUFFIXES) and path.name.lower() not in _PAPERS:
             others.append(path)
     return Found(tuple(sounds), tuple(others))
 
@@ -66,7 +58,14 @@ def _files(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
         for entry in entries:
             if is_hidden(entry.name):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 yield from _files(Path(entry.path), above | {place})
             else:
                 yield Path(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
