@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 import audiorep
-from audiorep import screen
+from audiorep import interrupts, screen
 from audiorep.commands import bench, compression, data, deploy, models, recognise, searching, training
 from audiorep.commands.options import DONE, SOME_FAILED, WRONG_USAGE
 from audiorep.errors import AudiorepError
 
+
+class _Commands(TyperGroup):
+    """The commands; one that is stopped says what it keeps in its exception's notes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; Ctrl-C, SIGTERM and SIGHUP end it with a line and the status that a shell gives to them."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            screen.say(" ".join(getattr(stop, "__notes__", ["Stopped."])))
+            raise typer.Exit(interrupts.status_of(stop)) from None
+
+
+UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF}  # a file that cannot be written is named where it is
+
 app = typer.Typer(
+    cls=_Commands,
     help="Recognise sounds fast on small machines.",
     no_args_is_help=True,
     add_completion=False,
@@ -53,20 +72,58 @@ models_app.command()(models.info)
 
 def main() -> None:
     """Runs the command line; what is refused becomes one sentence and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
+    _open_streams()
     try:
-        app(prog_name="audiorep")
+        with interrupts.heard():
+            _run()
     except AudiorepError as error:
-        screen.say(f"Error: {error}")
-        sys.exit(WRONG_USAGE)
+        _refuse(str(error))
     except BrokenPipeError:  # the reader of our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
         sys.exit(SOME_FAILED)
     except OSError as error:
-        screen.say(f"Error: {error.filename or 'a file'} cannot be used: {error.strerror or error}.")
-        sys.exit(WRONG_USAGE)
+        _drop(sys.stdout)
+        stream = "The standard output cannot be written" if error.errno in UNWRITTEN else "A file cannot be used"
+        _refuse(f"{f'{error.filename} cannot be used' if error.filename else stream}: {error.strerror or error}.")
+    except KeyboardInterrupt as stop:  # before a command has begun, or after its end
+        sys.exit(interrupts.status_of(stop))
+
+
+def _run() -> None:
+    try:
+        app(prog_name="audiorep")
+    except SystemExit:
+        sys.stdout.flush()  # what cannot be written is told here, and not by the interpreter as it ends
+        raise
+
+
+def _refuse(sentence: str) -> NoReturn:
+    with suppress(OSError):  # nobody can be told
+        screen.say(f"Error: {sentence}")
+    sys.exit(WRONG_USAGE)
+
+
+def _open_streams() -> None:
+    """Makes both streams fit for any text, and gives those that are closed a place: the next file would take it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
+
+
+def _drop(stream: TextIO) -> None:
+    """If what is left to write has no place to go, it goes nowhere, so that the interpreter does not try again as it ends."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @app.callback(invoke_without_command=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext, suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import Protocol
 
 from audiorep.errors import ConfigError
 from audiorep.escape import visible
-from audiorep.files import open_text, replacing
+from audiorep.files import WriteError, is_stream, landing, named, open_text, open_text_stream, replacing, write_text
+from audiorep.interrupts import held
 from audiorep.predict import Detection, Failure, Recording
 
 COLUMNS = ("path", "start", "end", "head", "label", "score", "error")
@@ -31,10 +34,15 @@ RAVEN_COLUMNS = (
 
 
 class Writer(Protocol):
-    """Takes results as they come; leaves complete files behind, also when it is stopped early."""
+    """Takes results as they come; leaves complete files behind, or on request none."""
+
+    apart: bool
+    """Each recording has a file of its own."""
+    streams: bool
+    """What is written is seen at once by whoever reads, and may have to wait for that."""
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
-        """Adds one file's result."""
+        """Adds one file's result, as a whole."""
         ...
 
     def close(self) -> None:
@@ -42,25 +50,40 @@ class Writer(Protocol):
         ...
 
     def discard(self) -> None:
-        """Leaves nothing behind."""
+        """Leaves nothing behind that is not complete."""
         ...
 
 
 class _File:
-    """A text file under a temporary name until it is closed."""
+    """A text file under a temporary name until it is closed; a device or pipe is written to as results come."""
+
+    apart = False
 
     def __init__(self, path: Path) -> None:
-        if path.is_dir():
-            raise ConfigError(f"{path} is a folder; this format writes one file for all recordings.")
-        self._given = ExitStack()
-        partial = self._given.enter_context(replacing(path))
-        self.file: IO[str] = self._given.enter_context(open_text(partial))
+        self._path, self._given = path, ExitStack()
+        with named(path):
+            if path.is_dir():
+                raise ConfigError(f"{path} is a folder; this format writes one file for all recordings.")
+            self.streams = is_stream(path)
+            if self.streams:
+                self._file = self._given.enter_context(open_text_stream(path))
+            else:
+                self._file = self._given.enter_context(open_text(self._given.enter_context(replacing(path))))
+
+    def put(self, text: str) -> None:
+        """Writes what belongs together."""
+        with named(self._path):
+            self._file.write(text)
+            if self.streams:
+                self._file.flush()
 
     def close(self) -> None:
-        self._given.close()
+        with named(self._path):
+            self._given.close()
 
     def discard(self) -> None:
-        self._given.__exit__(ConfigError, ConfigError(), None)
+        with suppress(OSError, ConfigError):  # what is left to write has no place to go, which was told already
+            self._given.__exit__(ConfigError, ConfigError(), None)
 
 
 class CsvWriter(_File):
@@ -68,15 +91,19 @@ class CsvWriter(_File):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._rows = csv.writer(self.file)
-        self._rows.writerow(COLUMNS)
+        self.put(_as_rows([COLUMNS]))
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
         """Adds one file's rows."""
-        if isinstance(result, Failure):
-            self._rows.writerow([result.path, "", "", "", "", "", result.error])
-        for d in detections:
-            self._rows.writerow([result.path, f"{d.start:.3f}", f"{d.end:.3f}", d.head, d.label, f"{d.score:.4f}", ""])
+        failed = [(result.path, "", "", "", "", "", result.error)] if isinstance(result, Failure) else []
+        found = [(result.path, f"{d.start:.3f}", f"{d.end:.3f}", d.head, d.label, f"{d.score:.4f}", "") for d in detections]
+        self.put(_as_rows([*failed, *found]))
+
+
+def _as_rows(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 class JsonLinesWriter(_File):
@@ -84,27 +111,32 @@ class JsonLinesWriter(_File):
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
         """Adds one file's line."""
-        self.file.write(json.dumps(as_dict(result, detections), ensure_ascii=False) + "\n")
+        self.put(json.dumps(as_dict(result, detections), ensure_ascii=False) + "\n")
 
 
 class LabelFiles:
-    """A label file for each recording, in a folder that mirrors the recordings' own."""
+    """A label file for each recording, in a folder that mirrors the recordings' own; no two have one name."""
 
     suffix: str
+    apart, streams = True, False
 
     def __init__(self, folder: Path, root: Path) -> None:
-        if folder.is_file():
-            raise ConfigError(f"{folder} is a file; this format writes one file a recording into a folder.")
-        self._folder, self._root = folder, root
+        with named(folder):
+            if folder.exists() and not folder.is_dir():
+                raise ConfigError(f"{folder} is a file; this format writes one file a recording into a folder.")
+        self._folder, self._root = landing(folder), root
+        self._written: set[tuple[int, int]] = set()
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
         """Writes one recording's file; a failure has none."""
         if isinstance(result, Failure):
             return
-        path = Path(os.path.relpath(Path(result.path).resolve(), self._root))
-        output = _File(self._folder / path.with_name(f"{path.name}{self.suffix}"))
-        output.file.write(self.text(result, detections))
-        output.close()
+        place = self._folder / _below(result.path, self._root)
+        with named(place.with_name(place.name + self.suffix)):
+            path = next(path for path in _numbered(place, self.suffix) if _identity(path) not in self._written)
+            write_text(path, self.text(result, detections))
+            if (made := _identity(path)) is not None:
+                self._written.add(made)
 
     def text(self, recording: Recording, detections: Sequence[Detection]) -> str:
         """The file's content."""
@@ -115,6 +147,32 @@ class LabelFiles:
 
     def discard(self) -> None:
         """Nothing is left to do."""
+
+
+def _below(recording: Path, root: Path) -> Path:
+    """Where a recording lies below the recordings' common folder, by the names it was given and not by where links lead."""
+    place = Path(os.path.relpath(_spelt_out(recording), root))
+    return Path(place.name) if os.pardir in place.parts else place
+
+
+def _spelt_out(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.normpath(Path(path).absolute()))
+
+
+def _numbered(place: Path, suffix: str) -> Iterator[Path]:
+    """Names for a recording's file, for where its own is taken: of a file system without capitals, or by way of links."""
+    yield place.with_name(f"{place.name}{suffix}")
+    for number in count(2):
+        yield place.with_name(f"{place.name}.{number}{suffix}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from others, however it is named; None where there is none."""
+    try:
+        about = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return about.st_dev, about.st_ino
 
 
 class AudacityFiles(LabelFiles):
@@ -153,36 +211,71 @@ FORMATS: dict[str, Callable[[Path, Path], Writer]] = {
 
 
 class Outputs:
-    """Several writers as a context, which completes their files however it is left."""
+    """Several writers as a context, which completes their files at its end and when the user stops it.
+
+    Left by any other exception it leaves files as they were before: a table that is cut off looks like one that is not.
+    """
 
     def __init__(self, paths: Sequence[Path], format: str | None, recordings: Sequence[Path]) -> None:
-        parents = [str(Path(recording).resolve().parent) for recording in recordings]
+        parents = [str(_spelt_out(recording).parent) for recording in recordings]
         root = Path(os.path.commonpath(parents)) if parents else Path()
         self._writers: list[Writer] = []
         if format and not paths:
             raise ConfigError(f"--format {format} says how to write; name the output too: --output PATH.")
-        if len({path.resolve() for path in paths}) < len(paths):
+        if len({os.path.realpath(path) for path in paths}) < len(paths):
             raise ConfigError(f"{', '.join(map(str, paths))}: the same output is named twice.")
+        _refuse_recordings(paths, recordings)
         try:
             for path in paths:
                 self._writers.append(_writer(path, format, root))
-        except ConfigError:  # nothing was written yet: older files of the other names stay as they are
+        except BaseException:  # nothing was written yet: older files of the other names stay as they are
             for writer in self._writers:
                 writer.discard()
             raise
+        waits = any(writer.streams for writer in self._writers)
+        self._undisturbed = nullcontext if waits else held  # who waits for a reader must hear Ctrl-C
 
     def __enter__(self) -> Outputs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with ExitStack() as all_of_them:
+        complete = kind is None or issubclass(kind, KeyboardInterrupt)
+        with self._undisturbed(), ExitStack() as all_of_them:
             for writer in self._writers:
-                all_of_them.callback(writer.close)
+                all_of_them.callback(writer.close if complete else writer.discard)
 
-    def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
-        """Adds one file's result to every output."""
-        for writer in self._writers:
-            writer.write(result, detections)
+    def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> list[WriteError]:
+        """Adds one file's result to every output; gives why the recording's own label files cannot be written.
+
+        Raises:
+            WriteError: an output of all recordings cannot be written, or there is no room for anything.
+        """
+        lost = []
+        with self._undisturbed():
+            for writer in self._writers:
+                try:
+                    writer.write(result, detections)
+                except WriteError as error:
+                    if error.full or not writer.apart:
+                        raise
+                    lost.append(error)
+        return lost
+
+
+def _refuse_recordings(paths: Sequence[Path], recordings: Sequence[Path]) -> None:
+    """Refuses to write over what is to be heard."""
+    outputs: dict[object, Path] = {}
+    for path in paths:
+        with named(path):
+            if path.is_file():
+                outputs[_identity(path)] = path
+    for recording in recordings if outputs else ():
+        try:
+            output = outputs.get(_identity(Path(recording)))
+        except OSError:  # its reader reports it
+            continue
+        if output is not None:
+            raise ConfigError(f"{output} is one of the recordings, which are never overwritten; name another output.")
 
 
 def _writer(path: Path, format: str | None, root: Path) -> Writer:

@@ -12,7 +12,7 @@ import audiorep
 
 PACKAGE = Path(audiorep.__file__).parent
 ORDER = [
-    "__init__ errors escape files config containers formats pipes sounds channels windows sources audio",
+    "__init__ errors escape interrupts files config containers formats pipes sounds channels windows sources audio",
     "bundle decode frontend reparam models compress augment",
     "datasets metrics checkpoint runtimes external parity predict output evaluate comparison quantization report card",
     "recipe authors teachers trainee train workflow qat steps benchmark chain search cluster serve screen commands cli",

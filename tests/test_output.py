@@ -138,21 +138,35 @@ def test_recording_without_labels_has_an_empty_label_file(tmp_path):
     assert (tmp_path / "out" / "a.wav.audacity.txt").read_text() == ""
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, AudioError, RuntimeError])
-def test_files_are_complete_when_the_run_is_left_by_an_exception(tmp_path, error):
+def test_files_are_complete_when_the_user_stops_the_run(tmp_path):
     paths = [tmp_path / "out.csv", tmp_path / "out.jsonl"]
 
     def run() -> None:
         with Outputs(paths, None, [tmp_path / "a.wav"]) as outputs:
             outputs.write(recording(tmp_path / "a.wav"), FOUND)
             assert sorted(leftovers(tmp_path)) == [".out.part.csv", ".out.part.jsonl"]
-            raise error("stop")
+            raise KeyboardInterrupt
 
-    with pytest.raises(error):
+    with pytest.raises(KeyboardInterrupt):
         run()
     assert len(csv_rows(paths[0])) == 2
     assert len(paths[1].read_text().splitlines()) == 1
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [AudioError, RuntimeError, BrokenPipeError, OSError, MemoryError, SystemExit, GeneratorExit])
+def test_a_run_that_breaks_off_leaves_no_table_that_looks_complete(tmp_path, error):
+    (tmp_path / "old.csv").write_text("older")
+
+    def run() -> None:
+        with Outputs([tmp_path / "old.csv", tmp_path / "new.jsonl"], None, [tmp_path / "a.wav"]) as outputs:
+            outputs.write(recording(tmp_path / "a.wav"), FOUND)
+            raise error("stop")
+
+    with pytest.raises(error):
+        run()
+    assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
+    assert (tmp_path / "old.csv").read_text() == "older"
 
 
 def test_file_has_its_name_only_when_it_is_complete(tmp_path):

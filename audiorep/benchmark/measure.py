@@ -20,6 +20,7 @@ import numpy as np
 from audiorep.benchmark.cases import Case
 from audiorep.benchmark.worker import serve
 from audiorep.errors import ConfigError
+from audiorep.interrupts import kept_from_children
 
 SETTLE = 0.02  # seconds in which the waiting threads of the process before fall asleep
 DIED = "its process ended without a word, as one does that runs out of memory"
@@ -126,7 +127,8 @@ def _workers(cases: Sequence[Case], threads: int, folder: Path) -> Iterator[list
             here, there = context.Pipe()
             given = (there, own[0].runtime, str(path), own[0].precision, threads, files)
             process = context.Process(target=serve, args=given, daemon=True)
-            process.start()
+            with kept_from_children():
+                process.start()
             there.close()
             processes.append(process)
             by_path[path] = (here, own, _first(here))  # one after another: loading is not part of what is measured

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiorep import screen
-from audiorep.commands.options import INTERRUPTED, Json, Threads
+from audiorep.commands.options import Json, Threads
 from audiorep.errors import ConfigError, require
+from audiorep.files import reserve, write_json
 
 if TYPE_CHECKING:
     from audiorep.benchmark.cases import Plan
@@ -73,9 +74,9 @@ def bench(
             _layers(plan, used, as_json)
         else:
             _side_by_side(plan, rounds, used, baseline, calibration, output, as_json)
-    except KeyboardInterrupt:
-        screen.say("Stopped; nothing was written.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note("Stopped; nothing was written.")
+        raise
 
 
 def _side_by_side(
@@ -150,7 +151,6 @@ def _end_to_end(plan: Plan, folder: Path, rounds: int, threads: int, output: Pat
     from audiorep.benchmark import end_to_end
     from audiorep.benchmark.cases import made_up
     from audiorep.benchmark.environment import environment
-    from audiorep.files import write_json
 
     runtimes = [name for name in plan.runtimes if name in ("onnx", "openvino")]
     if not runtimes:
@@ -197,13 +197,7 @@ def _check_writable(output: Path) -> None:
     """Refuses a name before anything is measured, not after."""
     if not output.name:
         raise ConfigError(f"{output}: a name for the files is needed, for example results/mine.")
-    trial = output.with_name(f".{output.name}.part")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written: {error.strerror or error}.") from None
+    reserve(output.with_name(f"{output.name}.json"))
 
 
 def _split(text: str) -> tuple[str, ...]:

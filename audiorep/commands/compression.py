@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiorep import screen
-from audiorep.commands.options import INTERRUPTED, SOME_FAILED, DataRoot, Folds, Format, Json, Threads, ValidFolds, share
+from audiorep.commands.options import SOME_FAILED, DataRoot, Folds, Format, Json, Threads, ValidFolds, share
 from audiorep.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def quantize(
         else:
             made = quantization.write(model, sounds, output, loss, keep_float or [], sensitivity, screen.say)
             shown |= {"setting": asdict(made.setting), "speed": made.speed}
-    except KeyboardInterrupt:
-        screen.say("Stopped; nothing was written.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note("Stopped; nothing was written.")
+        raise
     test = [example for example in examples if example.split == "test"]
     if test:
         split = describe_split(data, "test", test)
@@ -146,9 +146,9 @@ def compress(
     quieten()
     try:
         done = chain.run(source, settings, examples, data, output, threads or cores() or 1, screen.say)
-    except KeyboardInterrupt:
-        screen.say(f"Stopped. The same command goes on from the last whole step in {output}.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"Stopped. The same command goes on from the last whole step in {output}.")
+        raise
     screen.show_table(chain.HEADER, [chain.cells(row) for row in done.rows], right=set(range(1, len(chain.HEADER))))
     screen.say(f"Kept: {output / done.best.path}\nReport: {output / chain.REPORT}.md, .json and .png")
     if refused := [row for row in done.rows if row.refused]:
@@ -189,9 +189,9 @@ def _step(values: dict[str, Any], source: Path, clips: _Clips, output: Path, tun
         if tune:
             again = steps.Work(checkpoint.load(small), small, source, examples, clips.data, output, screen.say)
             steps.Tune(epochs=tune).run(again)
-    except KeyboardInterrupt:
-        screen.say(f"Stopped; what is in {output} is not finished.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"Stopped; what is in {output} is not finished.")
+        raise
     costs = [_cost(checkpoint.load(folder)) for folder in (source, output)]
     print(
         ", ".join(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from audiorep import screen
-from audiorep.commands.options import DONE, INTERRUPTED, SOME_FAILED, DataRoot, Folds, Format, Json, ValidFolds
+from audiorep.commands.options import DONE, SOME_FAILED, DataRoot, Folds, Format, Json, ValidFolds
 from audiorep.errors import ConfigError, DataError
 
 
@@ -73,9 +73,9 @@ def prepare(
             done = copy(examples, datasets.labels(data, data_format), output, sample_rate, shard_clips, workers, advance)
         with screen.progress("Reading back", done.clips) as advance:
             faults = shards.verify(output, advance)
-    except KeyboardInterrupt:
-        screen.say("Stopped; the same command goes on.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note("Stopped; the same command goes on.")
+        raise
     if as_json:
         print(json.dumps({"clips": done.clips, "shards": len(done.shards), "bytes": done.bytes, "failed": len(done.failures)}))
     else:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from audiorep import screen
-from audiorep.commands.options import INTERRUPTED, Json
+from audiorep.commands.options import Json
 from audiorep.errors import ConfigError, require
 
 
@@ -55,9 +55,9 @@ def export(
         more["calibration"] = calibration_clips(source, loaded.info, calibration, screen.say)
     try:
         parity = runtimes.module(runtime).export(loaded, path, waveforms, **more)
-    except KeyboardInterrupt:
-        screen.say("Stopped; nothing was written.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note("Stopped; nothing was written.")
+        raise
     size = sum(file.stat().st_size for file in runtimes.files_of(path))
     if as_json:
         shown = vars(parity) if parity is not None else {}
@@ -130,9 +130,9 @@ def fuse(
     try:
         network, given = external.source_of(source, inputs or [], weights)
         result = reparam.plan(network, *given) if dry_run else reparam.fuse(network, *given)
-    except KeyboardInterrupt:
-        screen.say("Stopped; nothing was written.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note("Stopped; nothing was written.")
+        raise
     if report is not None:
         write_json(report, result.to_dict())
     print(json.dumps(result.to_dict(), ensure_ascii=False) if as_json else result)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, WRONG_USAGE = 0, 1, 2
 
 
 def share(value: float) -> float:

@@ -10,7 +10,6 @@ import typer
 
 from audiorep import screen
 from audiorep.commands.options import (
-    INTERRUPTED,
     SOME_FAILED,
     DataRoot,
     Folds,
@@ -67,13 +66,15 @@ def predict(
         ):
             for result in classifier.files(files, advance):
                 found = [] if isinstance(result, Failure) else screen.chosen(result, view, top, threshold)
-                outputs.write(result, found)
+                lost = outputs.write(result, found)
                 done += 1
-                failed += isinstance(result, Failure)
+                failed += isinstance(result, Failure) or bool(lost)
+                for error in lost:
+                    screen.say(f"Error: {error}")
                 screen.show(result, found, as_json, several=len(files) > 1)
-    except KeyboardInterrupt:
-        screen.say(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
+        raise
     if failed:
         screen.say(f"{failed} of {len(files)} files could not be used.")
         raise typer.Exit(SOME_FAILED)

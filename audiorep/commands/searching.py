@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiorep import screen
-from audiorep.commands.options import INTERRUPTED, DataRoot, Folds, Format, ValidFolds
+from audiorep import interrupts, screen
+from audiorep.commands.options import DataRoot, Folds, Format, ValidFolds
 from audiorep.errors import ConfigError, require
 from audiorep.escape import shell
 
@@ -99,10 +99,11 @@ def _run(job: Job, budget: Any) -> None:
     try:
         with screen.progress("Searching", budget.trials) as advance:
             study = search(job, budget, screen.say, advance)
-    except KeyboardInterrupt:
-        outcome.write(job, outcome.outcome(job, open_study(job)), _command())
-        screen.say(f"Stopped. The same command goes on in {job.folder}, the trial under way from its last whole epoch.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        with interrupts.held():
+            outcome.write(job, outcome.outcome(job, open_study(job)), _command())
+        stop.add_note(f"Stopped. The same command goes on in {job.folder}, the trial under way from its last whole epoch.")
+        raise
     found = outcome.outcome(job, study)
     written = outcome.write(job, found, _command())
     if not found.front:

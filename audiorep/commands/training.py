@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiorep import screen
-from audiorep.commands.options import INTERRUPTED, DataRoot, Format
+from audiorep.commands.options import DataRoot, Format
 from audiorep.errors import ConfigError, require
 from audiorep.escape import shell
 
@@ -92,9 +92,9 @@ def _train(config: TrainConfig, data: Path, output: Path, data_format: str | Non
     quieten()
     try:
         evaluations = workflow.train(config, examples, data, output, sys.stderr.isatty(), screen.say, classes)
-    except KeyboardInterrupt:
-        screen.say(f"Stopped. The same command goes on from the last whole epoch in {output}.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"Stopped. The same command goes on from the last whole epoch in {output}.")
+        raise
     for evaluation in evaluations:
         screen.show_evaluation(evaluation)
     screen.say(f"Checkpoint, model card and pictures: {output}\nNext: audiorep export {shell(output)} -o model.onnx")
@@ -146,8 +146,8 @@ def _train_every_fold(config: TrainConfig, data: Path, output: Path, data_format
     quieten()
     try:
         summary = workflow.train_every_fold(config, data, output, data_format, sys.stderr.isatty(), screen.say)
-    except KeyboardInterrupt:
-        screen.say(f"Stopped. The same command goes on from the last whole epoch in {output}.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"Stopped. The same command goes on from the last whole epoch in {output}.")
+        raise
     screen.show_folds(summary)
     screen.say(f"A checkpoint a fold, and {workflow.FOLDS}: {output}")

@@ -10,10 +10,10 @@ import os
 import signal
 import tarfile
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from audiorep.datasets import shards
 from audiorep.datasets.draw import groups_of
 from audiorep.datasets.example import SPLITS, Example
 from audiorep.errors import AudioError, AudiorepError, ConfigError, DataError, MissingExtraError
-from audiorep.files import replacing, write_json, write_text
+from audiorep.files import partial_of, replacing, write_json, write_text
+from audiorep.interrupts import kept_from_children
 
 HIGHEST_RATE = 655_350  # Hz; what FLAC can name
 _FULL_SCALE = 32768  # of PCM_16, as `audio.read` scales it: 16-bit sound that is not resampled stays as it is
@@ -155,11 +156,12 @@ def _written(
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
+    with kept_from_children():  # this starts a process that keeps count of events
+        stop = context.Event()
     with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (stop,)) as pool:
         futures: dict[Future[dict[str, Any]], _Job] = {}
         try:
-            with _interrupts_held():  # workers start here
+            with kept_from_children():  # workers start here
                 for job in jobs:
                     futures[pool.submit(_write_shard, job, folder, sample_rate, plan)] = job
             for future in as_completed(futures):
@@ -172,19 +174,8 @@ def _written(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until this is over, and processes that are started within never hear of it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            for job in jobs:  # of workers that a signal to the whole group ended
+                partial_of(folder / job.name).unlink(missing_ok=True)
 
 
 def _start_worker(stop: Any) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from audiorep import interrupts
 from audiorep.checkpoint import read_json
 from audiorep.errors import AudiorepError, ConfigError, first_line, require
 from audiorep.files import write_json
@@ -226,7 +227,8 @@ def _parallel(job: Job, budget: Budget, deadline: float, say: Say, advance: Call
             here, there = context.Pipe(duplex=False)
             given = (there, job, budget.trials, deadline, number, threads)
             process = context.Process(target=_process, args=given)
-            process.start()
+            with interrupts.kept_from_children():
+                process.start()
             there.close()
             workers[here] = process
         open_ends: list[Any] = list(workers)
@@ -264,6 +266,8 @@ def _refuse_broken(process: multiprocessing.context.SpawnProcess) -> None:
 def _process(orders: Connection, job: Job, trials: int, deadline: float, worker: int, threads: int) -> None:
     """One worker: sends lines for people, counts of trials that ended, and at last its error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    if hasattr(signal, "pthread_sigmask"):  # Lightning answers SIGTERM by a handler of its own
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     quieten()
     torch.set_num_threads(threads)
