@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -149,7 +150,9 @@ def save(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
                 f"{path} was not written: the network cannot be exported whole ({str(error).splitlines()[0][:160]})."
             ) from None
         if path.suffix == ".pt2":
-            torch.export.save(program, partial)
+            content = io.BytesIO()  # torch answers a full disk with the place in its own code where it noticed
+            torch.export.save(program, content)
+            partial.write_bytes(content.getbuffer())
         else:
             names = [f"output{i or ''}" for i in range(len(pytree.tree_leaves(model(*given))))]
             partial.write_bytes(to_onnx(program, None, names).SerializeToString())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import warnings
@@ -22,12 +23,12 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from audiorep import __version__, audio, checkpoint, teachers
+from audiorep import __version__, audio, checkpoint, interrupts, teachers
 from audiorep.bundle import ModelInfo
 from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, seen, undivided
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
-from audiorep.files import replacing, write_json
+from audiorep.files import named, replacing, write_json
 from audiorep.recipe import TrainConfig
 from audiorep.teachers import Teachers
 from audiorep.trainee import Trainee
@@ -140,10 +141,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
         """Writes beside `path`, then renames."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, partial.open("wb") as file:
-            torch.save(checkpoint, file)
+        content = io.BytesIO()  # torch answers a full disk with the place in its own code where it noticed
+        torch.save(checkpoint, content)
+        with replacing(Path(path)) as partial, partial.open("wb") as file:
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
 
@@ -239,11 +240,13 @@ def _run(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[
         _read(last)  # a damaged one is refused here, where nothing else can be the cause
     try:
         resumed = last if last.exists() else None
-        with warnings.catch_warnings():
+        with named(output), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* in eval mode at the start of training")  # frozen norms are, on purpose
             trainer.fit(trainee, loaders[0], loaders[1] if len(loaders[1]) else None, ckpt_path=resumed, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from None
+    except (SystemExit, RuntimeError) as error:  # Lightning's answer to Ctrl-C; torch's, to a worker that ended by it too
+        if (stop := interrupts.behind(error)) is None:
+            raise
+        raise stop from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -269,6 +272,8 @@ def _measure_norms(trainee: Trainee, loader: DataLoader[Any], device: torch.devi
         return
     trainee.to(device)
     trainee.seed_epoch(trainee.settings.epochs)
+    assert trainee.sampler is not None
+    trainee.sampler.set_epoch(trainee.settings.epochs)  # the epoch that a run ends with depends on where it was resumed
     trainee.measure_norms(move_data_to_device(batch, device) for batch in islice(loader, batches))
     trainee.cpu()
 
