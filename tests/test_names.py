@@ -7,14 +7,13 @@ import html
 import json
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 import unicodedata
 from pathlib import Path
 
 import markdown_it
 import numpy as np
+import processes
 import pytest
 from conftest import make_info
 
@@ -149,7 +148,7 @@ def test_title_of_a_progress_bar_is_no_markup():
         "import sys; sys.stderr.isatty = lambda: True\nfrom audiorep import screen\n"
         "with screen.progress('Labelling, [/] [bold]x', 2) as advance: advance(1); print('[/] done')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = processes.run(processes.python(code))
     assert done.returncode == 0, done.stderr
     assert "[/] [bold]x" in done.stderr
 
