@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import io
 import logging
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,8 +21,11 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
+from audiorep.reparam.calls import Call, bind, name_arguments
 from audiorep.reparam.copies import shallow
 from audiorep.reparam.scripted import names_of, opened
+from audiorep.reparam.sequences import FreeLengths, real_layers
+from audiorep.reparam.sizes import Sizes, sizes_of
 from audiorep.reparam.tidy import functional, tidy
 
 aten = torch.ops.aten
@@ -48,23 +50,16 @@ class Capture:
 
     graph: fx.Graph
     constants: dict[fx.Node, Constant]
-    arguments: list[str]
-    """Names of the arguments given, as the network's forward has them."""
+    call: Call
+    """The example that was captured."""
     inputs: list[tuple[fx.Node, str]]
     """Tensor inputs and where they lie in the arguments, for example `x` or `batch['mask']`."""
     result: list[Any]
     """The outputs' leaves: nodes and plain values."""
     structure: pytree.TreeSpec
     """How the leaves make the output."""
-    guards: list[str]
-    """Conditions on the inputs' sizes under which the graph is valid, as Python over the inputs' expressions."""
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    """The example that was captured."""
-    dynamic: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """Free sizes: symbol to (input, dimension)."""
-    settled: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """Sizes that the capture took for constants though it was asked not to, likewise."""
+    sizes: Sizes = field(default_factory=Sizes)
+    """The sizes of the inputs: fixed, free, and what the network asks of them."""
     updates: list[tuple[fx.Node, fx.Node]] = field(default_factory=list)
     """(input or buffer, its new value): what the network writes in place."""
     doubled: bool = False
@@ -108,20 +103,26 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], twi
     doubled = _doubled(args, kwargs) if twice else None
     if doubled is not None:
         try:
-            return replace(_captured(model, *doubled), doubled=True)
+            return replace(_captured(model, bind(model, *doubled)), doubled=True)
         except FuseError:  # a network for a batch of one only
             pass
-    return _captured(model, args, kwargs)
+    return _captured(model, bind(model, args, kwargs))
 
 
-def _captured(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:
+def _captured(model: nn.Module, call: Call) -> Capture:
     copied = shallow(model)
     scripted = opened(copied)
-    program = _export(copied, args, kwargs)
+    program = _export(copied, call)
+    real_layers(program.graph)
     if not functional(program.graph):
         with _quiet():
             program = program.run_decompositions({})
-    return _describe(model, program, args, kwargs, names_of(program, scripted))
+    return _describe(model, program, call, names_of(program, scripted))
+
+
+def is_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an example is a batch of one, which is captured as two."""
+    return _doubled(args, kwargs) is not None
 
 
 def _doubled(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -129,65 +130,39 @@ def _doubled(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, 
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     if not tensors or any(tensor.dim() == 0 or tensor.shape[0] != 1 for tensor in tensors):
         return None
-    return pytree.tree_map_only(Tensor, lambda tensor: torch.cat([tensor, tensor]), (args, kwargs))
+    twice = {id(tensor): torch.cat([tensor, tensor]) for tensor in tensors}  # one tensor in two places stays one
+    return pytree.tree_map_only(Tensor, lambda tensor: twice[id(tensor)], (args, kwargs))
 
 
-def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
-    try:
-        _name_arguments(model, args, kwargs)
-    except (ValueError, TypeError) as error:
-        raise FuseError(f"its forward cannot be read: {error}") from None
+def _export(model: nn.Module, call: Call) -> ExportedProgram:
+    name_arguments(model, call)
     errors: list[Exception] = []
-    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     for most in (None, 1, 0):  # free dimensions: all, the first, none
-        sizes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
-        for tensor in tensors:
+        shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
+        for _, tensor in call.tensors:
             free = [n > 1 and (most is None or axis < most) for axis, n in enumerate(tensor.shape)]
-            sizes[tensor] = [Dim.AUTO if each else Dim.STATIC for each in free]
+            shapes[tensor] = [Dim.AUTO if each else Dim.STATIC for each in free]
         try:
-            with _quiet(), _deadline(SECONDS if not errors else 3 * SECONDS), torch.no_grad(), _own_conditions_only():
-                shapes = sizes.dynamic_shapes(model, args, kwargs)
-                return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+            seconds = SECONDS if not errors else 3 * SECONDS
+            with _quiet(), _deadline(seconds), torch.no_grad(), _own_conditions_only(), FreeLengths():
+                named = shapes.dynamic_shapes(model, call.args, call.kwargs)
+                program = torch.export.export(model, call.args, call.kwargs, dynamic_shapes=named, strict=False)
+                _sizes(program, call)  # a condition that cannot be read leaves fewer sizes free
+                return program
         except Exception as error:  # export raises nearly every kind
             errors.append(error)
     raise FuseError(f"torch.export cannot capture it: {_first_line(errors[-1])}")
 
 
-def _name_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Gives a forward of `*args, **kwargs` the names that were used, which the exporter needs for free sizes."""
-    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL not in kinds and inspect.Parameter.VAR_KEYWORD not in kinds:
-        return
-    forward = model.forward
-
-    def named(*given: Any, **more: Any) -> Any:
-        return forward(*given, **more)
-
-    listed = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in _names(model, args, kwargs)]
-    named.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
-    model.forward = named
-
-
-def _names(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-    """The names of the arguments given."""
-    signature = inspect.signature(model.forward)
-    names: list[str] = []
-    for parameter in signature.parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            names += [f"{parameter.name}_{i}" for i in range(len(args) - len(names))]
-        elif parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
-            names.append(parameter.name)
-    return [*names[: len(args)], *kwargs]
-
-
 def _own_conditions_only() -> Any:
-    """Conditions on sizes from the network's own code alone, not from how the exporter treats a size of one."""
-    try:
-        from torch.fx.experimental import _config
+    """Conditions on sizes from the network's own code alone, not from how the exporter treats a size of one.
 
-        return _config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-    except (ImportError, AttributeError):  # a torch without it: more conditions, and more of them measured away
-        return nullcontext()
+    Raises:
+        AttributeError: this torch has no such switch; the exporter's answers for a size of one would go unnoticed.
+    """
+    from torch.fx.experimental import _config
+
+    return _config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -205,16 +180,13 @@ def _deadline(seconds: float) -> Iterator[None]:
         handle.remove()
 
 
-def _describe(
-    model: nn.Module, program: ExportedProgram, args: tuple[Any, ...], kwargs: dict[str, Any], lifted: dict[str, str]
-) -> Capture:
+def _describe(model: nn.Module, program: ExportedProgram, call: Call, lifted: dict[str, str]) -> Capture:
     graph = program.graph
     inner = [node for node in graph.nodes if node.op == "get_attr" or isinstance(node.target, HigherOrderOperator)]
     if inner:
         raise FuseError(f"it has a region of its own inside ({str(inner[-1].target).rpartition('.')[2]}).")
     nodes = {node.name: node for node in graph.nodes}
-    arguments, places = _places(model, args, kwargs)
-    constants, inputs = _inputs(model, program, nodes, places, lifted)
+    constants, inputs = _inputs(model, program, nodes, [place for place, _ in call.values], lifted)
     outputs = next(iter(reversed(graph.nodes))).args[0]
     leaves, updates = [], []
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
@@ -225,30 +197,21 @@ def _describe(
             updates.append((names[spec.target], value))
     assert program.call_spec.out_spec is not None
     structure = program.call_spec.out_spec
-    captured = Capture(graph, constants, arguments, inputs, leaves, structure, [], args, kwargs, updates=updates)
-    _sizes(captured, program, _plain_values(places, (args, kwargs)))
+    captured = Capture(graph, constants, call, inputs, leaves, structure, _sizes(program, call), updates)
     tidy(captured)
     return captured
 
 
-def _places(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """(argument names, an expression for each leaf of the example in order)."""
-    names = _names(model, args, kwargs)
-    leaves, _ = pytree.tree_flatten_with_path((args, kwargs))
-    places = []
-    for keys, _ in leaves:
-        path: tuple[Any, ...] = keys
-        first = names[path[1].idx] if path[0].idx == 0 else path[1].key
-        places.append(first + "".join(str(key) for key in path[2:]))
-    return names, places
+def _sizes(program: ExportedProgram, call: Call) -> Sizes:
+    """The sizes of the inputs.
 
-
-def _plain_values(places: list[str], example: Any) -> list[str]:
-    """Conditions that hold what is no tensor to what it was: the graph has taken it in."""
-    leaves = pytree.tree_leaves(example)
-    kept = [(place, leaf) for place, leaf in zip(places, leaves, strict=True) if not isinstance(leaf, Tensor)]
-    plain = [(place, leaf) for place, leaf in kept if leaf is None or isinstance(leaf, bool | int | float | str)]
-    return [f"{place} is None" if leaf is None else f"{place} == {leaf!r}" for place, leaf in plain]
+    Raises:
+        FuseError: the exporter does not say what it asks of them.
+    """
+    names = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    values = [nodes[name].meta.get("val") if name in nodes else None for name in names]
+    return sizes_of([value for value in values if isinstance(value, Tensor)], call)
 
 
 def _inputs(
@@ -277,41 +240,6 @@ def _inputs(
         else:
             raise FuseError(f"it holds {spec.arg}, which is not a tensor.")
     return constants, inputs
-
-
-def _sizes(captured: Capture, program: ExportedProgram, values: list[str]) -> None:
-    """Fills in the free sizes, and the conditions on all sizes and on plain values."""
-    places = {}
-    captured.guards += values
-    for index, (node, place) in enumerate(captured.inputs):
-        value = node.meta["val"]
-        captured.guards.append(f"{place}.dim() == {value.dim()}")
-        captured.guards.append(f"{place}.is_floating_point() == {value.is_floating_point()}")
-        for axis, size in enumerate(node.meta["val"].shape):
-            if isinstance(size, torch.SymInt) and not size.node.expr.is_number:
-                captured.dynamic.setdefault(str(size.node.expr), []).append((index, axis))
-            else:
-                captured.guards.append(f"{place}.size()[{axis}] == {int(size)}")
-                if int(size) > 1:
-                    captured.settled.setdefault(f"axis {axis} of {int(size)}", []).append((index, axis))
-        places[node.name] = place
-    captured.dynamic = {symbol: spots for symbol, spots in captured.dynamic.items() if symbol.isidentifier()}
-    for guard in getattr(program, "_guards_code", None) or []:
-        text = guard.replace('L["', "L['").replace('"]', "']")
-        for name in captured.arguments:
-            text = text.replace(f"L['{name}']", name)
-        if "L[" not in text and text not in captured.guards:
-            captured.guards.append(text)
-    for spots in captured.dynamic.values():
-        first = size_text(captured, spots[0])
-        captured.guards += [f"{size_text(captured, spot)} == {first}" for spot in spots[1:]]
-        captured.guards.append(f"{first} != 1")
-    captured.guards = list(dict.fromkeys(captured.guards))
-
-
-def size_text(captured: Capture, spot: tuple[int, int]) -> str:
-    """A size of an input as the conditions write it."""
-    return f"{captured.inputs[spot[0]][1]}.size()[{spot[1]}]"
 
 
 @contextmanager

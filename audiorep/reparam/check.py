@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from audiorep.reparam.affine import Affine, Constants, Sum
+from audiorep.reparam.compare import largest_error
 from audiorep.reparam.layout import hint, readers
 from audiorep.reparam.rules import Edit
 
@@ -59,17 +59,7 @@ def _floats(value: Any) -> bool:
 
 
 def _relative(seen: list[fx.Node], before: dict[fx.Node, Any], after: dict[fx.Node, Any]) -> float:
-    worst = 0.0
-    for node in seen:
-        pairs = zip(pytree.tree_leaves(before[node]), pytree.tree_leaves(after[node]), strict=True)
-        for expected, found in pairs:
-            if not isinstance(expected, Tensor) or not expected.numel():
-                continue
-            if expected.shape != found.shape:
-                return math.inf
-            scale = expected.abs().max().clamp_min(1e-300)
-            worst = max(worst, float((expected - found.to(expected.dtype)).abs().max() / scale))
-    return worst if math.isfinite(worst) else math.inf
+    return max((largest_error(pytree.tree_leaves(before[node]), pytree.tree_leaves(after[node])) for node in seen), default=0.0)
 
 
 def _feeds(order: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small: bool) -> dict[fx.Node, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from audiorep.reparam.affine import INPUT, NORMS, Affine, Sum, to_transposed
+from audiorep.reparam.contract import CONTRACT
 from audiorep.reparam.copies import doubled, to_double
 from audiorep.reparam.engine import Engine
 from audiorep.reparam.layout import fixed
@@ -59,7 +60,7 @@ class Emitter:
         self._first = self._captured.inputs[0][1] if self._captured.inputs else None
         self._taken = Paths(self._claims())
 
-    def emit(self, guards: Iterable[str] = ()) -> Fused:
+    def emit(self) -> Fused:
         """The module."""
         for node, place in self._captured.inputs:
             self._known[node] = place if node.name == place else self._new(node)
@@ -70,22 +71,23 @@ class Emitter:
                 self._node(node)
         for target, value in self._captured.updates:
             self._lines.append(f"{self._argument(target)}.copy_({self._argument(value)})")
-        self._lines.append(f"return {self._result()}")
-        made = build(self._name, self.source(guards))
+        self._result(())  # constants among the outputs become tensors of the network
+        made = build(self._name, self.source(()))
         made.__dict__.update({key: value for key, value in self._root.__dict__.items() if key not in ("training",)})
         made.training = False
         return made
 
-    def source(self, guards: Iterable[str]) -> str:
-        """The source of the forward, with the conditions on its inputs first."""
-        checks = [f"require({guard}, {guard!r})" for guard in guards]
+    def source(self, checks: Iterable[str], copies: Collection[int] = ()) -> str:
+        """The source of the forward: what it asks of its arguments first, and copies of the outputs of these numbers last."""
+        last = f"return {self._result(copies)}"
         lines = [
-            f"def forward(self{''.join(f', {name}' for name in self._captured.arguments)}):",
-            *[f"    {line}" for line in [*checks, *self._lines]],
+            f"def forward({self._captured.call.signature}):",
+            *[f"    {line}" for line in [*checks, *self._lines, last]],
         ]
         body = "\n".join(lines)
         heads = ["import torch"]
-        heads += ["from audiorep.reparam.module import require"] if guards else []
+        used = [name for name in CONTRACT if re.search(rf"\b{name}\b", body)]
+        heads += [f"from audiorep.reparam.contract import {', '.join(used)}"] if used else []
         heads += ["from collections import OrderedDict"] if "OrderedDict(" in body else []
         heads += [f"import {name}" for name in ("math", "operator", "_operator") if re.search(rf"\b{name}\.", body)]
         heads += ["inf, nan = float('inf'), float('nan')"] if re.search(r"\b(inf|nan)\b", body) else []
@@ -115,7 +117,8 @@ class Emitter:
 
     def _new(self, node: fx.Node) -> str:
         """A name for a node's value that is no argument's."""
-        return f"{node.name}_value" if node.name in self._captured.arguments else str(node.name)
+        taken = self._captured.call.names
+        return f"{node.name}_value" if node.name in taken or node.name in CONTRACT else str(node.name)
 
     def _spare(self, node: fx.Node) -> bool:
         """Whether a node's value is new and nothing else will read it, so that it may be overwritten."""
@@ -398,8 +401,9 @@ class Emitter:
             set_tensor(owner, last, tensor, isinstance(tensor, nn.Parameter), constant.persistent)
         return access(constant.name)
 
-    def _result(self) -> str:
+    def _result(self, copies: Collection[int]) -> str:
         leaves = [self._argument(leaf) for leaf in self._captured.result]
+        leaves = [f"{leaf}.clone()" if index in copies else leaf for index, leaf in enumerate(leaves)]
         structure = self._captured.structure
         if _is_plain(structure):
             return _literal(structure, iter(leaves))

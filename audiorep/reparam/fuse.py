@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from audiorep.errors import FuseError
-from audiorep.reparam import lapses
-from audiorep.reparam.capture import Capture, capture
+from audiorep.reparam import calls, lapses
+from audiorep.reparam.aliases import to_copy
+from audiorep.reparam.capture import Capture, capture, is_single
 from audiorep.reparam.check import FLOAT64_LIMIT
+from audiorep.reparam.compare import Difference, difference
 from audiorep.reparam.copies import in_double, shallow, whole
 from audiorep.reparam.counts import count, total_parameters
 from audiorep.reparam.emit import Emitter
@@ -22,8 +24,18 @@ from audiorep.reparam.engine import Engine, macs_of
 from audiorep.reparam.layout import hint
 from audiorep.reparam.module import Fused
 from audiorep.reparam.parts import by_parts
+from audiorep.reparam.reference import measure, order_matters
 from audiorep.reparam.report import Cost, Merge, Plan, Skip
-from audiorep.reparam.verify import Trial, Verification, breaking, kept_guards, largest_error, trials
+from audiorep.reparam.verify import (
+    FLIPPED_FLOOR,
+    OWN_LIMIT,
+    Trial,
+    Verification,
+    at_one,
+    kept_conditions,
+    measured,
+    trials,
+)
 
 aten = torch.ops.aten
 
@@ -36,6 +48,8 @@ class FuseResult(Plan):
     """An ordinary module, equal to the original in evaluation mode."""
     verification: Verification = field(default_factory=lambda: Verification(0.0, 0.0, 0.0))
     """The measured differences."""
+    conditions: tuple[str, ...] = ()
+    """The calls that the network takes, in words."""
 
     def to_dict(self) -> dict[str, Any]:
         """As of a plan, with the verification."""
@@ -143,7 +157,7 @@ class _Effort:
 
     def more(self, failed: FuseResult, kinds: list[str]) -> _Effort:
         """The next thing to try after a merged network that failed its check."""
-        if self.twice and failed.verification.float64 > FLOAT64_LIMIT:
+        if self.twice and (failed.verification.refused or failed.verification.float64 > FLOAT64_LIMIT):
             return replace(self, twice=False)
         return replace(self, without=self.without | {kinds[-1]}) if self.rounding else replace(self, rounding=True)
 
@@ -159,17 +173,21 @@ def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         try:
             result, double, kinds = _attempt(model, args, kwargs, effort)
         except FuseError:
-            raise
+            if not effort.twice or not is_single(args, kwargs):
+                raise
+            effort = replace(effort, twice=False)
+            continue
         except Exception as error:  # an operation that behaves as no other: leave the network, and say so
             raise FuseError(lapses.reason(error)) from error
         if result.verification.passed or not kinds:
             break
         effort = effort.more(result, kinds)
     if not result.merges or not result.verification.passed:
-        left = Skip("", "network", "its merged form failed the check") if result.merges else None
+        failure = result.verification.failure
+        left = Skip("", "network", f"its merged form failed the check: {failure}") if failure else None
         skipped = (*result.skipped, left) if left else result.skipped
-        same = Verification(0.0, 0.0, 0.0, result.verification.sizes)
-        return FuseResult((), skipped, result.before, result.before, model=whole(model), verification=same), double
+        kept = replace(result, merges=(), skipped=skipped, after=result.before, model=whole(model), conditions=())
+        return kept, double
     return result, double
 
 
@@ -177,25 +195,53 @@ def _attempt(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], effort: _Effort
 ) -> tuple[FuseResult, nn.Module, list[str]]:
     captured = capture(model, args, kwargs, effort.twice)
-    fresh = shallow if captured.updates else _same_module
-    inside, outside = _measured(model, captured, trials(captured, args, kwargs), fresh)
+    inside, off = measure(model, captured, trials(captured, calls.bind(model, args, kwargs)), _epsilon(model))
+    unfused = _in_float64(model, captured, inside)
     engine = Engine(captured, dry=False, without=effort.without, rounding=effort.rounding)
     before = _cost(engine, total_parameters(model))
     engine.run()
-    name, epsilon = type(model).__name__, _epsilon(model)
-    double = Emitter(engine, name, double=True).emit()
-    hard = max(_error(trial.expected, trial, double, double=True) for trial in inside)
-    emitter = Emitter(engine, name)
-    made = emitter.emit()
-    soft = max(_error(trial.expected, trial, made, double=False) for trial in inside)
-    unfused = max(largest_error(trial.expected, trial.own) for trial in inside)
-    rounding = max(4 * (soft + unfused) + 64 * epsilon, FLOAT64_LIMIT)
-    made = made.with_code(emitter.source(kept_guards(captured, outside, functools.partial(_same, made, rounding))))
-    verification = Verification(hard, soft, unfused, tuple(trial.shapes for trial in inside), epsilon)
+    double = Emitter(engine, type(model).__name__, double=True).emit()
+    hard = _worst(measured(trial.expected, trial, double, double=True) for trial in inside)
+    emitter = Emitter(engine, type(model).__name__)
+    made, conditions = _finished(model, captured, emitter, inside, unfused)
+    soft, refused = _final(made, replace(inside[0], args=args, kwargs=kwargs), inside[1:])
+    floats, flips = (hard.value, soft.value, unfused.value), (hard.flipped, soft.flipped, unfused.flipped)
+    shapes = tuple(trial.shapes for trial in inside)
+    verification = Verification(*floats, shapes, _epsilon(model), off, *flips, refused)
     merges, skipped = _report(engine, emitter, model)
     after = _cost(engine, total_parameters(made))
     kinds = list(dict.fromkeys(step.merge.kind for step in engine.steps))
-    return FuseResult(merges, skipped, before, after, model=made, verification=verification), double, kinds
+    words = tuple(conditions)
+    return FuseResult(merges, skipped, before, after, model=made, verification=verification, conditions=words), double, kinds
+
+
+def _worst(found: Iterable[Difference]) -> Difference:
+    return functools.reduce(Difference.worse, found, Difference())
+
+
+def _finished(
+    model: nn.Module, captured: Capture, emitter: Emitter, inside: list[Trial], unfused: Difference
+) -> tuple[Fused, list[str]]:
+    """The merged network with what it asks of its calls, and that in words."""
+    made = emitter.emit()
+    copies = to_copy(shallow(model), shallow(made), inside[-1])
+    rounding = max(4 * unfused.value + 64 * _epsilon(model), FLOAT64_LIMIT)
+    outside = at_one(captured, functools.partial(_taken, shallow(model)))
+    kept = kept_conditions(captured, outside, functools.partial(_same, made, rounding))
+    lines = calls.lines(captured.call, captured.sizes.held())
+    lines += [f"require({text}, {text!r})" for text in captured.sizes.texts(kept)]
+    made = made.with_code(emitter.source(lines, copies))
+    made.forms = calls.forms(captured.call, order_matters(model, inside[0], _epsilon(model)))
+    return made, [*calls.words(captured.call, captured.sizes.held()), *captured.sizes.words(kept)]
+
+
+def _final(made: Fused, example: Trial, more: list[Trial]) -> tuple[Difference, str]:
+    """How far the finished network is from the original, and why it does not run on the example if it does not."""
+    try:
+        first = difference(example.expected, example.run(shallow(made), double=False))
+    except Exception as error:  # whatever an operation raises
+        return Difference(math.inf, 1.0), f"it does not run on the example: {error}"
+    return _worst([first, *(measured(trial.expected, trial, made, double=False) for trial in more)]), ""
 
 
 def _epsilon(model: nn.Module) -> float:
@@ -203,25 +249,27 @@ def _epsilon(model: nn.Module) -> float:
     return max((torch.finfo(dtype).eps for dtype in dtypes), default=torch.finfo(torch.float32).eps)
 
 
-def _same_module(module: nn.Module) -> nn.Module:
-    return module
+def _in_float64(model: nn.Module, captured: Capture, inside: list[Trial]) -> Difference:
+    """Fills in what the original makes of its inputs in float64; how far its own precision is from that.
 
+    A network that changes precision by itself, or that does not run in float64, is replaced by its captured graph, which
+    has been measured against it.
 
-def _measured(
-    model: nn.Module, captured: Capture, found: list[Trial], fresh: Callable[[nn.Module], nn.Module]
-) -> tuple[list[Trial], list[Trial]]:
-    """Inputs with what the original makes of them: those the capture holds for, in float64 too, and those it may not.
-
-    `fresh` gives a network as it was before any call, where calls leave something behind.
+    Raises:
+        FuseError: its own rounding leaves nothing to be shown.
     """
-    own = shallow(model)
-    reference = _graph_in_double(captured) if _casts(captured) else in_double(model)
-    if not _expect(found[0], fresh(own), fresh(reference)):  # a network that mixes precisions
-        reference = _graph_in_double(captured)
-        if not _expect(found[0], fresh(own), fresh(reference)):
-            raise FuseError("its captured graph does not run on the example.")
-    more = [trial for trial in found[1:] if _expect(trial, fresh(own), fresh(reference))]
-    return [found[0], *more], breaking(captured, lambda trial: _expect(trial, fresh(own), None))
+    graph = functools.partial(_graph_in_double, captured)
+    made = graph() if _casts(captured) else in_double(model)
+    try:
+        _expect(inside, made)
+    except Exception:  # a network that mixes precisions
+        _expect(inside, graph())
+    own = _worst(difference(trial.expected, trial.own) for trial in inside)
+    if not own.value <= OWN_LIMIT:
+        raise FuseError(
+            f"its own rounding is {own.value:.1e} of its largest output, so that nothing can be shown about merging."
+        )
+    return own
 
 
 def _graph_in_double(captured: Capture) -> nn.Module:
@@ -229,11 +277,15 @@ def _graph_in_double(captured: Capture) -> nn.Module:
     return Emitter(Engine(captured.copy(), dry=False), "Reference", double=True).emit()
 
 
-def _expect(trial: Trial, own: nn.Module, reference: nn.Module | None) -> bool:
+def _expect(inside: list[Trial], reference: nn.Module) -> None:
+    for trial in inside:
+        trial.expected = trial.run(shallow(reference), double=True)
+
+
+def _taken(own: nn.Module, trial: Trial) -> bool:
     """Runs the original on an input; False if it does not take it."""
     try:
         trial.own = trial.run(own, double=False)
-        trial.expected = [] if reference is None else trial.run(reference, double=True)
     except Exception:  # whatever the network raises at sizes that it does not take
         return False
     return True
@@ -252,16 +304,10 @@ def _casts(captured: Capture) -> bool:
     return False
 
 
-def _error(expected: list[Any], trial: Trial, model: nn.Module, double: bool) -> float:
-    try:
-        return largest_error(expected, trial.run(shallow(model), double))
-    except (RuntimeError, FuseError, TypeError, IndexError):
-        return math.inf
-
-
 def _same(made: nn.Module, tolerance: float, trial: Trial) -> bool:
     """Whether a merged network computes what the original does: another function differs by far more than rounding."""
-    return _error(trial.own, trial, made, double=False) <= tolerance
+    found = measured(trial.own, trial, made, double=False)
+    return found.value <= tolerance and found.flipped <= FLIPPED_FLOOR
 
 
 def _report(engine: Engine, emitter: Emitter, model: nn.Module) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:

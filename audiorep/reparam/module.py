@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
+from audiorep.reparam.contract import Form, require
+
+_INEXACT = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 class Group(nn.Module):
@@ -36,6 +39,16 @@ class Fused(Group):
     code: str
     """The source of `forward`."""
     trains: bool
+    precision: dict[torch.dtype, torch.dtype]
+    """What each precision has become since the merge, for those that changed: inputs are held to it."""
+    forms: dict[str, Form]
+    """The containers of each argument that has some."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Fused:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        now = {dtype: fn(torch.empty(0, dtype=self.precision.get(dtype, dtype))).dtype for dtype in _INEXACT}
+        self.precision = {dtype: changed for dtype, changed in now.items() if changed != dtype}
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return build, (type(self).__name__, self.code), self.__dict__
@@ -65,7 +78,7 @@ def build(name: str, code: str) -> Fused:
     space: dict[str, Any] = {}
     exec(compile(code, f"<{name}.forward>", "exec"), space)
     made: Fused = type(name, (Fused,), {"forward": space["forward"], "__module__": __name__, "code": code})()
-    made.trains = False
+    made.trains, made.precision, made.forms = False, {}, {}
     return made
 
 
@@ -75,15 +88,6 @@ def trainable(model: Fused) -> Fused:
         raise FuseError("only a fused network needs this.")
     model.trains = True
     return model.requires_grad_(True)
-
-
-def require(holds: bool, condition: str) -> None:
-    """Refuses a call for which the network may compute something else than what was captured."""
-    if not holds:
-        raise FuseError(
-            f"this call is outside what the network was fused for ({condition} must hold). "
-            "Fuse it again with an example like this one."
-        )
 
 
 class Structure:
@@ -184,3 +188,7 @@ def access(path: str) -> str:
 def empty(kind: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
     """A module whose tensors are still to be set, without the cost of initialising them."""
     return kind(*args, **kwargs, device=torch.device("meta")).eval()
+
+
+__all__ = ["Fused", "Group", "MergedGRU", "MergedLSTM", "Scale", "Structure", "access", "at", "attach", "build", "empty"]
+__all__ += ["require", "set_tensor", "trainable"]  # `require` is where networks that were pickled before look for it

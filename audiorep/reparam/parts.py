@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
+from audiorep.reparam.compare import largest_error
 from audiorep.reparam.copies import in_double, shallow, to_double
 from audiorep.reparam.copies import whole as copied
 from audiorep.reparam.report import Skip
-from audiorep.reparam.verify import largest_error
 
 _CALLS = 4  # calls of a module that are kept, to try its merged form on
 _TOLERANCE = {True: 1e-8, False: 1e-3}  # of the whole, in float64 and as it is: a part that does not fit in shows

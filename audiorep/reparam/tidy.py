@@ -69,6 +69,7 @@ _NOTHING = {
     aten.contiguous.default,
     aten.clone.default,
 }
+_COPIES = {aten.clone.default, aten.contiguous.default, aten.lift_fresh_copy.default}
 
 
 def tidy(captured: Capture) -> None:
@@ -76,6 +77,7 @@ def tidy(captured: Capture) -> None:
     graph = captured.graph
     _whole_norms(captured)
     seen: dict[Any, fx.Node] = {}
+    copies = _copies_for_the_caller(captured)
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
@@ -85,8 +87,8 @@ def tidy(captured: Capture) -> None:
         if name in ("aten::_assert_tensor_metadata", "aten::_assert_scalar", "aten::sym_constrain_range_for_size"):
             graph.erase_node(node)
             continue
-        if node.target is aten.clone.default and any(user.op == "output" for user in node.users):
-            continue  # the caller may write into it
+        if node in copies:
+            continue
         if _changes_nothing(node) and not (len(node.args) == 3 and node.args[1] and node.args[2]):
             captured.replace(node, node.args[0])
             continue
@@ -99,6 +101,27 @@ def tidy(captured: Capture) -> None:
     for node in reversed(list(graph.nodes)):
         if node.op == "call_function" and not node.users and not _is_impure(node):
             graph.erase_node(node)
+
+
+def _copies_for_the_caller(captured: Capture) -> set[fx.Node]:
+    """Copies whose memory an output shows: the caller may write into them, and may rely on the order of their values."""
+    reached: set[fx.Node] = set()
+    ahead = [leaf for leaf in captured.result if isinstance(leaf, fx.Node)]
+    while ahead:
+        node = ahead.pop()
+        if node.op == "call_function" and node not in reached and (_is_view(node) or _changes_nothing(node)):
+            reached.add(node)
+            ahead += [] if node.target in _COPIES else node.all_input_nodes
+    return {node for node in reached if node.target in _COPIES or _copies(node)}
+
+
+def _copies(node: fx.Node) -> bool:
+    """Whether a change of precision is asked for a copy even where there is nothing to change."""
+    if str(node.target).startswith("aten._to_copy."):
+        return True
+    arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
+    values = dict(zip((argument.name for argument in arguments), node.args, strict=False)) | dict(node.kwargs)
+    return str(node.target).startswith("aten.to.") and bool(values.get("copy"))
 
 
 def _whole_norms(captured: Capture) -> None:

@@ -1,0 +1,48 @@
+"""Which outputs share memory with an input, with the network or with each other: what was new must stay new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from audiorep.reparam.verify import Trial, copied
+
+
+def to_copy(model: Callable[..., Any], made: Callable[..., Any], trial: Trial) -> set[int]:
+    """The leaves of the outputs that share memory in the merged network, and not so in the original.
+
+    A caller may write into what is new; written into what is shared, it would change an input, another output or the
+    next call.
+    """
+    before, after = _shared(model, trial), _shared(made, trial)
+    return {index for index, (old, new) in enumerate(zip(before, after, strict=True)) if new - old}
+
+
+def _shared(model: Callable[..., Any], trial: Trial) -> list[set[str]]:
+    """With what each leaf of the outputs shares memory: an input, an earlier output, or the leaf of another call."""
+    calls = [_call(model, trial) for _ in range(2)]  # both are kept alive, so that no memory is used again
+    found: list[set[str]] = []
+    memory = [[_memory(leaf) for leaf in leaves] for _, leaves in calls]
+    inputs = [_memory(leaf) for leaf in calls[0][0]]
+    for index, own in enumerate(memory[0]):
+        shared = {f"input {i}" for i, other in enumerate(inputs) if own is not None and own == other}
+        shared |= {f"output {i}" for i, other in enumerate(memory[0][:index]) if own is not None and own == other}
+        found.append(shared | ({"network"} if own is not None and own == memory[1][index] else set()))
+    return found
+
+
+def _call(model: Callable[..., Any], trial: Trial) -> tuple[list[Any], list[Any]]:
+    args, kwargs = copied(trial.args, trial.kwargs, double=False)
+    with torch.no_grad():
+        return pytree.tree_leaves((args, kwargs)), pytree.tree_leaves(model(*args, **kwargs))
+
+
+def _memory(leaf: Any) -> int | None:
+    """Where a tensor's values lie; None for anything else and for no values."""
+    if not isinstance(leaf, Tensor) or leaf.is_sparse or not leaf.numel():
+        return None
+    return int(leaf.untyped_storage().data_ptr())

@@ -1,0 +1,203 @@
+"""How a network is called: its signature, where each value of the example lies in it, the lines that hold calls to it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from audiorep.errors import FuseError
+from audiorep.reparam.contract import CONTRACT, Form
+
+_PLAIN = (bool, int, float, str, type(None))
+_OWN_NAMES = {"self", "torch", "math", "operator", "_operator", "inf", "nan", "OrderedDict", *CONTRACT}
+_KINDS = inspect.Parameter
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a network's forward."""
+
+    name: str
+    kind: Any
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def stars(self) -> str:
+        """What stands before its name if it takes any number of values."""
+        return {_KINDS.VAR_POSITIONAL: "*", _KINDS.VAR_KEYWORD: "**"}.get(self.kind, "")
+
+    @property
+    def text(self) -> str:
+        """It as it stands in the forward's first line, without what sets it apart from its neighbours."""
+        stars = self.stars
+        if stars or self.default is inspect.Parameter.empty:
+            return f"{stars}{self.name}"
+        return f"{self.name}={repr(self.default) if _is_plain(self.default) else 'OMITTED'}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """An example, as the arguments of a network's forward."""
+
+    arguments: tuple[Argument, ...]
+    given: dict[str, Any]
+    """The example by argument; what it left out is missing."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    """The example in the order of the signature: keywords are positions wherever they can be."""
+    values: tuple[tuple[str, Any], ...]
+    """Every value of the example, None and numbers among them, and the expression for it."""
+
+    @property
+    def names(self) -> set[str]:
+        """The arguments' names."""
+        return {argument.name for argument in self.arguments}
+
+    @property
+    def tensors(self) -> list[tuple[str, Tensor]]:
+        """The tensors among the values."""
+        return [(place, value) for place, value in self.values if isinstance(value, Tensor)]
+
+    @property
+    def signature(self) -> str:
+        """The arguments as the first line of a forward has them."""
+        parts = ["self"]
+        kinds = [argument.kind for argument in self.arguments]
+        for index, argument in enumerate(self.arguments):
+            before = kinds[index - 1] if index else None
+            if before is _KINDS.POSITIONAL_ONLY and argument.kind is not _KINDS.POSITIONAL_ONLY:
+                parts.append("/")
+            if argument.kind is _KINDS.KEYWORD_ONLY and before not in (_KINDS.KEYWORD_ONLY, _KINDS.VAR_POSITIONAL):
+                parts.append("*")
+            parts.append(argument.text)
+        if kinds and kinds[-1] is _KINDS.POSITIONAL_ONLY:
+            parts.append("/")
+        return ", ".join(parts)
+
+
+def bind(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """The example as `model.forward` takes it.
+
+    Raises:
+        FuseError: its signature cannot be read, or does not take the example.
+    """
+    try:
+        signature = inspect.signature(model.forward)
+        bound = signature.bind(*args, **kwargs)
+    except (ValueError, TypeError) as error:
+        raise FuseError(f"its forward cannot be read: {error}") from None
+    taken = _OWN_NAMES.intersection(signature.parameters)
+    if taken:
+        raise FuseError(
+            f"an argument of its forward is named `{min(taken)}`, which the merged forward needs itself: rename it."
+        )
+    arguments = tuple(Argument(name, parameter.kind, parameter.default) for name, parameter in signature.parameters.items())
+    return Call(arguments, dict(bound.arguments), bound.args, bound.kwargs, tuple(_values(signature, bound)))
+
+
+def _values(signature: inspect.Signature, bound: inspect.BoundArguments) -> Iterable[tuple[str, Any]]:
+    """(expression, value) in the order in which the exporter goes through the example."""
+    positions: list[tuple[str, Any]] = []
+    keywords: list[tuple[str, Any]] = []
+    for name, value in bound.arguments.items():
+        kind = signature.parameters[name].kind
+        leaves, _ = pytree.tree_flatten_with_path(value)
+        listed = [(name + "".join(str(key) for key in path), leaf) for path, leaf in leaves]
+        later = kind in (_KINDS.KEYWORD_ONLY, _KINDS.VAR_KEYWORD) or name in bound.kwargs
+        (keywords if later else positions).extend(listed)
+    for place, _ in [*positions, *keywords]:
+        try:
+            compile(place, "<place>", "eval")
+        except SyntaxError:
+            raise FuseError(f"there is no expression for {place}: give it in a list, a tuple or a dictionary.") from None
+    return [*positions, *keywords]
+
+
+def name_arguments(model: nn.Module, call: Call) -> None:
+    """Gives a forward of `*args, **kwargs` the names that were used, which the exporter needs for free sizes."""
+    if not any(argument.kind in (_KINDS.VAR_POSITIONAL, _KINDS.VAR_KEYWORD) for argument in call.arguments):
+        return
+    forward = model.forward
+
+    def named(*given: Any, **more: Any) -> Any:
+        return forward(*given, **more)
+
+    named_so_far = [a.name for a in call.arguments if a.kind in (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD)]
+    listed = [*named_so_far, *(f"further_{i}" for i in range(len(call.args)))][: len(call.args)]
+    parameters = [inspect.Parameter(name, _KINDS.POSITIONAL_OR_KEYWORD) for name in (*listed, *call.kwargs)]
+    named.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    model.forward = named
+
+
+def forms(call: Call, order_matters: bool) -> dict[str, Form]:
+    """The containers of the arguments that are no single value, by name."""
+    several = {name: value for name, value in call.given.items() if not pytree.tree_structure(value).is_leaf()}
+    return {name: Form(value, not order_matters) for name, value in several.items()}
+
+
+def lines(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[str]:
+    """What the forward asks of its arguments, as lines of Python.
+
+    Args:
+        call: the example.
+        sizes: of each tensor by its expression, None for a free one.
+    """
+    written = [f"hold_form(self, {name}, {name!r})" for name in forms(call, True)]
+    first: dict[int, str] = {}
+    for place, value in call.values:
+        if not isinstance(value, Tensor):
+            written.append(f"hold_value({place}, {place!r}, {_literal(value, place)})")
+        elif id(value) in first:
+            written.append(f"hold_same({place}, {place!r}, {first[id(value)]}, {first[id(value)]!r})")
+        else:
+            first[id(value)] = place
+            written.append(f"hold_tensor(self, {place}, {place!r}, {value.dtype}, {sizes[place]})")
+    return [*written, *_left_out(call)]
+
+
+def _left_out(call: Call) -> list[str]:
+    """What the example did not give must be its default."""
+    written = []
+    for argument in call.arguments:
+        if argument.name in call.given:
+            continue
+        if argument.kind in (_KINDS.VAR_POSITIONAL, _KINDS.VAR_KEYWORD):
+            none = "()" if argument.kind is _KINDS.VAR_POSITIONAL else "{}"
+            written.append(f"hold_value({argument.name}, {argument.name!r}, {none})")
+        else:
+            default = repr(argument.default) if _is_plain(argument.default) else "OMITTED"
+            written.append(f"hold_value({argument.name}, {argument.name!r}, {default})")
+    return written
+
+
+def words(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[str]:
+    """The calls that are taken, a sentence for each argument."""
+    said = []
+    for place, value in call.values:
+        if isinstance(value, Tensor):
+            shape = " × ".join("any" if size is None else str(size) for size in sizes[place]) or "a single value"
+            said.append(f"{place} is {str(value.dtype).removeprefix('torch.')}, {shape}")
+        else:
+            said.append(f"{place} is {value!r}")
+    left = [argument.name for argument in call.arguments if argument.name not in call.given and not argument.stars]
+    return [*said, *([f"{', '.join(left)} left out"] if left else [])]
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in _PLAIN or (type(value) is tuple and all(map(_is_plain, value)))
+
+
+def _literal(value: Any, place: str) -> str:
+    if _is_plain(value):
+        return repr(value)
+    if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
+        return str(value)
+    if isinstance(value, torch.device):
+        return f"torch.device({str(value)!r})"
+    raise FuseError(f"{place} is {type(value).__name__}, a value that a merged network cannot be held to.")

@@ -1,0 +1,198 @@
+"""The captured graph against the original, in its own precision: a proof about the graph is one about the network only then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from audiorep.errors import FuseError
+from audiorep.reparam.capture import Capture
+from audiorep.reparam.compare import Difference, difference
+from audiorep.reparam.copies import shallow
+from audiorep.reparam.verify import FLIPPED_FLOOR, Trial
+
+# The graph is the same operations in the same precision. What may differ is the kernel behind one of them (attention in
+# one piece or in three), by a few roundings in each of a hundred layers. Two hundred and fifty-six roundings are 3e-5 in
+# float32; in half precision they would be everything, and there a 32nd is asked, which is 4 roundings of bfloat16.
+ROUNDINGS, LARGEST = 256, 2.0**-5
+_QUICK = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)  # a nested tensor, or one kernel for all
+_SHIFT = 1009  # of a counter, to see whether its value is read: far beyond any warm-up's threshold in a first call
+
+
+class Replayed:
+    """A captured graph as a function of the network's arguments, with buffers of its own."""
+
+    def __init__(self, captured: Capture) -> None:
+        self._captured = captured
+        written = {target for target, _ in captured.updates}
+        self._constants: dict[fx.Node, Any] = {
+            node: constant.tensor.detach().clone() if node in written else constant.tensor
+            for node, constant in captured.constants.items()
+        }
+        self._last = {}
+        for node in captured.graph.nodes:
+            for used in node.all_input_nodes:
+                self._last[used] = node
+        kept = [*captured.result, *(node for pair in captured.updates for node in pair)]
+        self._kept = {node for node in kept if isinstance(node, fx.Node)}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """The leaves of the outputs."""
+        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        values = self._constants | dict(zip((node for node, _ in self._captured.inputs), tensors, strict=True))
+        for node in self._captured.graph.nodes:
+            if node.op != "call_function":
+                continue
+            given, named = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
+            values[node] = node.target(*given, **named)
+            for used in node.all_input_nodes:
+                if self._last[used] is node and used not in self._kept and used.op == "call_function":
+                    del values[used]  # large maps are not all kept
+        for target, value in self._captured.updates:
+            values[target].copy_(values[value])
+        return [values[leaf] if isinstance(leaf, fx.Node) else leaf for leaf in self._captured.result]
+
+
+def measure(model: nn.Module, captured: Capture, trials: list[Trial], epsilon: float) -> tuple[list[Trial], float]:
+    """The inputs that the original takes, with what it makes of them, and how far the captured graph is from it.
+
+    All inputs are run on one copy of the network, the example first and last: what it keeps from call to call shows,
+    unless the graph keeps it too.
+
+    Args:
+        model: the original, which is not changed.
+        captured: its graph.
+        trials: the example, and perhaps a second input.
+        epsilon: rounding of its precision.
+
+    Raises:
+        FuseError: the graph is not the network; the text says why.
+    """
+    running, graph = shallow(model), Replayed(captured)
+    before = _plain_state(running)
+    taken = [trial for trial in trials if _runs(trial, running, needed=trial is trials[0])]
+    again = trials[0].run(running, double=False)
+    worst, limit = Difference(), min(ROUNDINGS * epsilon, LARGEST)
+    outputs = [_replay(graph, trial) for trial in taken]
+    last = _replay(graph, trials[0]) if captured.updates else outputs[0]
+    for own, found in (*zip((trial.own for trial in taken), outputs, strict=True), (again, last)):
+        worst = worst.worse(difference(own, found))
+    changed = [place for place, value in _plain_state(running).items() if before.get(place) != value]
+    if not _within(worst, limit):
+        raise FuseError(_cause(model, captured, trials[0].own, again, worst, changed))
+    counter = _counter_that_matters(running, changed, trials[0], limit)
+    if counter:
+        raise FuseError(f"it keeps `{counter}` from one call to the next and computes with it, which a graph does not.")
+    if captured.updates:  # what it keeps has been followed; each input is measured from the start
+        taken[1:] = [trial for trial in taken[1:] if _runs(trial, shallow(model), needed=False)]
+    return taken, worst.value
+
+
+def order_matters(model: nn.Module, example: Trial, epsilon: float) -> bool:
+    """Whether the network gives something else when the keys of the example's dictionaries come in another order."""
+    turned = _turned((example.args, example.kwargs))
+    if pytree.tree_structure(turned) == pytree.tree_structure((example.args, example.kwargs)):
+        return False
+    try:
+        found = Trial(*turned).run(shallow(model), double=False)
+    except Exception:  # whatever the network raises
+        return True
+    return not _within(difference(example.own, found), min(ROUNDINGS * epsilon, LARGEST))
+
+
+def _turned(value: Any) -> Any:
+    """The same containers with the keys of plain dictionaries in the opposite order."""
+    if type(value) is dict:
+        return {key: _turned(value[key]) for key in reversed(value)}
+    return type(value)(_turned(item) for item in value) if type(value) in (list, tuple) else value
+
+
+def _runs(trial: Trial, running: nn.Module, needed: bool) -> bool:
+    """Runs the original on an input; False where it does not take one that it need not take."""
+    try:
+        trial.own = trial.run(running, double=False)
+    except Exception as error:
+        if needed:
+            raise FuseError(f"the network does not run on this example: {type(error).__name__}: {error}") from error
+        return False  # whatever the network raises at sizes that it does not take
+    return True
+
+
+def _replay(graph: Replayed, trial: Trial) -> list[Any]:
+    try:
+        return trial.run(graph, double=False)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise FuseError(f"its captured graph does not run on {trial.shapes}: {error}") from error
+
+
+def _cause(model: nn.Module, captured: Capture, own: list[Any], again: list[Any], worst: Difference, changed: list[Any]) -> str:
+    """Why the captured graph is not the network."""
+    if any(isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel() and leaf.isnan().all() for leaf in own):
+        return "an output of it is nothing but NaN on this example, so that nothing can be shown."
+    calls = difference(own, again)
+    if not captured.updates and (calls.value >= worst.value / 2 or calls.flipped):
+        drawn = _drawn(captured)
+        kept = f"it keeps `{'.'.join(filter(None, changed[0]))}`" if changed else "it keeps something"
+        why = f"it draws at random ({drawn})" if drawn else f"{kept} from one call to the next"
+        return f"{why}: two calls with the same input differ by {_share(calls)}."
+    quick = [path for path, module in model.named_modules() if isinstance(module, _QUICK)]
+    hint = f"; `{quick[0]}` takes a way of its own when it runs, which a capture does not see" if quick else ""
+    return f"its captured graph gives something else than the network itself ({_share(worst)} off){hint}."
+
+
+def _share(found: Difference) -> str:
+    return f"{found.value:.1e}" if found.value else f"{found.flipped:.2%} of the integers"
+
+
+def _drawn(captured: Capture) -> str:
+    """The operation of the graph that draws random numbers."""
+    tag = torch.Tag.nondeterministic_seeded
+    targets = [node.target for node in captured.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    found = [str(target) for target in targets if tag in target.tags and "attention" not in str(target)]
+    return found[0] if found else ""
+
+
+def _plain_state(model: nn.Module) -> dict[tuple[str, str], Any]:
+    """Numbers that the modules of a network keep as plain attributes, by (module, attribute)."""
+    return {
+        (path, name): value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, bool | int | float) and name != "training"
+    }
+
+
+def _counter_that_matters(running: nn.Module, changed: list[tuple[str, str]], trial: Trial, limit: float) -> str:
+    """A number that calls change and that the outputs depend on, or nothing."""
+
+    def matters(places: list[tuple[str, str]]) -> bool:
+        with _shifted(running, places):
+            try:
+                return not _within(difference(trial.own, trial.run(running, double=False)), limit)
+            except Exception:  # it computes with it, and cannot with another value
+                return True
+
+    if not changed or not matters(changed):
+        return ""
+    return ".".join(filter(None, next((place for place in changed if matters([place])), changed[0])))
+
+
+def _within(found: Difference, limit: float) -> bool:
+    return found.value <= limit and found.flipped <= FLIPPED_FLOOR
+
+
+@contextmanager
+def _shifted(model: nn.Module, places: list[tuple[str, str]]) -> Iterator[None]:
+    before = {place: getattr(model.get_submodule(place[0]), place[1]) for place in places}
+    for (path, name), value in before.items():
+        setattr(model.get_submodule(path), name, not value if isinstance(value, bool) else value + _SHIFT)
+    try:
+        yield
+    finally:
+        for (path, name), value in before.items():
+            setattr(model.get_submodule(path), name, value)

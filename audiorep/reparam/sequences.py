@@ -1,0 +1,120 @@
+"""Recurrent layers as one operation of any length while a network is captured.
+
+The exporter learns a recurrent layer's shapes from its unrolled form, which takes the length of the example for the only
+one. What the network asks of its length behind the layer would then be answered for that length and forgotten. Here a
+stand-in that knows the shapes alone takes the layer's place; the graph gets the layer itself back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
+
+aten = torch.ops.aten
+
+
+def _last_states(x: Tensor, state: Tensor, width: int, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """(all outputs, last state) as a layer allocates them: the time outermost, whatever the order of the axes."""
+    steps, batch = (x.shape[1], x.shape[0]) if batch_first else (x.shape[0], x.shape[1])
+    output = x.new_empty(steps, batch, width)
+    return output.transpose(0, 1) if batch_first else output, state.new_empty(state.shape)
+
+
+def _width(features: int, bidirectional: bool) -> int:
+    return features * (2 if bidirectional else 1)
+
+
+@torch.library.custom_op("audiorep::lstm", mutates_args=())
+def _lstm(
+    x: Tensor,
+    states: list[Tensor],
+    weights: list[Tensor],
+    biased: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return aten.lstm.input(x, states, weights, biased, layers, dropout, train, bidirectional, batch_first)
+
+
+@_lstm.register_fake
+def _(
+    x: Tensor,
+    states: list[Tensor],
+    weights: list[Tensor],
+    biased: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    output, last = _last_states(x, states[0], _width(states[0].shape[2], bidirectional), batch_first)
+    return output, last, states[1].new_empty(states[1].shape)
+
+
+def _stand_in(name: str, kernel: Any) -> Any:
+    """The stand-in of a layer with one state."""
+
+    @torch.library.custom_op(f"audiorep::{name}", mutates_args=())
+    def run(
+        x: Tensor,
+        state: Tensor,
+        weights: list[Tensor],
+        biased: bool,
+        layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> tuple[Tensor, Tensor]:
+        return kernel(x, state, weights, biased, layers, dropout, train, bidirectional, batch_first)
+
+    @run.register_fake
+    def _(
+        x: Tensor,
+        state: Tensor,
+        weights: list[Tensor],
+        biased: bool,
+        layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> tuple[Tensor, Tensor]:
+        return _last_states(x, state, _width(state.shape[2], bidirectional), batch_first)
+
+    return run
+
+
+_STAND_INS: dict[Any, tuple[Any, Any]] = {
+    torch.lstm: (_lstm, aten.lstm.input),
+    torch.gru: (_stand_in("gru", aten.gru.input), aten.gru.input),
+    torch.rnn_tanh: (_stand_in("rnn_tanh", aten.rnn_tanh.input), aten.rnn_tanh.input),
+    torch.rnn_relu: (_stand_in("rnn_relu", aten.rnn_relu.input), aten.rnn_relu.input),
+}
+
+
+class FreeLengths(TorchFunctionMode):
+    """While it is entered, recurrent layers in evaluation are captured as their stand-ins; packed sequences are not."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        known = _STAND_INS.get(func)
+        if known is not None and len(args) == 9 and isinstance(args[4], int) and not (args[6] and args[5]):
+            return known[0](*args)
+        return func(*args, **(kwargs or {}))
+
+
+def real_layers(graph: fx.Graph) -> None:
+    """Puts the layers back for their stand-ins."""
+    kernels = {stand_in._opoverload: kernel for stand_in, kernel in _STAND_INS.values()}
+    for node in graph.nodes:
+        node.target = kernels.get(node.target, node.target)
