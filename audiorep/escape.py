@@ -8,7 +8,8 @@ import shlex
 import unicodedata
 from pathlib import Path
 
-_MARKUP = re.compile(r"[\\`*{}\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])|^[+=:-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+_MARKUP = re.compile(r"[\\`*{}\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])|^[+=:-]")
+_NUMBER = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")  # what would begin a list
 _BREAKS = "\u2028\u2029"
 _SPACING = "\t\n\r" + _BREAKS
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -28,7 +29,7 @@ def markdown(text: str) -> str:
     """
     shown = "".join(c if c in _SPACING else visible(c) for c in text)
     marked = _MARKUP.sub(lambda found: f"\\{found[0]}", shown)
-    return "".join(f"&#{ord(c)};" if c in _SPACING else c for c in marked)
+    return "".join(f"&#{ord(c)};" if c in _SPACING else c for c in _NUMBER.sub(r"\1\\\2", marked))
 
 
 def code(text: str) -> str:
