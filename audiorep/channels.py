@@ -56,7 +56,7 @@ class Mixer:
         taken = " or ".join(str(index + 1) for index in sorted(self._taken))
         yield (
             f"{self._path}: its channels are in opposite phase and cancel each other out{where}; channel {taken} was heard "
-            "there instead of their mean. Choose with --channel."
+            "instead of their mean."
         )
 
 

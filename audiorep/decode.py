@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from audiorep import audio
+from audiorep import audio, pipes
 from audiorep.bundle import ModelInfo
 from audiorep.errors import AudioError, AudiorepError
 
@@ -35,6 +36,13 @@ class Stretch:
     """Seconds."""
     end: float | None = None
     """Seconds; None is the file's end."""
+    channel: str = "mean"
+    """As `audio.blocks` takes it."""
+
+    @property
+    def number(self) -> int | None:
+        """The channel's number from 1, where it is named by that."""
+        return int(self.channel) if self.channel.isdecimal() else None
 
 
 Source = str | os.PathLike[str] | Stretch
@@ -53,6 +61,27 @@ class Chunk:
     """Of sound that these windows are the first to hold."""
     end: float | AudiorepError | None = None
     """The file's length in seconds if it ends here, its error if it fails here, None if more follows."""
+    channel: int | None = None
+    """Its number from 1, where each channel is heard by itself."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the file was heard, where it ends here."""
+
+
+def of_channels(paths: Iterable[Path], channel: str) -> Iterator[Stretch]:
+    """What to hear of each file for a choice of `channels.CHOICES`: `each` is one stretch a channel.
+
+    A file that cannot be read is one stretch: its reader says why.
+    """
+    for path in paths:
+        if channel != "each":
+            yield Stretch(path, channel=channel)
+            continue
+        pipes.keep(path)
+        try:
+            count = audio.probe(path).channels
+        except AudioError:
+            count = 1
+        yield from (Stretch(path, channel=str(number)) for number in range(1, count + 1))
 
 
 def batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
@@ -81,12 +110,15 @@ class Decoder:
         self._rate, self._length = info.sample_rate, info.window_samples
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(DECODERS, "decode")
+        self._kept = ExitStack()
+        self._kept.enter_context(pipes.kept())
 
     def __iter__(self) -> Iterator[Chunk]:
         waiting: deque[queue.Queue[Chunk]] = deque()
         while True:
             while len(waiting) < 4 * DECODERS and (source := next(self._sources, None)) is not None:
                 stretch = source if isinstance(source, Stretch) else Stretch(Path(source))
+                pipes.keep(stretch.path)  # here, where Ctrl-C ends the wait for it
                 chunks: queue.Queue[Chunk] = queue.Queue(AHEAD)
                 self._pool.submit(self._decode, stretch, chunks)
                 waiting.append(chunks)
@@ -101,10 +133,12 @@ class Decoder:
         """Stops the threads; what they had decoded is dropped."""
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._kept.close()
 
     def _decode(self, stretch: Stretch, out: queue.Queue[Chunk]) -> None:
         path = stretch.path
-        nothing = Chunk(path, np.zeros(0, np.int64), np.zeros((0, self._length), np.float32), 0.0)
+        no_windows = np.zeros((0, self._length), np.float32)
+        nothing = Chunk(path, np.zeros(0, np.int64), no_windows, 0.0, channel=stretch.number)
         try:
             for chunk in self._chunks(stretch):
                 self._put(chunk, out)
@@ -117,10 +151,11 @@ class Decoder:
 
     def _chunks(self, stretch: Stretch) -> Iterator[Chunk]:
         heard, told = 0, 0.0
+        notes: list[str] = []
 
         def counted() -> Iterator[np.ndarray]:
             nonlocal heard
-            for block in audio.blocks(stretch.path, self._rate, stretch.start, stretch.end):
+            for block in audio.blocks(stretch.path, self._rate, stretch.start, stretch.end, stretch.channel, notes):
                 heard += len(block)
                 yield block
 
@@ -131,11 +166,11 @@ class Decoder:
             starts = np.array([start for start, _ in group])
             seconds = heard / self._rate - told
             told += seconds
-            held = Chunk(stretch.path, starts, np.stack([window for _, window in group]), seconds)
+            held = Chunk(stretch.path, starts, np.stack([window for _, window in group]), seconds, channel=stretch.number)
         if held is None:
             raise AudioError(f"{stretch.path} is too short: it has no samples at {self._rate} Hz.")
         seconds = heard / self._rate
-        yield replace(held, seconds=held.seconds + seconds - told, end=seconds)
+        yield replace(held, seconds=held.seconds + seconds - told, end=seconds, notes=tuple(notes))
 
     def _windows(self, stream: Iterator[np.ndarray], stretch: Stretch) -> Iterator[tuple[int, np.ndarray]]:
         if not self._views:

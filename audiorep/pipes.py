@@ -7,6 +7,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ _COPIED = 1 << 20  # bytes at a time
 
 _kept: dict[Path, Path | AudioError] = {}
 _users = 0
+_lock = threading.Lock()  # of `_users`
 
 
 def is_pipe(path: Path) -> bool:
@@ -38,16 +40,19 @@ def is_pipe(path: Path) -> bool:
 def kept() -> Iterator[None]:
     """While it lasts, what came out of a pipe stays on disk, to be read as often as need be."""
     global _users
-    _users += 1
+    with _lock:
+        _users += 1
     try:
         yield
     finally:
-        _users -= 1
-        if _users == 0:
-            for copy in _kept.values():
-                if isinstance(copy, Path):
-                    copy.unlink(missing_ok=True)
-            _kept.clear()
+        with _lock:
+            _users -= 1
+            done = [] if _users else list(_kept.values())
+            if not _users:
+                _kept.clear()
+        for copy in done:
+            if isinstance(copy, Path):
+                copy.unlink(missing_ok=True)
 
 
 def keep(path: Path) -> None:

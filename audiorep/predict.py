@@ -46,6 +46,15 @@ class Recording:
     """{head: (W, K)}."""
     complete: bool = True
     """False where the user stopped it before its end; `seconds` then counts what was heard."""
+    channel: int | None = None
+    """Its number from 1, where each channel is a recording of its own."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the file was heard, for example that its channels cancelled each other out."""
+
+    @property
+    def title(self) -> str:
+        """The file's name, and the channel's number where each is a recording of its own."""
+        return f"{self.path}{'' if self.channel is None else f' (channel {self.channel})'}"
 
     def mean(self, head: str | None = None) -> np.ndarray:
         """(K,) scores of the whole file: the mean over its windows."""
@@ -118,6 +127,8 @@ class Failure:
 
     path: Path
     error: AudiorepError
+    channel: int | None = None
+    """Its number from 1, where each channel is a recording of its own."""
 
 
 class Classifier:
@@ -216,14 +227,14 @@ class Classifier:
         try:
             for chunks in batches(decoder):
                 for chunk, scores in zip(chunks, self._run(chunks), strict=True):
-                    scored.append(_Scored(chunk.path, chunk.starts, scores, chunk.end))
+                    scored.append(_Scored(replace(chunk, windows=chunk.windows[:0].copy()), scores))
                     if on_progress is not None:
                         on_progress(chunk.seconds)
                     if chunk.end is not None:
                         done, scored = scored, []
                         yield self._result(done)
         except KeyboardInterrupt:
-            if heard := [part for part in scored if len(part.starts)]:
+            if heard := [part for part in scored if len(part.chunk.starts)]:
                 yield self._recording(heard)
             raise
         finally:
@@ -240,24 +251,22 @@ class Classifier:
         return [{head: values[index] for head, values in parts.items()} for index in range(len(chunks))]
 
     def _result(self, scored: list[_Scored]) -> Recording | Failure:
-        last = scored[-1]
-        return Failure(last.path, last.end) if isinstance(last.end, AudiorepError) else self._recording(scored)
+        last = scored[-1].chunk
+        return Failure(last.path, last.end, last.channel) if isinstance(last.end, AudiorepError) else self._recording(scored)
 
     def _recording(self, scored: list[_Scored]) -> Recording:
-        last = scored[-1]
-        starts = np.concatenate([part.starts for part in scored]) / self.info.sample_rate
+        last = scored[-1].chunk
+        starts = np.concatenate([part.chunk.starts for part in scored]) / self.info.sample_rate
         scores = {head: np.concatenate([part.scores[head] for part in scored]) for head in self.info.labels}
-        if isinstance(last.end, float):
-            return Recording(last.path, self.info, last.end, starts, scores)
-        heard = float(starts[-1]) + self.info.window_seconds
-        return Recording(last.path, self.info, heard, starts, scores, complete=False)
+        complete = isinstance(last.end, float)
+        seconds = last.end if isinstance(last.end, float) else float(starts[-1]) + self.info.window_seconds
+        return Recording(last.path, self.info, seconds, starts, scores, complete, last.channel, last.notes)
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """A chunk without its windows, so that a long file's sound is not kept."""
+    """A chunk and its scores."""
 
-    path: Path
-    starts: np.ndarray
+    chunk: Chunk
+    """Without its windows, so that a long file's sound is not kept."""
     scores: dict[str, np.ndarray]
-    end: float | AudiorepError | None

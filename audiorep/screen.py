@@ -38,6 +38,9 @@ def show(result: Recording | Failure, found: Sequence[Detection], as_json: bool,
 
     if isinstance(result, Failure):
         say(f"Error: {result.error}")
+    else:
+        for note in result.notes:
+            say(f"Note: {note} --channel chooses.")
     if as_json:
         print(json.dumps(as_dict(result, found), ensure_ascii=False), flush=True)
     elif not isinstance(result, Failure):
@@ -48,9 +51,9 @@ def _print_result(recording: Recording, found: Sequence[Detection], several: boo
     whole = len(found) > 0 and all(d.start == 0 and d.end == recording.seconds for d in found)
     if whole or not found:
         labels = ", ".join(f"{visible(d.label)} {d.score:.0%}" for d in found) or "nothing above the threshold"
-        print(f"{visible(str(recording.path))}: {labels}" if several else labels, flush=True)
+        print(f"{visible(recording.title)}: {labels}" if several else labels, flush=True)
         return
-    print(f"{visible(str(recording.path))} ({_clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
+    print(f"{visible(recording.title)} ({_clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
     for d in found:
         print(f"  {_clock(d.start)} – {_clock(d.end)}  {visible(d.label)} {d.score:.0%}", flush=True)
 

@@ -60,7 +60,9 @@ def _found(given: Path, on_passed_over: Callable[[Path], None]) -> list[Path]:
             return [given]
         else:
             root = Path(given.anchor) if given.is_absolute() else Path()
-            candidates = _expand(root, given.relative_to(root).parts if given.is_absolute() else given.parts, ())
+            parts = given.relative_to(root).parts if given.is_absolute() else given.parts
+            once = [part for part, before in zip(parts, ("", *parts), strict=False) if part != "**" or before != "**"]
+            candidates = _expand(root, once, ())
         return _sound_files(set(candidates), given, on_passed_over)
     except (OSError, ValueError):  # too long a name, or a folder that may not be entered: for its reader to report
         return [given]

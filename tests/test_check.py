@@ -77,6 +77,7 @@ def test_every_kind_of_problem_is_found_once_where_it_is_and_the_good_clips_have
     data.add("nan.wav", np.where(np.arange(4000) == 1234, np.nan, sound(102)))
     data.add("silent.wav", sound(103, level=5e-4))
     data.add("clipped.wav", np.clip(sound(104, level=1.1), -1, 1))
+    data.add("flipped.wav", sound(109)[:, None] * [1, -1])
     data.add("short.wav", sound(105, seconds=0.05))
     data.add("odd.wav", sound(106), rate=11025)
     data.add("duplicate.flac", sound(2))
@@ -96,6 +97,7 @@ def test_every_kind_of_problem_is_found_once_where_it_is_and_the_good_clips_have
         ("non-finite", "nan.wav"),
         ("silent", "silent.wav"),
         ("clipped", "clipped.wav"),
+        ("opposite phase", "flipped.wav"),
         ("too short", "short.wav"),
         ("odd rate", "odd.wav"),
         ("duplicate", "duplicate.flac"),
@@ -111,6 +113,9 @@ def test_every_kind_of_problem_is_found_once_where_it_is_and_the_good_clips_have
     assert "promises 0.50 s, 0.18 s can be read" in found["truncated", "truncated.wav"]
     assert found["silent", "silent.wav"] == "peak -66 dB"
     assert found["clipped", "clipped.wav"] == "8.9% of its samples are at full scale"
+    assert found["opposite phase", "flipped.wav"].startswith(
+        "its channels are in opposite phase and cancel each other out; chan"
+    )
     assert found["too short", "short.wav"] == "0.050 s; 0.1 s are asked for"
     assert found["odd rate", "odd.wav"] == "11025 Hz; most have 8000 Hz"
     assert found["duplicate", "duplicate.flac"] == f"same sound as {data.root / 'good2.wav'}"

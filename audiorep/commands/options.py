@@ -25,6 +25,10 @@ Model = Annotated[
 ]
 
 View = Literal["auto", "file", "windows", "merged"]
+Channel = Annotated[
+    Literal["mean", "left", "right", "each"],
+    typer.Option(help="Of sounds with several: their mean, one side, or each with a result of its own."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all.")]
 DataRoot = Annotated[

@@ -11,6 +11,7 @@ import typer
 from audiorep import screen
 from audiorep.commands.options import (
     SOME_FAILED,
+    Channel,
     DataRoot,
     Folds,
     Format,
@@ -27,7 +28,10 @@ from audiorep.errors import DataError, require
 
 def predict(
     paths: Annotated[
-        list[str], typer.Argument(help="Sound files, folders (searched recursively) and patterns.", show_default=False)
+        list[str],
+        typer.Argument(
+            help="Sound files, folders (searched recursively), patterns, and - for standard input.", show_default=False
+        ),
     ],
     model: Model = None,
     output: Annotated[
@@ -46,32 +50,37 @@ def predict(
     ] = None,
     window: Annotated[float | None, typer.Option(help="Seconds heard at once; default: the model's.")] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds between windows; default: the model's.")] = None,
+    channel: Channel = "mean",
     threads: Threads = None,
     runtime: RuntimeName = None,
     precision: Precision = "fp32",
     as_json: Json = False,
 ) -> None:
     """Recognise the sounds in files: labels with times and scores."""
-    from audiorep import audio
+    from audiorep import decode, pipes, sources
     from audiorep.output import Outputs
     from audiorep.predict import Classifier, Failure
 
     classifier = Classifier.load(model, threads, runtime, precision).with_windows(window, hop)
-    files = list(audio.find(paths))
+    passed_over: list[Path] = []
+    files = list(sources.find(paths, passed_over.append))
+    if passed_over:
+        screen.say(sources.passed_over(passed_over))
     done = failed = 0
     try:
         with (
+            pipes.kept(),
             Outputs(output or [], format, files) as outputs,
             screen.progress("Listening", screen.total_seconds(files)) as advance,
         ):
-            for result in classifier.files(files, advance):
+            for result in classifier.files(decode.of_channels(files, channel), advance):
                 found = [] if isinstance(result, Failure) else screen.chosen(result, view, top, threshold)
                 lost = outputs.write(result, found)
                 done += 1
                 failed += isinstance(result, Failure) or bool(lost)
                 for error in lost:
                     screen.say(f"Error: {error}")
-                screen.show(result, found, as_json, several=len(files) > 1)
+                screen.show(result, found, as_json, several=len(files) > 1 or channel == "each")
     except KeyboardInterrupt as stop:
         stop.add_note(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
         raise

@@ -31,6 +31,7 @@ KINDS = {
     "truncated": "shorter than its header promises",
     "non-finite": "NaN or infinite samples",
     "silent": "never louder than -60 dB",
+    "opposite phase": "channels that cancel each other out: one of them is used for their mean",
     "clipped": "at full scale for over a thousandth of its samples",
     "too short": "shorter than asked for",
     "odd rate": "another sample rate than most files",
@@ -68,6 +69,8 @@ class Measured:
     """Share of samples at full scale."""
     digest: str
     """Of the decoded samples, so that the same sound in two containers is one."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how it was heard."""
 
 
 def check(
@@ -111,7 +114,8 @@ def _measure(example: Example) -> Measured | Problem:
     try:
         about = audio.probe(example.path)
         peak, clipped, samples, digest = 0.0, 0, 0, hashlib.sha256()
-        for block in audio.blocks(example.path, about.sample_rate, example.start, example.end):
+        notes: list[str] = []
+        for block in audio.blocks(example.path, about.sample_rate, example.start, example.end, notes=notes):
             level = np.abs(block)
             peak = max(peak, float(level.max(initial=0.0)))
             clipped += int((level >= CLIPPED_LEVEL).sum())
@@ -119,15 +123,16 @@ def _measure(example: Example) -> Measured | Problem:
             digest.update(np.round(block * 32767).astype("<i4").tobytes())
     except AudioError as error:
         return Problem(error.kind, str(example.path), str(error))
-    return Measured(
-        example, about.sample_rate, samples / about.sample_rate, peak, clipped / max(samples, 1), digest.hexdigest()
-    )
+    clipped_share, seconds = clipped / max(samples, 1), samples / about.sample_rate
+    return Measured(example, about.sample_rate, seconds, peak, clipped_share, digest.hexdigest(), tuple(notes))
 
 
 def _alone(clip: Measured, shortest_seconds: float) -> Iterator[Problem]:
     name = str(clip.example.path)
     if clip.peak < SILENT:
         yield Problem("silent", name, f"peak {20 * np.log10(max(clip.peak, 1e-10)):.0f} dB")
+    for note in clip.notes:
+        yield Problem("opposite phase", name, note.removeprefix(f"{name}: "))
     if clip.clipped > CLIPPED_SHARE:
         yield Problem("clipped", name, f"{clip.clipped:.1%} of its samples are at full scale")
     if clip.seconds < shortest_seconds:
