@@ -87,16 +87,18 @@ class _File:
 
 
 class CsvWriter(_File):
-    """A row for each label; a file that failed has a row with its error."""
+    """A row for each label; a file that failed has a row with its error. Channels heard apart have a column after the path."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, channels_apart: bool = False) -> None:
         super().__init__(path)
-        self.put(_as_rows([COLUMNS]))
+        self._channels_apart = channels_apart
+        self.put(_as_rows([(COLUMNS[0], *(["channel"] if channels_apart else []), *COLUMNS[1:])]))
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
         """Adds one file's rows."""
-        failed = [(result.path, "", "", "", "", "", result.error)] if isinstance(result, Failure) else []
-        found = [(result.path, f"{d.start:.3f}", f"{d.end:.3f}", d.head, d.label, f"{d.score:.4f}", "") for d in detections]
+        source = (result.path, *([result.channel] if self._channels_apart else []))
+        failed = [(*source, "", "", "", "", "", result.error)] if isinstance(result, Failure) else []
+        found = [(*source, f"{d.start:.3f}", f"{d.end:.3f}", d.head, d.label, f"{d.score:.4f}", "") for d in detections]
         self.put(_as_rows([*failed, *found]))
 
 
@@ -132,6 +134,8 @@ class LabelFiles:
         if isinstance(result, Failure):
             return
         place = self._folder / _below(result.path, self._root)
+        if result.channel is not None:
+            place = place.with_name(f"{place.name}.channel{result.channel}")
         with named(place.with_name(place.name + self.suffix)):
             path = next(path for path in _numbered(place, self.suffix) if _identity(path) not in self._written)
             write_text(path, self.text(result, detections))
@@ -193,21 +197,20 @@ class RavenFiles(LabelFiles):
     def text(self, recording: Recording, detections: Sequence[Detection]) -> str:
         """A header and a line for each label, over all frequencies the model hears."""
         lines = ["\t".join(RAVEN_COLUMNS)]
-        top = recording.info.sample_rate / 2
+        top, channel = recording.info.sample_rate / 2, recording.channel or 1
         for number, d in enumerate(detections, 1):
-            lines.append(
-                f"{number}\tSpectrogram 1\t1\t{d.start:.6f}\t{d.end:.6f}\t0.0\t{top:.1f}\t{visible(d.label)}\t{d.score:.4f}"
-            )
+            place = f"Spectrogram 1\t{channel}\t{d.start:.6f}\t{d.end:.6f}\t0.0\t{top:.1f}"
+            lines.append(f"{number}\t{place}\t{visible(d.label)}\t{d.score:.4f}")
         return "\n".join(lines) + "\n"
 
 
-FORMATS: dict[str, Callable[[Path, Path], Writer]] = {
-    "csv": lambda path, root: CsvWriter(path),
-    "jsonl": lambda path, root: JsonLinesWriter(path),
-    "audacity": AudacityFiles,
-    "raven": RavenFiles,
+FORMATS: dict[str, Callable[[Path, Path, bool], Writer]] = {
+    "csv": lambda path, root, channels_apart: CsvWriter(path, channels_apart),
+    "jsonl": lambda path, root, channels_apart: JsonLinesWriter(path),
+    "audacity": lambda path, root, channels_apart: AudacityFiles(path, root),
+    "raven": lambda path, root, channels_apart: RavenFiles(path, root),
 }
-"""What to write where: (output path, common folder of the recordings) to a writer."""
+"""What to write where: (output path, common folder of the recordings, whether channels are heard apart) to a writer."""
 
 
 class Outputs:
@@ -216,7 +219,9 @@ class Outputs:
     Left by any other exception it leaves files as they were before: a table that is cut off looks like one that is not.
     """
 
-    def __init__(self, paths: Sequence[Path], format: str | None, recordings: Sequence[Path]) -> None:
+    def __init__(
+        self, paths: Sequence[Path], format: str | None, recordings: Sequence[Path], channels_apart: bool = False
+    ) -> None:
         parents = [str(_spelt_out(recording).parent) for recording in recordings]
         root = Path(os.path.commonpath(parents)) if parents else Path()
         self._writers: list[Writer] = []
@@ -227,7 +232,7 @@ class Outputs:
         _refuse_recordings(paths, recordings)
         try:
             for path in paths:
-                self._writers.append(_writer(path, format, root))
+                self._writers.append(_writer(path, format, root, channels_apart))
         except BaseException:  # nothing was written yet: older files of the other names stay as they are
             for writer in self._writers:
                 writer.discard()
@@ -278,21 +283,25 @@ def _refuse_recordings(paths: Sequence[Path], recordings: Sequence[Path]) -> Non
             raise ConfigError(f"{output} is one of the recordings, which are never overwritten; name another output.")
 
 
-def _writer(path: Path, format: str | None, root: Path) -> Writer:
+def _writer(path: Path, format: str | None, root: Path, channels_apart: bool) -> Writer:
     suffix = path.suffix.removeprefix(".").lower()
     name = suffix if suffix in FORMATS else format or suffix
     if name not in FORMATS:
         problem = f"the format {name!r} is not known" if name else "no format is given"
         raise ConfigError(f"{path}: {problem}; --format takes {', '.join(FORMATS)}.")
-    return FORMATS[name](path, root)
+    return FORMATS[name](path, root, channels_apart)
 
 
 def as_dict(result: Recording | Failure, detections: Sequence[Detection]) -> dict[str, object]:
     """One file's result as plain values."""
+    source: dict[str, object] = {"path": str(result.path)}
+    if result.channel is not None:
+        source["channel"] = result.channel
     if isinstance(result, Failure):
-        return {"path": str(result.path), "error": str(result.error)}
+        return {**source, "error": str(result.error)}
     labels = [
         {"start": round(d.start, 3), "end": round(d.end, 3), "head": d.head, "label": d.label, "score": round(d.score, 4)}
         for d in detections
     ]
-    return {"path": str(result.path), "seconds": round(result.seconds, 3), "complete": result.complete, "labels": labels}
+    notes = {"notes": list(result.notes)} if result.notes else {}
+    return {**source, "seconds": round(result.seconds, 3), "complete": result.complete, "labels": labels, **notes}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from audiorep.datasets.check import check
 from audiorep.datasets.example import Example
 from audiorep.decode import Stretch, of_channels
 from audiorep.errors import AudioError, ConfigError
+from audiorep.output import Outputs, as_dict
 from audiorep.predict import Classifier, Failure, Recording
 
 RATE = 16000
@@ -137,6 +140,36 @@ def test_predict_says_so_and_hears_each_channel_on_request(tmp_path):
     done = run(audiorep("predict", tmp_path / "both.wav", "--channel", "each"))
     assert [line.split(": ")[1].split()[0] for line in done.stdout.splitlines()] == ["siren", "rain"]
     assert "both.wav (channel 2): rain" in done.stdout
+
+
+def test_each_channel_has_its_rows_objects_and_label_files(tmp_path):
+    paths = [write(tmp_path / "a.wav", LEFT, RIGHT), tmp_path / "gone.wav"]
+    results = list(Classifier(_Peak()).files(of_channels(paths, "each")))
+    for output, format in (("a.csv", None), ("a.jsonl", None), ("labels", "audacity"), ("tables", "raven")):
+        with Outputs([tmp_path / output], format, paths, channels_apart=True) as outputs:
+            for result in results:
+                outputs.write(result, [] if isinstance(result, Failure) else result.whole())
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(Path(row["path"]).name, row["channel"], row["score"][:4]) for row in rows] == [
+        ("a.wav", "1", "0.50"),
+        ("a.wav", "2", "0.25"),
+        ("gone.wav", "1", ""),
+    ]
+    objects = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [found["channel"] for found in objects] == [1, 2, 1]
+    assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == [
+        "a.wav.channel1.audacity.txt",
+        "a.wav.channel2.audacity.txt",
+    ]
+    assert (tmp_path / "tables" / "a.wav.channel2.raven.txt").read_text().splitlines()[1].split("\t")[2] == "2"
+
+
+def test_results_name_no_channel_unless_asked_and_tell_notes(tmp_path):
+    result = Classifier(_Peak()).file(write(tmp_path / "a.wav", LEFT, -LEFT))
+    assert as_dict(result, [])["notes"] == list(result.notes)
+    assert "channel" not in as_dict(result, [])
+    assert "notes" not in as_dict(Classifier(_Peak()).file(write(tmp_path / "b.wav", LEFT, RIGHT)), [])
 
 
 def test_data_check_tells_of_clips_in_opposite_phase(tmp_path):

@@ -70,7 +70,7 @@ def predict(
     try:
         with (
             pipes.kept(),
-            Outputs(output or [], format, files) as outputs,
+            Outputs(output or [], format, files, channels_apart=channel == "each") as outputs,
             screen.progress("Listening", screen.total_seconds(files)) as advance,
         ):
             for result in classifier.files(decode.of_channels(files, channel), advance):
