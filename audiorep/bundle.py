@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiorep import claims
 from audiorep.errors import BundleError
+from audiorep.foreign import LARGEST_JSON, brief, from_json, is_number, is_plain, is_text, is_whole, shallow
+from audiorep.frontend_config import RATES
 
 FORMAT_VERSION = 1
 PREFIX = "audiorep."
-LONGEST_WINDOW = 3600.0  # seconds; a longer one is a mistake, and would need its memory
 MEMBER = "audiorep.json"
 """What a format without metadata of its own carries, in a zip archive at its end (see `append`)."""
 SEAL = "model"
@@ -56,6 +58,10 @@ class ModelInfo:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        damaged = [text for fine, text in self._type_checks() if not fine]
+        if damaged:
+            name = self.name if is_text(self.name) else brief(self.name)
+            raise BundleError(f"model {name}: its settings are damaged: {'; '.join(damaged)}. Export the model again.")
         problems = [text for fine, text in self._checks() if not fine]
         if problems:
             raise BundleError(f"model {self.name}: " + "; ".join(problems) + ".")
@@ -104,9 +110,11 @@ class ModelInfo:
         for key, text in metadata.items():
             if key.startswith(PREFIX):
                 try:
-                    values[key.removeprefix(PREFIX)] = json.loads(text)
-                except ValueError:
-                    raise BundleError(f"{path}: its metadata {key} is not JSON. Export the model again.") from None
+                    values[key.removeprefix(PREFIX)] = from_json(text)
+                except ValueError as error:
+                    raise BundleError(
+                        f"{path}: its metadata {key if is_text(key) else brief(key)} {error}. Export the model again."
+                    ) from None
         return cls.from_dict(values, path)
 
     @classmethod
@@ -121,9 +129,9 @@ class ModelInfo:
                 f"{path} is not an audiorep model: it carries no labels or settings. Make one with: audiorep export"
             )
         version = values.get("format_version")
-        if not isinstance(version, int) or version > FORMAT_VERSION:
+        if not isinstance(version, int) or not is_whole(version) or not 1 <= version <= FORMAT_VERSION:
             raise BundleError(
-                f"{path} has format version {version!r}; this audiorep reads up to {FORMAT_VERSION}. Upgrade audiorep."
+                f"{path} has format version {brief(version)}; this audiorep reads up to {FORMAT_VERSION}. Upgrade audiorep."
             )
         fields = {f.name: f for f in dataclasses.fields(cls)}
         missing = [
@@ -137,27 +145,40 @@ class ModelInfo:
             return cls(**{name: values[name] for name in fields if name in values})
         except BundleError as error:
             raise BundleError(f"{path}, {error}") from None
-        except (TypeError, AttributeError) as error:
-            raise BundleError(f"{path}: its settings are damaged ({error}). Export the model again.") from None
+
+    def _type_checks(self) -> list[tuple[bool, str]]:
+        """Whether each field is of its kind; what it may be beyond that is for `_checks`."""
+        numbers = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
+        whole = {"sample_rate": self.sample_rate, "views": self.views, "format_version": self.format_version}
+        texts = {"name": self.name, "activation": self.activation, "padding": self.padding, "licence": self.licence}
+        tables = {"front_end": self.front_end, "provenance": self.provenance}
+        return [
+            *((is_text(v), f"{n} is {brief(v)}; a text of one line is needed") for n, v in texts.items()),
+            *((is_whole(v), f"{n} is {brief(v)}; a whole number is needed") for n, v in whole.items()),
+            *((is_number(v) or isinstance(v, float), f"{n} is {brief(v)}; a number is needed") for n, v in numbers.items()),
+            *(
+                (isinstance(v, dict) and shallow(v) and is_plain(v), f"{n} is {brief(v)}; a table of plain values is needed")
+                for n, v in tables.items()
+            ),
+            (claims.lists(self.labels), f"labels are {brief(self.labels)}; a list of names for each head is needed"),
+            (claims.lists(self.thresholds), f"thresholds are {brief(self.thresholds)}; a list of numbers a head is needed"),
+        ]
 
     def _checks(self) -> list[tuple[bool, str]]:
-        sizes = {head: len(names) for head, names in self.labels.items()}
+        lowest, highest = RATES
         return [
-            (bool(sizes) and all(sizes.values()), f"labels {sizes} need at least one class a head"),
-            (self.sample_rate > 0, f"sample_rate is {self.sample_rate} Hz"),
+            *claims.labels(self.labels),
             (
-                0 < self.hop_seconds <= self.window_seconds <= LONGEST_WINDOW,
-                f"window {self.window_seconds:g} s and hop {self.hop_seconds:g} s: both must be positive, the hop at most "
-                f"the window, the window at most {LONGEST_WINDOW:g} s",
+                lowest <= self.sample_rate <= highest,
+                f"sample_rate is {brief(self.sample_rate)} Hz; {lowest} to {highest} is allowed",
             ),
+            *claims.windows(self.window_seconds, self.hop_seconds, self.sample_rate),
             (self.activation in ACTIVATIONS, f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}"),
             (self.padding in PADDINGS, f"padding is {self.padding!r}; allowed are {', '.join(PADDINGS)}"),
-            (isinstance(self.views, int) and self.views >= 0, f"views is {self.views!r}; a whole number is needed"),
-            (
-                all(len(t) == sizes.get(h) and all(isinstance(x, int | float) for x in t) for h, t in self.thresholds.items()),
-                "thresholds must be numbers that match the labels, one a class",
-            ),
-            (isinstance(self.provenance, dict), f"provenance is {self.provenance!r}; a table is needed"),
+            (0 <= self.views <= claims.MOST_VIEWS, f"views is {brief(self.views)}; 0 to {claims.MOST_VIEWS} is allowed"),
+            *claims.thresholds(self.thresholds, self.labels),
+            *claims.front_end(self.front_end, self.sample_rate),
+            *claims.provenance(self.provenance),
         ]
 
 
@@ -187,11 +208,11 @@ def appended(path: Path) -> ModelInfo:
             "Make one with: audiorep export"
         )
     try:
-        values = json.loads(content)
-        length, checksum = json.loads(values.pop(SEAL))
+        values = from_json(content.decode())
+        length, checksum = from_json(values.pop(SEAL))
         with path.open("rb") as file:
             whole = zlib.crc32(file.read(length)) == checksum
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         raise BundleError(f"{path}: its metadata is damaged. Export the model again.") from None
     if not whole:
         raise BundleError(f"{path} is damaged: its content is not what was exported. Copy or export it again.")
@@ -202,6 +223,7 @@ def _member(path: Path) -> bytes | None:
     """What `MEMBER` holds in the archive at the end of a file; None if there is none that can be read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(MEMBER)
+            packed = archive.getinfo(MEMBER).file_size > LARGEST_JSON  # a few bytes can stand for gigabytes
+            return None if packed else archive.read(MEMBER)
     except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, ValueError, OSError, zlib.error):  # it has no one error
         return None

@@ -8,83 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiorep.config import Config
 from audiorep.errors import ConfigError
+from audiorep.frontend_config import FRONT_ENDS, FrontEndConfig
 
 LOG_OFFSET = 1e-6  # the paper's; another value shifts every network's input
 
 MEL_GROUPS = 4  # more save arithmetic, and cost an operator each
 
 CLIPS_AT_ONCE = 8  # on a CPU; the spectra of more spill out of its cache, and fresh memory is slow
-
-
-@dataclass(frozen=True)
-class FrontEndConfig(Config):
-    """Settings of the log-mel front end; stored in every checkpoint and bundle."""
-
-    sample_rate: int = 16_000
-    """Hz of the waveform."""
-    window_ms: float = 20.0
-    """Length of the Hann window."""
-    hop_ms: float = 10.0
-    """Distance between the centres of neighbouring frames."""
-    n_fft: int = 2048
-    """Length of the transform; the window is zero-padded to it."""
-    mels: int = 128
-    """Mel bands F."""
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.sample_rate < 1000:
-            problems.append(f"sample_rate is {self.sample_rate} Hz; at least 1000 is needed")
-        if self.window < 4 or self.window % 2:
-            problems.append(f"window_ms {self.window_ms} gives {self.window} samples; an even number of at least 4 is needed")
-        if self.hop < 1:
-            problems.append(f"hop_ms {self.hop_ms} gives {self.hop} samples; at least 1 is needed")
-        if self.n_fft < self.window or self.n_fft % 2:
-            problems.append(f"n_fft is {self.n_fft}; an even number of at least the window's {self.window} samples is needed")
-        if not 1 <= self.mels <= self.n_fft // 2:
-            problems.append(f"mels is {self.mels}; 1 to {self.n_fft // 2} fit n_fft {self.n_fft}")
-        if problems:
-            raise ConfigError("front end: " + "; ".join(problems) + ".")
-
-    @property
-    def window(self) -> int:
-        """Samples in the window."""
-        return round(self.sample_rate * self.window_ms / 1000)
-
-    @property
-    def hop(self) -> int:
-        """Samples between frames."""
-        return round(self.sample_rate * self.hop_ms / 1000)
-
-    def samples(self, seconds: float) -> int:
-        """Samples of a clip of `seconds`: one short, so that a centred STFT yields exactly `seconds / hop` frames."""
-        return round(self.sample_rate * seconds) - 1
-
-    def frames(self, samples: int) -> int:
-        """Frames T that `samples` samples yield."""
-        return 1 + samples // self.hop
-
-
-FRONT_ENDS: dict[str, FrontEndConfig] = {
-    "vggsound": FrontEndConfig(16_000, 20, 10),
-    "epic_kitchens": FrontEndConfig(24_000, 10, 5),
-    "epic_sounds": FrontEndConfig(24_000, 10, 5),
-    "speech_commands": FrontEndConfig(16_000, 5, 2),
-    "urbansound8k": FrontEndConfig(16_000, 20, 10),
-    "nsynth": FrontEndConfig(16_000, 20, 10),
-    "light": FrontEndConfig(16_000, 40, 20, n_fft=640, mels=64),
-    "speech_light": FrontEndConfig(16_000, 25, 10, n_fft=512, mels=40),
-}
-"""The paper's six settings (its table 1), and lighter ones for the small networks."""
 
 
 class LogMel(nn.Module):
@@ -297,3 +234,17 @@ def _frames(waveform: Tensor, lead: int, frames: int, length: int, hop: int) -> 
     rows = padded.reshape(padded.shape[0], -1, row)
     last = (frames - 1) * step + 1
     return torch.cat([rows[:, part : part + last : step] for part in range(parts)], dim=-1)
+
+
+__all__ = [
+    "FRONT_ENDS",
+    "LOG_OFFSET",
+    "EdgeFrames",
+    "FrontEndConfig",
+    "LogMel",
+    "MatrixLogMel",
+    "forms",
+    "half_window",
+    "mel_filters",
+    "repeat_last",
+]

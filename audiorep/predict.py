@@ -12,7 +12,7 @@ import numpy as np
 from audiorep.bundle import ModelInfo
 from audiorep.decode import Chunk, Decoder, Source, batches
 from audiorep.errors import AudioError, AudiorepError
-from audiorep.runtimes import Session, open_session
+from audiorep.runtimes import Session, checked, open_session
 
 BUNDLED = Path(__file__).parent / "assets" / "esc50_nano.onnx"
 """The model inside the package: 50 environmental sounds."""
@@ -140,7 +140,7 @@ class Classifier:
     """
 
     def __init__(self, session: Session, info: ModelInfo | None = None) -> None:
-        self.session = session
+        self.session = checked(session)
         self.info = info or session.info
 
     @classmethod
@@ -152,7 +152,8 @@ class Classifier:
         """
         from audiorep.runtimes.onnx import OnnxSession
 
-        return cls(OnnxSession(BUNDLED if path is None else path, threads))
+        path = BUNDLED if path is None else path
+        return cls(checked(OnnxSession(path, threads), str(path)))
 
     @classmethod
     def load(

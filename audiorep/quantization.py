@@ -24,6 +24,7 @@ from audiorep.parity import low_rates, noises, spread
 from audiorep.predict import Classifier
 from audiorep.reparam import FuseResult
 from audiorep.runtimes.onnx import OnnxSession, bundle, caller, fastest_first
+from audiorep.runtimes.sealed import seal
 from audiorep.runtimes.small import SETTINGS, Quantiser, Setting, scores
 
 CALIBRATION = 200  # clips; ranges of more hardly differ
@@ -181,7 +182,7 @@ def write(
     if table is not None:
         write_sensitivities(made.sensitivities, table)
     with replacing(path) as partial:
-        partial.write_bytes(made.content)
+        partial.write_bytes(seal(made.content))
     return made
 
 

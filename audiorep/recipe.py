@@ -10,7 +10,8 @@ from typing import Any, Literal
 from audiorep import config as configuration
 from audiorep import models
 from audiorep.augment import AugmentConfig
-from audiorep.bundle import LONGEST_WINDOW, PADDINGS
+from audiorep.bundle import PADDINGS
+from audiorep.claims import LONGEST_WINDOW
 from audiorep.config import Config
 from audiorep.datasets import Splits
 from audiorep.errors import ConfigError

@@ -67,6 +67,7 @@ def fit(
     taught_by = teachers.load(config, labels, examples, say)
     record = _record(config, labels, examples, taught_by)
     _check(output, record)
+    info = _info(config, labels, examples, taught_by)  # what it refuses is better known before training than after
     lightning.seed_everything(config.seed, verbose=False)
     train, valid = (clips_of(config, examples, labels, split) for split in ("train", "valid"))
     sampler = EpochSampler(train, config.seed, config.balance == "sampling")
@@ -87,7 +88,7 @@ def fit(
     _run(trainer, trainee, loaders, output)
     _take_weights(trainee, output / (BEST if config.keep == "best" and (output / BEST).exists() else LAST))
     _measure_norms(trainee, loaders[0], trainer.strategy.root_device)
-    checkpoint.save(output, trainee.network, _info(config, labels, examples, taught_by), config.architecture)
+    checkpoint.save(output, trainee.network, info, config.architecture)
     return output
 
 

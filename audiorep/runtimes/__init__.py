@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from audiorep.bundle import ModelInfo
-from audiorep.errors import BundleError, ConfigError, require
+from audiorep.errors import AudiorepError, BundleError, ConfigError, first_line, require
 
 SAMPLES_AT_ONCE = 160_000  # two windows of 5 s; a batch of sixteen is a quarter slower a window on two cores
 
@@ -27,6 +28,41 @@ class Session(Protocol):
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of each head for each waveform of the batch."""
         ...
+
+
+class Checked:
+    """A session whose scores can be used: what is no score is an error that names the model, in every runtime.
+
+    Raises:
+        BundleError: when called, where it gives other shapes than it claims, or NaN or infinite values.
+    """
+
+    def __init__(self, session: Session, name: str | None = None) -> None:
+        self.session, self.info, self.device = session, session.info, session.device
+        self.name = name or f"model {session.info.name}"
+
+    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores of each head for each waveform of the batch."""
+        scores = self.session(waveform)
+        for head, names in self.info.labels.items():
+            self._check(head, scores.get(head), (len(waveform), len(names)))
+        return scores
+
+    def _check(self, head: str, values: np.ndarray | None, shape: tuple[int, int]) -> None:
+        if values is None or values.shape != shape:
+            found = "none" if values is None else " × ".join(map(str, values.shape)) or "one number"
+            raise BundleError(f"{self.name} gives {found} for {head}; {' × '.join(map(str, shape))} scores are needed.")
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).any(1).sum())
+            raise BundleError(
+                f"{self.name} gives scores that are no numbers (NaN or infinite) for {head} in {bad} of {len(values)} windows: "
+                "its weights are damaged or its training failed; export it again from a good checkpoint."
+            )
+
+
+def checked(session: Session, name: str | None = None) -> Session:
+    """`session` with its scores checked, once; `name` is what an error calls its model."""
+    return session if isinstance(session, Checked) else Checked(session, name)
 
 
 @dataclass(frozen=True)
@@ -101,7 +137,7 @@ def open_session(
     if row.extra:
         require(row.package, row.extra)
     options: dict[str, Any] = {"precision": precision} if len(row.precisions) > 1 else {}
-    return getattr(module(runtime), row.session)(path, threads, **options)
+    return checked(getattr(module(runtime), row.session)(path, threads, **options), str(path))
 
 
 def able_to_open(path: Path) -> list[str]:
@@ -132,6 +168,24 @@ def existing(path: str | os.PathLike[str]) -> Path:
     if not path.is_file():
         raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a model file is needed.")
     return path
+
+
+@contextmanager
+def running(path: Path) -> Iterator[None]:
+    """A model while it runs: what its runtime raises becomes a sentence, for these share no base but `Exception`.
+
+    Raises:
+        BundleError: it fails.
+    """
+    try:
+        yield
+    except AudiorepError:
+        raise
+    except Exception as error:
+        raise BundleError(
+            f"{path} fails when it is run ({first_line(error)}). If its window was changed, take a longer one; "
+            "otherwise export it again."
+        ) from error
 
 
 def in_slices(waveform: np.ndarray, run: Callable[[np.ndarray], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

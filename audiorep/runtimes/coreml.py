@@ -14,7 +14,7 @@ import numpy as np
 
 from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError, ConfigError, first_line, require
-from audiorep.runtimes import fixed
+from audiorep.runtimes import fixed, running
 from audiorep.runtimes.check import Parity, accept
 from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
 
@@ -34,7 +34,7 @@ class CoreMlSession:
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
-        path = Path(path)
+        self._path = path = Path(path)
         self.info = information(path)
         if not runs_here():
             raise BundleError(f"{path} runs on a Mac only. Use it there, or export to .onnx for this machine.")
@@ -53,8 +53,9 @@ class CoreMlSession:
 
     def _run(self, clip: np.ndarray, samples: int) -> dict[str, np.ndarray]:
         values = {"waveform": clip, "samples": np.array([samples], np.int32)}
-        found = self._model.predict({name: values[name] for name in INPUTS[: 1 + fixed.fills(self.info)]})
-        return {head: found[head] for head in self.info.labels}
+        with running(self._path):
+            found = self._model.predict({name: values[name] for name in INPUTS[: 1 + fixed.fills(self.info)]})
+            return {head: found[head] for head in self.info.labels}
 
 
 def runs_here() -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from audiorep import bundle
 from audiorep.errors import BundleError, ConfigError, require
 from audiorep.files import replacing
-from audiorep.runtimes import cores, existing, fixed
+from audiorep.runtimes import cores, existing, fixed, running
 from audiorep.runtimes.check import Parity, accept
 from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
 
@@ -38,7 +38,7 @@ class ExecuTorchSession:
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
-        path = existing(path)
+        self._path = path = existing(path)
         self._torch = require("torch", extra="train")
         with quiet(*TORCH_LOGGERS):
             runtime = require("executorch.runtime", extra="executorch").Runtime.get()
@@ -64,8 +64,9 @@ class ExecuTorchSession:
         values = [self._torch.from_numpy(clip)]
         if fixed.fills(self.info):
             values.append(self._torch.tensor([samples], dtype=self._torch.int32))
-        outputs = self._method.execute(values)  # in the order of the labels: a program's have no names
-        return {head: output.numpy() for head, output in zip(self.info.labels, outputs, strict=True)}
+        with running(self._path):
+            outputs = self._method.execute(values)  # in the order of the labels: a program's have no names
+            return {head: output.numpy() for head, output in zip(self.info.labels, outputs, strict=True)}
 
     def _check_shapes(self, path: Path) -> None:
         method = self._method.metadata

@@ -12,7 +12,7 @@ import numpy as np
 from audiorep import bundle
 from audiorep.errors import BundleError, require
 from audiorep.files import replacing
-from audiorep.runtimes import cores, existing, fixed
+from audiorep.runtimes import cores, existing, fixed, running
 from audiorep.runtimes.check import Parity, accept
 from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
 
@@ -37,7 +37,7 @@ class LiteRtSession:
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
-        path = existing(path)
+        self._path = path = existing(path)
         with quiet():
             runtime, interpreter = (
                 require("ai_edge_litert", extra="litert"),
@@ -63,10 +63,11 @@ class LiteRtSession:
 
     def _run(self, clip: np.ndarray, samples: int) -> dict[str, np.ndarray]:
         values = {"waveform": clip, "samples": np.array([samples], np.int32)}
-        for name, index in self._inputs.items():
-            self._interpreter.set_tensor(index, values[name])
-        self._interpreter.invoke()
-        return {head: self._interpreter.get_tensor(index) for head, index in self._outputs.items()}
+        with running(self._path):
+            for name, index in self._inputs.items():
+                self._interpreter.set_tensor(index, values[name])
+            self._interpreter.invoke()
+            return {head: self._interpreter.get_tensor(index) for head, index in self._outputs.items()}
 
     def _places(self, path: Path) -> tuple[dict[str, int], dict[str, int]]:
         """The tensors of each input and each head, by their names in the signature: a converter may change their order."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError, first_line, require
 from audiorep.files import replacing
-from audiorep.runtimes import cores, existing, in_slices
+from audiorep.foreign import brief
+from audiorep.runtimes import cores, existing, in_slices, running, sealed
 from audiorep.runtimes.check import Parity, first_accepted
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOG_MEL = "log_mel"
 """The name, in a bundle's graph, of what the front end gives and the network takes."""
+FLOATS = "tensor(float)"
 
 
 class OnnxSession:
@@ -38,12 +39,13 @@ class OnnxSession:
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
-        path = existing(path)
+        self._path = path = existing(path)
+        content = path.read_bytes()
+        self.info = sealed.information(content, path)
         try:
-            self._session = session(path, threads)
+            self._session = session(content, threads)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this one
             raise BundleError(f"{path} is not a model that ONNX Runtime reads ({first_line(error)}).") from None
-        self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.device = (
             f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0].removesuffix('ExecutionProvider')}"
         )
@@ -56,14 +58,18 @@ class OnnxSession:
 
     def _run(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         heads = list(self.info.labels)
-        return dict(zip(heads, self._session.run(heads, {"waveform": waveform}), strict=True))
+        with running(self._path):
+            return dict(zip(heads, self._session.run(heads, {"waveform": waveform}), strict=True))
 
     def _check_graph(self, path: Path) -> None:
-        inputs = [node.name for node in self._session.get_inputs()]
-        outputs = {node.name: node.shape[-1] for node in self._session.get_outputs()}
-        expected = {head: len(names) for head, names in self.info.labels.items()}
-        if inputs != ["waveform"] or any(outputs.get(head) != size for head, size in expected.items()):
-            raise BundleError(f"{path}: its graph takes {inputs} and gives {outputs}; waveform and {expected} are needed.")
+        inputs = {node.name: (node.type, len(node.shape)) for node in self._session.get_inputs()}
+        outputs = {node.name: (node.type, *node.shape[1:]) for node in self._session.get_outputs()}
+        expected = {head: (FLOATS, len(names)) for head, names in self.info.labels.items()}
+        if inputs != {"waveform": (FLOATS, 2)} or any(outputs.get(head) != shape for head, shape in expected.items()):
+            raise BundleError(
+                f"{path}: its graph takes {brief(inputs)} and gives {brief(outputs)}; waveform as {FLOATS} of 2 axes and "
+                f"{brief(expected)} are needed. Export the model again."
+            )
 
 
 def export(
@@ -94,7 +100,9 @@ def export(
 
         def attempts() -> Iterator[OnnxSession]:
             for form in fastest_first(model, caller):
-                partial.write_bytes(_in_precision(bundle(model, fused, form), model, precision, clips, calibration))
+                partial.write_bytes(
+                    sealed.seal(_in_precision(bundle(model, fused, form), model, precision, clips, calibration))
+                )
                 yield OnnxSession(partial)
 
         return first_accepted(model, attempts(), clips, path, precision)

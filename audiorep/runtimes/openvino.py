@@ -19,7 +19,8 @@ import numpy as np
 from audiorep.bundle import PREFIX, ModelInfo
 from audiorep.errors import BundleError, ConfigError, require
 from audiorep.files import replacing
-from audiorep.runtimes import cores, existing, in_slices
+from audiorep.foreign import brief
+from audiorep.runtimes import cores, existing, in_slices, running, sealed
 from audiorep.runtimes.check import Parity, first_accepted
 from audiorep.runtimes.onnx import LOG_MEL, bundle, fastest_first
 from audiorep.runtimes.small import named, stored
@@ -61,17 +62,22 @@ class OpenVinoSession:
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None, precision: str = "fp32") -> None:
         openvino = require("openvino", extra="openvino")
-        path = existing(path)
+        self._path = path = existing(path)
+        onnx = path.suffix == ".onnx"
+        told = sealed.information(path.read_bytes(), path) if onnx else None  # before a damaged graph can do harm
         with _readable(path):
             model = core().read_model(path)
-        self.info = _info(model, path)
+            metadata = _metadata(model, SECTION)
+        self.info = ModelInfo.from_metadata(metadata, path) if told is None else told
+        _check_graph(model, self.info, path)
         if precision == "bf16" and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ConfigError(f"This processor ({_name()}) has no bf16; run the model in fp32.")
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads or cores() or 0}
-        self._stages = [
-            core().compile_model(part, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
-            for part, hint in _parts(model, precision)
-        ]
+        with _readable(path):
+            self._stages = [
+                core().compile_model(part, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
+                for part, hint in _parts(model, precision)
+            ]
         self._requests = [stage.create_infer_request() for stage in self._stages]
         self.device = f"OpenVINO {openvino.__version__.partition('-')[0]}, {_name()}, {precision}"
 
@@ -81,10 +87,11 @@ class OpenVinoSession:
 
     def _run(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         values = waveform
-        for request in self._requests[:-1]:
-            values = request.infer([values])[0]
-        scores = self._requests[-1].infer([values])
-        return {head: np.array(scores[head]) for head in self.info.labels}
+        with running(self._path):
+            for request in self._requests[:-1]:
+                values = request.infer([values])[0]
+            scores = self._requests[-1].infer([values])
+            return {head: np.array(scores[head]) for head in self.info.labels}
 
 
 def export(
@@ -244,9 +251,23 @@ def _above(output: Any) -> list[Any]:
     return list(found.values())
 
 
-def _info(model: Any, path: Path) -> ModelInfo:
-    section = READERS_SECTION if path.suffix == ".onnx" else SECTION
-    return ModelInfo.from_metadata(_metadata(model, section), path)
+def _check_graph(model: Any, info: ModelInfo, path: Path) -> None:
+    """Refuses a graph that does not take and give what its metadata says."""
+    inputs = {name: _shape(node) for node in model.inputs for name in node.get_names()}
+    outputs = {name: _shape(node)[-1:] for node in model.outputs for name in node.get_names()}
+    expected = {head: [len(names)] for head, names in info.labels.items()}
+    waveform = len(model.inputs) == 1 and len(inputs.get("waveform", ())) == 2
+    if not waveform or any(outputs.get(head) != size for head, size in expected.items()):
+        raise BundleError(
+            f"{path}: its graph takes {brief(inputs)} and gives {brief(outputs)}; waveform of 2 axes and {brief(expected)} are "
+            "needed. Export the model again."
+        )
+
+
+def _shape(node: Any) -> list[int]:
+    """The sizes of an input or output, -1 where they are free; nothing where their number is."""
+    shape = node.get_partial_shape()
+    return [-1 if size.is_dynamic else size.get_length() for size in shape] if shape.rank.is_static else []
 
 
 def _metadata(model: Any, section: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from audiorep import checkpoint
 from audiorep.bundle import ModelInfo
 from audiorep.checkpoint import Checkpoint
 from audiorep.frontend import EdgeFrames, LogMel, MatrixLogMel
+from audiorep.runtimes import running
 
 
 class Pipeline(nn.Module):
@@ -43,6 +45,7 @@ class TorchSession:
     def __init__(self, model: Checkpoint | str | os.PathLike[str], threads: int | None = None, precision: str = "fp32") -> None:
         if threads:
             torch.set_num_threads(threads)
+        self._path = Path(model.architecture if isinstance(model, Checkpoint) else model)
         if not isinstance(model, Checkpoint):
             model = checkpoint.load(model)
         self.info: ModelInfo = model.info
@@ -54,7 +57,7 @@ class TorchSession:
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of each head for each waveform of the batch."""
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+        with running(self._path), torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             scores = self._pipeline(torch.from_numpy(waveform).to(self._device))
         return {head: values.float().cpu().numpy() for head, values in scores.items()}
 
