@@ -14,13 +14,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from audiorep import __version__, checkpoint, models
+from audiorep import __version__, checkpoint, models, tensors
 from audiorep.bundle import ModelInfo
-from audiorep.checkpoint import size_text
 from audiorep.datasets import nsynth, table, vggsound
 from audiorep.errors import CheckpointError, ConfigError
 from audiorep.frontend import FRONT_ENDS
 from audiorep.recipe import PROTOCOLS
+from audiorep.tensors import size_text, some
 
 ARCHITECTURE = "arin_base"
 URBANSOUND8K = (
@@ -40,6 +40,11 @@ CLASS_ORDERS: dict[str, Callable[[Path], Mapping[str, Sequence[str]]]] = {
 }
 """Official orders of the classes, the same for any path; the other data sets' are in files that their annotations come with."""
 
+NUMBERED = "that of the outputs, which are numbered"
+"""Said of a network whose classes have no names."""
+CLASS_FILES = {"epic_kitchens": ("EPIC_100_verb_classes.csv", "EPIC_100_noun_classes.csv")}
+"""Files of the annotations that have the names which this package does not know; elsewhere a name a line does."""
+
 STEM, FIRST = "s1.pathway0_stem", "s2.pathway0_res0.branch2"
 HEADS = {"head.projection": "label", "head.projection_verb": "verb", "head.projection_noun": "noun"}
 LAYERS = {
@@ -57,7 +62,6 @@ MERGED = "_reparam"
 BRANCHES = ("_small", "_medium", "", MERGED)
 """What follows `a` and `b` in the names of parallel branches, or of the one that they were merged to."""
 COUNTER = "num_batches_tracked"
-SHOWN = 3  # names that an error lists of each kind
 
 
 @dataclass(frozen=True)
@@ -102,26 +106,38 @@ def read(path: Path) -> Authors:
         CheckpointError: it cannot be read without executing what is in it, or does not hold exactly such a network.
     """
     values = _load(path)
-    tensors = _tensors(values, path)
-    branches = {letter: _branches(tensors, letter) for letter in "ab"}
+    weights = _weights(values, path)
+    branches = {letter: _branches(weights, letter) for letter in "ab"}
     try:
         with torch.device("meta"):  # a file that lies about its sizes must not cost memory
-            network = models.build(ARCHITECTURE, _heads(tensors), _settings(tensors, branches))
-    except (ConfigError, LookupError) as error:
+            network = models.build(ARCHITECTURE, _heads(weights), _settings(weights, branches))
+    except (ConfigError, LookupError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path} does not hold a whole AudioRepInceptionNeXt ({error}).") from None
     expected = network.state_dict()
     names = _names(expected, _modules(network.config, branches))  # type: ignore[arg-type]
-    _check(tensors, {theirs: expected[ours] for ours, theirs in names.items()}, path)
-    found = {ours: tensors[theirs].to(expected[ours].dtype, copy=True) for ours, theirs in names.items() if theirs in tensors}
+    _check(weights, {theirs: expected[ours] for ours, theirs in names.items()}, path)
+    found = {ours: weights[theirs].to(expected[ours].dtype, copy=True) for ours, theirs in names.items() if theirs in weights}
     added = {name: _neutral(name, tensor) for name, tensor in expected.items() if name not in found}
     network.load_state_dict({name: (found | added)[name].contiguous() for name in expected}, assign=True)
     epoch = values.get("epoch")
     return Authors(
         network.eval(),
-        _heads(tensors),
+        _heads(weights),
         "merged" if MERGED in branches["a"].values() else "training",
-        sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(("running_mean", "running_var", COUNTER))),
+        sum(tensor.numel() for name, tensor in weights.items() if not name.endswith(("running_mean", "running_var", COUNTER))),
         epoch if isinstance(epoch, int) else None,
+    )
+
+
+def naming(info: ModelInfo) -> str | None:
+    """How to name the classes of an imported model where they are only numbered, in a sentence."""
+    if info.provenance["class_order"] != NUMBERED:
+        return None
+    numbers = " and ".join(f"{names[0]} to {names[-1]}" for names in info.labels.values())
+    files = CLASS_FILES.get(info.provenance["data_set"], tuple(f"{head}_names.txt" for head in info.labels))
+    return (
+        f"The classes are called {numbers}, since the file has no names. To name them, import again with "
+        f"{' '.join(f'--labels {file}' for file in files)}: a name a line, or a table with the columns id and key."
     )
 
 
@@ -129,7 +145,8 @@ def describe(authors: Authors, path: Path, data_set: str | None = None, labels: 
     """How the network of the file `path` hears and what its classes are called.
 
     `data_set` is a key of `recipe.PROTOCOLS`; without it the one with the same classes is taken. `labels` are files of
-    class names, one a head: a name a line, or a table with the columns `id` and `key` as EPIC-KITCHENS has them.
+    class names, one a head: a name a line, or a table with the columns `id` and `key` as EPIC-KITCHENS has them. Without
+    them, classes of a data set whose names this package does not know are numbered.
 
     Raises:
         ConfigError: the data set is unknown, has other heads, or must be named; class names are needed or do not fit.
@@ -141,7 +158,7 @@ def describe(authors: Authors, path: Path, data_set: str | None = None, labels: 
     row = PROTOCOLS[name]
     if list(row.heads) != list(authors.heads):
         raise ConfigError(f"{path} has the outputs {_counts(authors.heads)}, {name} has {_counts(row.heads)}.")
-    classes = _read_labels(authors.heads, labels) if labels else _official(name, authors.heads, path)
+    classes, order = _classes(name, authors.heads, path, labels)
     front_end = FRONT_ENDS[row.front_end]
     return ModelInfo(
         name=ARCHITECTURE,
@@ -157,7 +174,7 @@ def describe(authors: Authors, path: Path, data_set: str | None = None, labels: 
             "form": authors.form,
             "epoch": authors.epoch,
             "data_set": name,
-            "class_order": f"that of {', '.join(file.name for file in labels)}" if labels else f"the official one of {name}",
+            "class_order": order,
             "audiorep": __version__,
             "date": date.today().isoformat(),
         },
@@ -166,33 +183,31 @@ def describe(authors: Authors, path: Path, data_set: str | None = None, labels: 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        values = tensors.read_torch(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except Exception:  # a damaged file raises nearly every kind
-        raise CheckpointError(
-            f"{path} is damaged or holds more than tensors and plain values; nothing in it was executed. "
-            "Save its model_state alone, with torch.save, where it was made."
-        ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} {error}. Save its model_state alone, with torch.save, where it was made.") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a {type(values).__name__}; a dictionary with model_state is needed.")
     return values
 
 
-def _tensors(values: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def _weights(values: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The weights by their names in one process, finite and of the right network."""
     state = values.get("model_state", values)
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no table of tensors; one called model_state is needed.")
-    tensors = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-    if f"{STEM}.conv.weight" not in tensors or f"{FIRST}.a_head.weight" not in tensors or any("pathway1" in n for n in tensors):
+    found = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    if f"{STEM}.conv.weight" not in found or f"{FIRST}.a_head.weight" not in found or any("pathway1" in n for n in found):
         raise CheckpointError(
-            f"{path} is not an AudioRepInceptionNeXt: its tensors are {_some(list(tensors))}. Only this network can "
-            "be imported."
+            f"{path} is not an AudioRepInceptionNeXt: its tensors are {some(list(found))}. Only this network can be imported."
         )
-    if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
-        raise CheckpointError(f"{path} holds values that are no finite numbers, in {_some(bad)}; its training had failed.")
-    return tensors
+    if odd := [name for name, tensor in found.items() if tensor.is_complex()]:
+        raise CheckpointError(f"{path} holds complex numbers, in {some(odd)}; a network of this kind has none.")
+    if bad := tensors.not_finite(found):
+        raise CheckpointError(f"{path} holds values that are no finite numbers, in {some(bad)}; its training had failed.")
+    return found
 
 
 def _branches(tensors: Mapping[str, Tensor], letter: str) -> dict[int, str]:
@@ -263,7 +278,7 @@ def _check(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], path: Pa
         ],
     }
     if any(problems.values()):
-        text = "; ".join(f"{what}: {_some(names)}" for what, names in problems.items() if names)
+        text = "; ".join(f"{what}: {some(names)}" for what, names in problems.items() if names)
         raise CheckpointError(f"{path} does not hold a whole AudioRepInceptionNeXt; {text}.")
 
 
@@ -286,17 +301,19 @@ def _same_heads(heads: dict[str, int], path: Path) -> str:
     )
 
 
-def _official(data_set: str, heads: Mapping[str, int], path: Path) -> dict[str, list[str]]:
-    order = CLASS_ORDERS[data_set](path) if data_set in CLASS_ORDERS else {}
+def _classes(data_set: str, heads: Mapping[str, int], path: Path, labels: Sequence[Path]) -> tuple[dict[str, list[str]], str]:
+    """The classes of each head, and where their order is from: files, what is known of the data set, or numbers alone."""
+    if labels:
+        return _read_labels(heads, labels), f"that of {', '.join(file.name for file in labels)}"
+    if data_set not in CLASS_ORDERS:
+        return {head: [f"{head}_{number}" for number in range(classes)] for head, classes in heads.items()}, NUMBERED
+    order = CLASS_ORDERS[data_set](path)
     if {head: len(names) for head, names in order.items()} != heads:
-        why = (
-            f"{data_set} has {_counts(PROTOCOLS[data_set].heads)}" if order else f"this package knows no names of {data_set}'s"
-        )
         raise ConfigError(
-            f"{path} does not say what its classes, {_counts(heads)}, are called, and {why}. "
-            f"Name a file of them with --labels{', once for each output in this order' if len(heads) > 1 else ''}."
+            f"{path} does not say what its classes, {_counts(heads)}, are called, and {data_set} has "
+            f"{_counts(PROTOCOLS[data_set].heads)}. Name a file of them with --labels."
         )
-    return {head: list(names) for head, names in order.items()}
+    return {head: list(names) for head, names in order.items()}, f"the official one of {data_set}"
 
 
 def _read_labels(heads: Mapping[str, int], files: Sequence[Path]) -> dict[str, list[str]]:
@@ -312,16 +329,10 @@ def _read_labels(heads: Mapping[str, int], files: Sequence[Path]) -> dict[str, l
         if len(names) != classes:
             raise ConfigError(f"{file} names {len(names)} classes; the output {head} has {classes}.")
         if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ConfigError(f"{file} names {_some(twice)} twice; every class needs a name of its own.")
+            raise ConfigError(f"{file} names {some(twice)} twice; every class needs a name of its own.")
         found[head] = names
     return found
 
 
 def _counts(heads: Mapping[str, int]) -> str:
     return ", ".join(f"{head} ({classes})" for head, classes in heads.items()) or "none"
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many follow."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -13,6 +13,7 @@ from typing import Any
 
 from audiorep import claims
 from audiorep.errors import BundleError
+from audiorep.escape import visible
 from audiorep.foreign import LARGEST_JSON, brief, from_json, is_number, is_plain, is_text, is_whole, shallow
 from audiorep.frontend_config import RATES
 
@@ -60,11 +61,11 @@ class ModelInfo:
     def __post_init__(self) -> None:
         damaged = [text for fine, text in self._type_checks() if not fine]
         if damaged:
-            name = self.name if is_text(self.name) else brief(self.name)
+            name = visible(self.name) if is_text(self.name) else brief(self.name)
             raise BundleError(f"model {name}: its settings are damaged: {'; '.join(damaged)}. Export the model again.")
         problems = [text for fine, text in self._checks() if not fine]
         if problems:
-            raise BundleError(f"model {self.name}: " + "; ".join(problems) + ".")
+            raise BundleError(f"model {visible(self.name)}: " + "; ".join(problems) + ".")
 
     @property
     def task(self) -> str:
@@ -112,9 +113,7 @@ class ModelInfo:
                 try:
                     values[key.removeprefix(PREFIX)] = from_json(text)
                 except ValueError as error:
-                    raise BundleError(
-                        f"{path}: its metadata {key if is_text(key) else brief(key)} {error}. Export the model again."
-                    ) from None
+                    raise BundleError(f"{path}: its metadata {visible(key[:80])} {error}. Export the model again.") from None
         return cls.from_dict(values, path)
 
     @classmethod
@@ -129,7 +128,7 @@ class ModelInfo:
                 f"{path} is not an audiorep model: it carries no labels or settings. Make one with: audiorep export"
             )
         version = values.get("format_version")
-        if not isinstance(version, int) or not is_whole(version) or not 1 <= version <= FORMAT_VERSION:
+        if not is_whole(version) or not 1 <= version <= FORMAT_VERSION:
             raise BundleError(
                 f"{path} has format version {brief(version)}; this audiorep reads up to {FORMAT_VERSION}. Upgrade audiorep."
             )
@@ -153,7 +152,7 @@ class ModelInfo:
         texts = {"name": self.name, "activation": self.activation, "padding": self.padding, "licence": self.licence}
         tables = {"front_end": self.front_end, "provenance": self.provenance}
         return [
-            *((is_text(v), f"{n} is {brief(v)}; a text of one line is needed") for n, v in texts.items()),
+            *((is_text(v), f"{n} is {brief(v)}; a text is needed") for n, v in texts.items()),
             *((is_whole(v), f"{n} is {brief(v)}; a whole number is needed") for n, v in whole.items()),
             *((is_number(v) or isinstance(v, float), f"{n} is {brief(v)}; a number is needed") for n, v in numbers.items()),
             *(

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from audiorep import config as configuration
-from audiorep import models, reparam
+from audiorep import models, reparam, tensors
 from audiorep.bundle import ModelInfo
 from audiorep.compress.structure import Layers, change_layers, changed_layers
-from audiorep.errors import AudiorepError, CheckpointError
+from audiorep.errors import AudiorepError, CheckpointError, first_line
 from audiorep.files import replacing, write_json
+from audiorep.foreign import LARGEST_JSON, brief, from_json
 from audiorep.frontend import FrontEndConfig, LogMel
 from audiorep.reparam import FuseResult
+from audiorep.tensors import size_text
 
 WEIGHTS, CONFIG, CARD, METRICS, LOGS = "model.safetensors", "config.json", "README.md", "metrics.json", "logs"
 
@@ -59,9 +59,9 @@ def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, ar
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(folder / WEIGHTS) as partial:
-        partial.write_bytes(serialize(tensors))  # save_file would make it unreadable to other users
+        partial.write_bytes(serialize(weights))  # save_file would make it unreadable to other users
     settings = {**dataclasses.asdict(network.config), "heads": {h: len(names) for h, names in info.labels.items()}}  # type: ignore[call-overload]
     with torch.device("meta"):
         layers = changed_layers(network, type(network)(network.config))
@@ -77,20 +77,52 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
     """
     folder = Path(folder)
     values = read_json(folder / CONFIG)
+    plan, info = _plan(values, folder / CONFIG)
     try:
-        name, settings = values.pop("architecture"), values.pop("network")
-        heads, layers = settings.pop("heads"), values.pop("layers", {})
-        network = change_layers(models.build(name, heads, settings), layers)
-        info = ModelInfo.from_dict(values, folder / CONFIG)
-        if heads != {head: len(names) for head, names in info.labels.items()}:
-            raise CheckpointError(f"its labels do not match the network's heads {heads}.")
-        front_end = LogMel(configuration.load(FrontEndConfig, info.front_end, where=f"{folder / CONFIG}: front end"))
-    except (KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is not a checkpoint's configuration (no {error}).") from None
+        with torch.device("meta"):  # sizes that a file only claims must not cost memory
+            needed = plan.build().state_dict()
+        front_end = configuration.load(FrontEndConfig, info.front_end, where="front end")
     except AudiorepError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from None
-    _load_weights(network, folder / WEIGHTS)
-    return Checkpoint(network.eval(), front_end.eval(), info, name, layers)
+    except (RuntimeError, OverflowError, TypeError, ValueError, MemoryError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: no network can be made of it ({first_line(error)}).") from None
+    weights = _read_weights(needed, folder / WEIGHTS)
+    network = plan.build()  # as large as the weights
+    network.load_state_dict(weights)
+    return Checkpoint(network.eval(), LogMel(front_end).eval(), info, plan.architecture, plan.layers)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a network is made, as a configuration says."""
+
+    architecture: str
+    heads: dict[str, int]
+    settings: dict[str, Any]
+    layers: Layers
+
+    def build(self) -> nn.Module:
+        return change_layers(models.build(self.architecture, self.heads, self.settings), self.layers)
+
+
+def _plan(values: dict[str, Any], path: Path) -> tuple[_Plan, ModelInfo]:
+    """What a configuration holds, each part of its type; the network's own sizes are checked where it is made."""
+    own = {"architecture": str, "network": dict, "layers": dict}
+    for name, kind in own.items():
+        if not isinstance(values.get(name, {} if name == "layers" else None), kind):
+            raise CheckpointError(f"{path} is not a checkpoint's configuration: its {name} is {brief(values.get(name))}.")
+    settings, layers = dict(values["network"]), values.get("layers", {})
+    heads = settings.pop("heads", None)
+    if not all(isinstance(sizes, dict) for sizes in layers.values()):
+        raise CheckpointError(f"{path} is not a checkpoint's configuration: its layers are {brief(layers)}.")
+    try:
+        info = ModelInfo.from_dict({name: value for name, value in values.items() if name not in own}, path)
+    except AudiorepError as error:
+        raise CheckpointError(str(error)) from None
+    classes = {head: len(names) for head, names in info.labels.items()}
+    if heads != classes:
+        raise CheckpointError(f"{path}: its labels {brief(classes)} do not match the network's heads {brief(heads)}.")
+    return _Plan(values["architecture"], classes, settings, layers), info
 
 
 def annotate(folder: Path, **provenance: Any) -> None:
@@ -107,26 +139,37 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: it is missing or damaged.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_JSON:
+            raise CheckpointError(f"{path} cannot be read: it has {path.stat().st_size} bytes; {LARGEST_JSON} are allowed.")
+        values = from_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path.parent} is not a checkpoint: it has no {path.name}.") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be read: it {error}.") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is not a JSON object.")
     return values
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
+def _read_weights(needed: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights of exactly the tensors `needed`, which may have no memory yet."""
     try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}.") from None
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        problems = " ".join(line.strip() for line in str(error).splitlines()[1:4])
-        raise CheckpointError(f"{path} holds the weights of another network: {problems}") from None
+        found = tensors.read_safetensors(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be read: it {error}. Copy it again.") from None
+    if problems := tensors.difference(found, needed):
+        raise CheckpointError(f"{path} holds the weights of another network: {problems}.")
+    if odd := [name for name, tensor in found.items() if tensor.is_floating_point() != needed[name].is_floating_point()]:
+        raise CheckpointError(f"{path} holds weights of another type in {tensors.some(odd)}.")
+    if bad := tensors.not_finite(found):
+        raise CheckpointError(
+            f"{path} holds values that are no finite numbers, in {tensors.some(bad)}. Copy or train it again."
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -161,7 +204,7 @@ def transfer(network: nn.Module, source: Checkpoint, labels: dict[str, list[str]
     """
     kept = {head for head, names in labels.items() if source.info.labels.get(head) == names}
     here, there = network.state_dict(), source.network.state_dict()
-    new, left = ([name for name in tensors if _head(name) not in {None, *kept}] for tensors in (here, there))
+    new, left = ([name for name in table if _head(name) not in {None, *kept}] for table in (here, there))
     taken = [name for name in here if name not in new]
     for name in [*taken, *(name for name in there if name not in left and name not in here)]:
         if (ours := size_text(here.get(name))) != (theirs := size_text(there.get(name))):
@@ -173,13 +216,6 @@ def transfer(network: nn.Module, source: Checkpoint, labels: dict[str, list[str]
         for name in taken:
             here[name].copy_(there[name])
     return Transfer(taken, new, left, {name: size_text(here[name]) for name in new})
-
-
-def size_text(tensor: Tensor | None) -> str:
-    """A tensor's shape for people, for example `64 × 1 × 5 × 7`; `missing` for None."""
-    if tensor is None:
-        return "missing"
-    return " × ".join(map(str, tensor.shape)) or "one number"
 
 
 def _head(name: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from audiorep.errors import ConfigError
 from audiorep.foreign import LONGEST_TEXT, brief, is_number, is_text, is_whole
-from audiorep.frontend_config import FrontEndConfig
+from audiorep.frontend_config import RATES, FrontEndConfig
 
 LONGEST_WINDOW = 3600.0  # seconds; a longer one is a mistake, and would need its memory
 MOST_SAMPLES = 200_000_000  # in a window: an hour at 48 kHz
@@ -27,9 +27,11 @@ Check = tuple[bool, str]
 def windows(window: float, hop: float, sample_rate: int) -> list[Check]:
     """Whether the windows hear all of a recording in bearable time and memory."""
     told = f"window {window:g} s and hop {hop:g} s"
-    if not 0 < hop <= window <= LONGEST_WINDOW or sample_rate < 1:
+    if not 0 < hop <= window <= LONGEST_WINDOW:
         bounds = f"both must be positive, the hop at most the window, the window at most {LONGEST_WINDOW:g} s"
-        return [(sample_rate < 1 and 0 < hop <= window <= LONGEST_WINDOW, f"{told}: {bounds}")]
+        return [(False, f"{told}: {bounds}")]
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        return []  # which is told apart
     samples, step = round(window * sample_rate), max(1, round(hop * sample_rate))
     return [
         (samples > 1, f"{told}: no sample fits at {sample_rate} Hz; take a longer window"),
@@ -51,7 +53,7 @@ def lists(value: object) -> bool:
 
 
 def labels(named: Mapping[str, Sequence[Any]]) -> list[Check]:
-    """Whether heads and classes have names that can be told apart and written anywhere."""
+    """Whether heads and classes have names that can be told apart and written down."""
     sizes = {head: len(names) for head, names in named.items()}
     heads = [head for head in named if not is_text(head, blank=False)]
     odd = [(head, name) for head, names in named.items() for name in names if not is_text(name, blank=False)]
@@ -61,7 +63,7 @@ def labels(named: Mapping[str, Sequence[Any]]) -> list[Check]:
         for name, count in Counter(name for name in names if isinstance(name, str)).items()
         if count > 1
     ]
-    needed = f"a text of one line, not blank and at most {LONGEST_TEXT} characters long, is needed"
+    needed = f"a text, not blank and at most {LONGEST_TEXT} characters long, is needed"
     return [
         (bool(sizes) and all(sizes.values()), f"labels {brief(sizes)} need at least one class a head"),
         (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from audiorep.errors import ConfigError, require
+from audiorep.foreign import brief
 
 
 class Config:
@@ -34,9 +35,13 @@ def load(cls: type[_C], values: Mapping[str, Any], where: str) -> _C:
 
 
 def from_plain(cls: type[_C], values: Mapping[str, Any]) -> _C:
-    """A `cls` from a flat mapping that this project wrote: lists become tuples, unknown keys are left out."""
+    """A `cls` from a mapping in a model's file: unknown keys are left out, since another version may have written them.
+
+    Raises:
+        ConfigError: a value of another type, or a refused one.
+    """
     known = getattr(cls, "__dataclass_fields__", {})
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in known})
+    return load(cls, {key: value for key, value in values.items() if key in known}, "the model's file")
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -104,5 +109,5 @@ def _problems(errors: Iterable[Mapping[str, Any]]) -> list[str]:
         elif error["type"] == "value_error":
             texts.append(str(error["ctx"]["error"]).rstrip("."))
         else:
-            texts.append(f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}")
+            texts.append(f"{key} is {brief(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}")
     return texts

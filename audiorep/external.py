@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
-from audiorep import checkpoint
-from audiorep.errors import ConfigError, FuseError
+from audiorep import checkpoint, tensors
+from audiorep.errors import ConfigError, FuseError, first_line
 from audiorep.files import replacing
 from audiorep.runtimes.onnx import to_onnx
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool")
 
 
-def network(source: str, weights: Path | None = None) -> nn.Module:
+def network(source: str, weights: Path | None = None, say: Callable[[str], None] = lambda text: None) -> nn.Module:
     """What `package.module:factory` makes, called without arguments and in evaluation mode, with `weights` if given.
 
     The module is looked for in the current folder too. Weights are a .safetensors file or a state dict that torch saved;
-    nothing in them is executed.
+    nothing in them is executed. Names with the usual prefixes are taken without, and `say` is told so.
 
     Raises:
         ConfigError: there is no such module or function, it fails, it makes no network, or the weights do not fit.
@@ -44,7 +44,7 @@ def network(source: str, weights: Path | None = None) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{source} makes a {type(made).__name__}; a torch.nn.Module is needed.")
     if weights is not None:
-        _load(made, weights)
+        _load(made, weights, say)
     return made.eval()
 
 
@@ -68,27 +68,25 @@ def _attribute(module: str, name: str) -> Callable[[], Any]:
     return found
 
 
-def _load(made: nn.Module, path: Path) -> None:
+def _load(made: nn.Module, path: Path, say: Callable[[str], None]) -> None:
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            tensors: Any = load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        values = tensors.read_safetensors(path) if path.suffix == ".safetensors" else tensors.read_torch(path)
+        state = tensors.state_dict(values)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None
-    except Exception as error:  # a damaged file raises nearly every kind
-        text = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"{path} holds no weights that can be read safely ({text}).") from None
-    for key in ("state_dict", "model_state", "model"):
-        if isinstance(tensors, dict) and isinstance(tensors.get(key), dict):
-            tensors = tensors[key]
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} holds no weights that can be read safely: it {error}.") from None
+    state, prefix, others = tensors.without_prefixes(state, made.state_dict())
     try:
-        made.load_state_dict(tensors)
+        made.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        problems = " ".join(line.strip() for line in str(error).splitlines()[1:4])
-        raise ConfigError(f"{path} holds the weights of another network: {problems or error}") from None
+        problems = tensors.difference(state, made.state_dict()) or first_line(error)
+        raise ConfigError(f"{path} holds the weights of another network: {problems}.") from None
+    if prefix:
+        left = f"; {len(others)} others are left out: {tensors.some(others)}" if others else ""
+        say(f"{path}: the names of its {len(state)} tensors were taken without the prefix {prefix}{left}")
 
 
 def example(text: str) -> Tensor:
@@ -112,7 +110,9 @@ def example(text: str) -> Tensor:
     return torch.randint(0, 2, shape, generator=generator).to(kind)
 
 
-def source_of(source: str, inputs: list[str], weights: Path | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
+def source_of(
+    source: str, inputs: list[str], weights: Path | None, say: Callable[[str], None] = lambda text: None
+) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The network and example inputs that a command line names: a checkpoint folder, or a function and shapes.
 
     Raises:
@@ -127,7 +127,7 @@ def source_of(source: str, inputs: list[str], weights: Path | None) -> tuple[nn.
         return loaded.network, (loaded.example(),)
     if ":" not in source and not Path(source).exists() and "/" in source:
         raise ConfigError(f"{source} does not exist; a checkpoint folder or package.module:factory is needed.")
-    made = network(source, weights)
+    made = network(source, weights, say)
     if not inputs:
         raise ConfigError("the shape of an input is needed, for example --input 1x3x224x224.")
     return made, tuple(example(text) for text in inputs)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
-import unicodedata
-from typing import Any
+from typing import Any, TypeGuard
 
 LARGEST_JSON = 64 << 20  # characters; a memory of a million clips is three
 DEEPEST = 64  # lists and tables in each other; ours are six deep
@@ -24,7 +23,7 @@ def brief(value: object) -> str:
         return "a number of thousands of digits"
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether it is a whole number, and no truth value, which Python counts among them."""
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -38,13 +37,10 @@ def is_number(value: object) -> bool:
 
 
 def is_text(value: object, blank: bool = True) -> bool:
-    """Whether it is a text of a line at most `LONGEST_TEXT` long that can be written anywhere."""
-    return (
-        isinstance(value, str)
-        and len(value) <= LONGEST_TEXT
-        and (blank or bool(value.strip()))
-        and not any(unicodedata.category(character) in ("Cc", "Cs") for character in value)
-    )
+    """Whether it is a text, of any characters that UTF-8 has, and at most `LONGEST_TEXT` of them."""
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        return False
+    return _encodable(value) and (blank or bool(value.strip()))
 
 
 def from_json(text: str) -> Any:

@@ -53,15 +53,17 @@ def _print_result(recording: Recording, found: Sequence[Detection], several: boo
         labels = ", ".join(f"{visible(d.label)} {d.score:.0%}" for d in found) or "nothing above the threshold"
         print(f"{visible(recording.title)}: {labels}" if several else labels, flush=True)
         return
-    print(f"{visible(recording.title)} ({_clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
+    print(f"{visible(recording.title)} ({clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
     for d in found:
-        print(f"  {_clock(d.start)} – {_clock(d.end)}  {visible(d.label)} {d.score:.0%}", flush=True)
+        print(f"  {clock(d.start)} – {clock(d.end)}  {visible(d.label)} {d.score:.0%}", flush=True)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+def clock(seconds: float) -> str:
+    """A time for people, for example `2:00.0` or `1:00:00.0`, rounded before it is divided: never sixty seconds."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    hours, minutes = divmod(minutes, 60)
+    rest = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
 
 
 def show_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:

@@ -25,6 +25,7 @@ from audiorep.files import replacing
 from audiorep.frontend import FrontEndConfig, LogMel, repeat_last
 from audiorep.recipe import TrainConfig
 from audiorep.runtimes import Session
+from audiorep.tensors import not_finite, read_safetensors
 
 KEPT = "teacher.safetensors"
 LONGEST = 2.5  # cuts: of a longer clip, most of what the student hears is not what the teachers heard
@@ -156,7 +157,7 @@ class Teachers:
         still.samples = self.config.front_end_config.samples(self.config.cut_seconds or self.config.window_seconds)
         settings = self.config.distil
         about = json.dumps([self.digests, settings.weights, settings.temperature, self.config.multi_label, self.heads])
-        known = _recall(path, about)
+        known = _recall(path, about, {head: len(self.teachers[0].info.labels[head]) for head in self.heads})
         order: list[bytes] = []
         for first in range(0, len(still), self.config.batch_size):
             waveform, _, sound = still.__getitems__(range(first, min(first + self.config.batch_size, len(still))))
@@ -321,14 +322,17 @@ def _keep(path: Path, about: str, rows: Sequence[bytes], scores: dict[str, Tenso
         partial.write_bytes(serialize(tensors, {"teachers": about}))
 
 
-def _recall(path: Path, about: str) -> dict[bytes, dict[str, Tensor]]:
+def _recall(path: Path, about: str, classes: dict[str, int]) -> dict[bytes, dict[str, Tensor]]:
     """{clip's digest: {head: scores (K,)}} of a file of the same teachers; nothing where there is none."""
     try:
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("teachers") != about:
                 return {}
-            heads = json.loads(about)[-1]
-            scores = _by_clip({head: file.get_tensor(score_name(head)) for head in heads})
-            return dict(zip((bytes(row.tolist()) for row in file.get_tensor(_ROWS)), scores, strict=True))
-    except (OSError, SafetensorError):  # missing, or damaged: it is made again
+        kept = read_safetensors(path)
+        digests, scores = kept[_ROWS], {head: kept[score_name(head)] for head in classes}
+    except (OSError, SafetensorError, ValueError, KeyError):  # missing, or damaged: it is made again
         return {}
+    whole = digests.dim() == 2 and all(values.shape == (len(digests), classes[head]) for head, values in scores.items())
+    if not whole or not_finite(scores):
+        return {}
+    return dict(zip((bytes(row.tolist()) for row in digests), _by_clip(scores), strict=True))

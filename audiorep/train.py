@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from audiorep import __version__, audio, checkpoint, interrupts, teachers
+from audiorep import __version__, audio, checkpoint, interrupts, teachers, tensors
 from audiorep.bundle import ModelInfo
 from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, seen, undivided
 from audiorep.datasets.clips import Clips, EpochSampler
@@ -252,10 +252,11 @@ def _run(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds on a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} cannot be read ({reason}). Delete {path.parent} to start again.") from None
+        values = tensors.read_torch(path)
+        tensors.state_dict(values)
+        return dict(values)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}). Delete {path.parent} to start again.") from None
 
 
 def _take_weights(trainee: Trainee, path: Path) -> None:

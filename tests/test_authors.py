@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import warnings
 from pathlib import Path
 
 import processes
@@ -333,8 +334,6 @@ def test_verbs_and_nouns_come_from_two_tables(tmp_path):
         ((5,), "esc50", [], ConfigError, "data set 'esc50' is unknown; there are vggsound"),
         ((5,), "epic_kitchens", [], ConfigError, r"outputs label \(5\), epic_kitchens has verb \(97\), noun \(300\)"),
         ((5,), "nsynth", [], ConfigError, r"nsynth has label \(11\)\. Name a file of them with --labels\."),
-        ((44,), None, [], ConfigError, "this package knows no names of epic_sounds's. Name a file of them with --labels"),
-        ((97, 300), None, [], ConfigError, "--labels, once for each output in this order"),
         ((2,), "nsynth", ["a\nb\nc"], ConfigError, "names 3 classes; the output label has 2"),
         ((2,), "nsynth", ["a\na"], ConfigError, "names a twice"),
         ((2,), "nsynth", ["id,key\n0,a\n2,b"], DataError, "is left out"),
@@ -388,8 +387,52 @@ def test_the_command_says_what_it_took_for_granted(tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["network"]["time_kernels"] == [21]
 
 
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        (
+            (97, 300),
+            "The classes are called verb_0 to verb_96 and noun_0 to noun_299, since the file has no names. To name them, "
+            "import again with --labels EPIC_100_verb_classes.csv --labels EPIC_100_noun_classes.csv: a name a line, or",
+        ),
+        (
+            (44,),
+            "The classes are called label_0 to label_43, since the file has no names. To name them, import again with --labels",
+        ),
+    ],
+)
+def test_classes_without_known_names_are_numbered_and_the_command_says_how_to_name_them(tmp_path, classes, sentence):
+    path = TheirNetwork(classes, depths=(1, 1)).save(tmp_path / "a.pyth")
+    done = command("import", path, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(sentence)
+    labels = checkpoint.load(tmp_path / "out").info.labels
+    assert [len(names) for names in labels.values()] == list(classes)
+    assert all(names[7] == f"{head}_7" for head, names in labels.items())
+
+
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [
+        (lambda t: t.to_sparse(), "a sparse tensor"),
+        (lambda t: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "a nested tensor"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "a quantised tensor"),
+        (lambda t: t[:1, :1, :1, :1].clone().expand(10**6, 10**6, 1, 1), "an expanded tensor"),
+        (lambda t: torch.empty(10**12, device="meta"), "a tensor without values"),
+    ],
+)
+def test_tensors_that_are_not_plain_are_refused_in_a_sentence(tmp_path, odd, kind):
+    state = dict(TheirNetwork((5,), depths=(1, 1)).state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state[STEM] = odd(state[STEM])
+        torch.save({"model_state": state}, tmp_path / "a.pyth")
+    with pytest.raises(CheckpointError, match=rf"a\.pyth holds 'model_state\.{STEM}', {kind}.*; only plain dense tensors"):
+        authors.read(tmp_path / "a.pyth")
+
+
 def test_the_command_refuses_in_one_sentence(tmp_path):
-    path = TheirNetwork((44,)).save(tmp_path / "a.pyth")
+    path = TheirNetwork((45,)).save(tmp_path / "a.pyth")
     done = command("import", path, "-o", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr.startswith("Error: ")

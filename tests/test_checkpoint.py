@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import asdict, replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from audiorep import checkpoint, models
 from audiorep.bundle import ModelInfo
@@ -66,6 +68,82 @@ def test_a_configuration_that_does_not_fit_is_refused(folder, key, value, reason
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**values, key: value}))
     with pytest.raises((CheckpointError, BundleError), match=reason):
+        checkpoint.load(folder)
+
+
+def changed(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **values}))
+
+
+NETWORK = {"width": 4, "heads": {"label": 3}}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"front_end": {"n_fft": 10**9}}, "n_fft is 1000000000; an even number"),
+        ({"front_end": {"mels": 10**9, "n_fft": 2 * 10**9}}, "at most 32768 allowed"),
+        ({"front_end": []}, r"front_end is \[\]; a table"),
+        ({"network": {**NETWORK, "width": 10**9}}, "width is 1000000000; at most 100000 is allowed"),
+        ({"network": {**NETWORK, "width": 100_000}}, "holds the weights of another network"),
+        ({"network": {**NETWORK, "depths": [10**9]}}, r"depths\[0\] is 1000000000"),
+        ({"network": {**NETWORK, "depths": [90_000, 90_000]}}, "it has 180000 blocks; 200 are allowed"),
+        ({"network": {**NETWORK, "depths": [1] * 60}}, "depths has 60 numbers; 32 are allowed"),
+        ({"network": {**NETWORK, "time_kernels": [10**9 + 1]}}, r"time_kernels\[0\] is 1000000001"),
+        ({"network": {**NETWORK, "expansion": 10**30}}, "expansion is 1"),
+        ({"network": {**NETWORK, "width": "wide"}}, "width is 'wide'"),
+        ({"network": {**NETWORK, "dropout": None}}, "dropout is None"),
+        ({"network": {**NETWORK, "heads": {"label": 10**9}}}, "its labels {'label': 3} do not match the network's heads"),
+        ({"network": []}, r"its network is \[\]"),
+        ({"architecture": ["arin_pico"]}, "its architecture is"),
+        ({"architecture": "cnn14", "network": {"heads": {"label": 3}, "widths": [100_000] * 6}}, "weights of another network"),
+        ({"layers": {"stem.conv": 3}}, "its layers are"),
+        ({"layers": {"": {"in_channels": 1}}}, "layer"),
+        ({"layers": {"stem.conv": {"in_channels": 1, "out_channels": 10**9, "groups": 1}}}, "out_channels 1000000000"),
+        ({"labels": {"keys": ["a", "b", "c"]}, "network": {**NETWORK, "heads": {"keys": 3}}}, "a head cannot be called 'keys'"),
+        ({"labels": {"a.b": ["a", "b", "c"]}, "network": {**NETWORK, "heads": {"a.b": 3}}}, "a head cannot be called 'a.b'"),
+        ({"labels": None}, "labels are None"),
+        ({"sample_rate": 10**400}, "sample_rate is 1"),
+    ],
+)
+def test_sizes_that_a_configuration_only_claims_cost_no_memory(folder, values, reason):
+    changed(folder, **values)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        checkpoint.load(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[" * 100_000, "lists or tables more than 64 deep"),
+        ('{"a": ' * 200 + "1" + "}" * 200, "more than 64 deep"),
+        ("\0", "is not JSON"),
+    ],
+)
+def test_a_configuration_that_is_no_plain_json_is_refused(folder, content, reason):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=reason):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(folder, value):
+    weights = load_file(folder / "model.safetensors")
+    weights["stem.conv.weight"][0] = value
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"no finite numbers, in stem\.conv\.weight"):
+        checkpoint.load(folder)
+
+
+def test_weights_of_another_type_are_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["stem.conv.weight"] = weights["stem.conv.weight"].long()
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"weights of another type in stem\.conv\.weight"):
         checkpoint.load(folder)
 
 

@@ -116,6 +116,33 @@ def test_weights_are_read_safely(run, tmp_path, name):
     assert all(torch.equal(made.state_dict()[key], value) for key, value in state.items())
 
 
+@pytest.mark.parametrize(
+    ("prefix", "wrap"),
+    [
+        ("module.", lambda state: state),
+        ("_orig_mod.", lambda state: state),
+        ("model.", lambda state: {"epoch": 3, "pytorch-lightning_version": "2.6", "state_dict": state}),
+        ("model._orig_mod.", lambda state: {"state_dict": {**state, "loss.weight": torch.ones(2)}}),
+    ],
+)
+def test_weights_with_the_usual_prefixes_load_with_a_line_that_says_so(run, tmp_path, prefix, wrap):
+    plain = {key: tensor + 1 for key, tensor in external.network("strangers:image").state_dict().items()}
+    torch.save(wrap({f"{prefix}{key}": tensor for key, tensor in plain.items()}), tmp_path / "w.ckpt")
+    made = external.network("strangers:image", tmp_path / "w.ckpt")
+    assert all(torch.equal(made.state_dict()[key], value) for key, value in plain.items())
+    status, _, err = run("fuse", "strangers:image", "--input", "1x3x16x16", "--weights", "w.ckpt")
+    assert status == 0
+    left = "; 1 others are left out: loss.weight" if prefix == "model._orig_mod." else ""
+    assert err == f"w.ckpt: the names of its 8 tensors were taken without the prefix {prefix}{left}\n"
+
+
+def test_odd_tensors_among_weights_are_refused_in_a_sentence(run, tmp_path):
+    torch.save({"state_dict": {"0.weight": torch.ones(1).expand(10**12)}}, tmp_path / "w.pt")
+    status, _, err = run("fuse", "strangers:image", "--input", "1x3x16x16", "--weights", "w.pt")
+    assert status == 2
+    assert "w.pt holds no weights that can be read safely: it holds 'state_dict.0.weight', an expanded tensor" in err
+
+
 def test_a_checkpoint_of_ours_is_merged(run, tmp_path):
     settings = {"width": 4, "depths": [1, 1]}
     network = randomise(models.build("arin_pico", {"label": 3}, settings))

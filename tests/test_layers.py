@@ -13,7 +13,7 @@ import audiorep
 PACKAGE = Path(audiorep.__file__).parent
 ORDER = [
     "__init__ errors escape interrupts files foreign config containers formats pipes sounds channels windows sources audio",
-    "frontend_config claims bundle decode frontend reparam models compress augment",
+    "frontend_config claims bundle decode tensors frontend reparam models compress augment",
     "datasets metrics checkpoint runtimes external parity predict output evaluate comparison quantization report card",
     "recipe authors teachers trainee train workflow qat steps benchmark chain search cluster serve screen commands cli",
 ]

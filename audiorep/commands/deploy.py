@@ -128,7 +128,7 @@ def fuse(
         if dry_run:
             raise ConfigError("--plan makes no network; leave out --output.")
     try:
-        network, given = external.source_of(source, inputs or [], weights)
+        network, given = external.source_of(source, inputs or [], weights, screen.say)
         result = reparam.plan(network, *given) if dry_run else reparam.fuse(network, *given)
     except KeyboardInterrupt as stop:
         stop.add_note("Stopped; nothing was written.")

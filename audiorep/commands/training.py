@@ -115,7 +115,9 @@ def import_(
     ] = None,
     labels: Annotated[
         list[Path] | None,
-        typer.Option(help="Class names, one a line or with columns id,key; again for nouns; default: the official order."),
+        typer.Option(
+            help="Class names, one a line or with columns id,key; again for nouns; default: the official order, or numbers."
+        ),
     ] = None,
 ) -> None:
     """Make a checkpoint folder of one that the paper's authors' code wrote, to evaluate, export or fine-tune."""
@@ -130,7 +132,7 @@ def import_(
         f"Data set: {about['data_set']}" + ("" if data_set else ", which has as many classes; if it is another, say --data-set")
     )
     print("The file counts no epochs" if found.epoch is None else f"Epoch {found.epoch} by the file's own count")
-    print(f"The class order is taken to be {about['class_order']}; the file does not say")
+    print(authors.naming(info) or f"The class order is taken to be {about['class_order']}; the file does not say")
     screen.say(f"Checkpoint: {output}\nNext: audiorep export {shell(output)} -o model.onnx")
 
 

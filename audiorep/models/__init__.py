@@ -14,14 +14,20 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from audiorep.config import load
 from audiorep.errors import ConfigError
+from audiorep.foreign import brief, is_text
 from audiorep.models.arin import Arin, ArinConfig, merge_branches
 from audiorep.models.ast import Ast, AstConfig
 from audiorep.models.cnn14 import Cnn14, Cnn14Config
 from audiorep.models.inceptionnext import InceptionNext, InceptionNextConfig
+from audiorep.models.layers import refuse
 from audiorep.models.mobilenetv3 import MobileNetV3, MobileNetV3Config
 from audiorep.models.replknet import RepLKNet, RepLKNetConfig
 from audiorep.models.resnet import ResNet, ResNetConfig
 from audiorep.models.slowfast import SlowFast, SlowFastConfig
+
+LARGEST = 100_000  # of any size in a configuration
+LONGEST = 32  # of any list of sizes in it
+MOST_BLOCKS = 200
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,37 @@ def configure(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] |
     if name not in ARCHITECTURES:
         raise ConfigError(f"{name!r} is not an architecture; there are {', '.join(ARCHITECTURES)}.")
     row = ARCHITECTURES[name]
-    return load(row.config, {**row.settings, **(settings or {}), "heads": dict(heads)}, where=name)
+    config = load(row.config, {**row.settings, **(settings or {}), "heads": dict(heads)}, where=name)
+    refuse(_bounds(config))
+    return config
+
+
+def _bounds(config: Any) -> list[tuple[bool, str]]:
+    """What every network's configuration keeps to: far above any that is of use, and cheap to make without memory."""
+    values = {key: value for key, value in vars(config).items() if key != "heads"}
+    listed = {key: value for key, value in values.items() if isinstance(value, tuple)}
+    numbers = {**values, **{f"{key}[{place}]": n for key, row in listed.items() for place, n in enumerate(row)}}
+    blocks = sum(max(n, 0) for key in ("depth", "depths") for n in _as_tuple(values.get(key, ())))
+    return [
+        *(
+            (abs(n) <= LARGEST, f"{key} is {brief(n)}; at most {LARGEST} is allowed")
+            for key, n in numbers.items()
+            if isinstance(n, int | float)
+        ),
+        *((len(row) <= LONGEST, f"{key} has {len(row)} numbers; {LONGEST} are allowed") for key, row in listed.items()),
+        (blocks <= MOST_BLOCKS, f"it has {brief(blocks)} blocks; {MOST_BLOCKS} are allowed"),
+        *(
+            (
+                is_text(head, blank=False) and "." not in head and not hasattr(nn.ModuleDict, head),
+                f"a head cannot be called {brief(head)}",
+            )
+            for head in config.heads
+        ),
+    ]
+
+
+def _as_tuple(value: Any) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def sized(name: str, frames: int, mels: int) -> dict[str, int]:
