@@ -64,6 +64,11 @@ def test_the_draw_is_of_the_lowest_hashes_of_the_ends_of_paths_wherever_the_data
 def test_names_of_files_are_as_long_as_it_takes_to_tell_them_apart():
     paths = ["r/dog/1/a.wav", "r/cat/1/a.wav", "r/cat/1/b.wav", "r/x/cat/1/a.wav", "a.wav", "/abs/b.wav"]
     names = ["dog/1/a.wav", "r/cat/1/a.wav", "1/b.wav", "x/cat/1/a.wav", "a.wav", "abs/b.wav"]
+    same = ["r/dog/a.wav", "r/x/dog/a.wav", "r/a.wav", "r/r/a.wav"]
+    for root in ("r", "/else/where/q"):  # the root's own name is no part of them
+        clips = [clip(f"{root}{path.removeprefix('r')}", "x") for path in same]
+        assert groups_of(clips)[:2] == ["dog/a.wav", "x/dog/a.wav"]
+        assert len(set(groups_of(clips))) == 4
     assert groups_of([clip(path, "x") for path in paths]) == names
     assert groups_of([clip("r/dog/1.wav", "x", group="7"), clip("q/dog/1.wav", "x", start=1.0)]) == ["7", "dog/1.wav"]
 

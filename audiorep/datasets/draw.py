@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,15 +111,18 @@ def _shares(count: int, fractions: dict[str, float]) -> list[int]:
     return [test, valid]
 
 
-def _ends(paths: Iterable[Path]) -> dict[Path, str]:
-    """The last parts of each path that no other of them ends in: two, or more where it takes more."""
+def _ends(paths: Collection[Path]) -> dict[Path, str]:
+    """The last parts of each path that no other of them ends in: two, or as many more as it takes below their root."""
+    levels = zip(*(path.parts[:-1] for path in paths), strict=False)
+    above = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, levels))
+    below = {path: path.parts[above:] for path in paths}
     found: dict[Path, str] = {}
     left, length = list(paths), 2
-    while left:
+    while left and length <= max(2, *map(len, below.values())):
         by_end: dict[tuple[str, ...], list[Path]] = defaultdict(list)
         for path in left:
-            by_end[path.parts[-length:]].append(path)
+            by_end[path.parts[-min(length, max(2, len(below[path]))) :]].append(path)
         found |= {same[0]: "/".join(end) for end, same in by_end.items() if len(same) == 1}
         left = [path for same in by_end.values() if len(same) > 1 for path in same]
         length += 1
-    return found
+    return found | {path: "/".join(("", *below[path])) for path in left}
