@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
@@ -28,9 +29,10 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             screen.say(" ".join(getattr(stop, "__notes__", ["Stopped."])))
-            raise typer.Exit(interrupts.status_of(stop)) from None
+            raise typer.Exit(INTERRUPTED) from None
 
 
+INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell gives to Ctrl-C; to other signals likewise
 UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF}  # a file that cannot be written is named where it is
 
 app = typer.Typer(
@@ -73,20 +75,25 @@ models_app.command()(models.info)
 def main() -> None:
     """Runs the command line; what is refused becomes one sentence and exit status 2."""
     _open_streams()
-    try:
-        with interrupts.heard():
+    with interrupts.heard() as signals:
+        try:
             _run()
-    except AudiorepError as error:
-        _refuse(str(error))
-    except BrokenPipeError:  # the reader of our output has left
-        _drop(sys.stdout)
-        sys.exit(SOME_FAILED)
-    except OSError as error:
-        _drop(sys.stdout)
-        stream = "The standard output cannot be written" if error.errno in UNWRITTEN else "A file cannot be used"
-        _refuse(f"{f'{error.filename} cannot be used' if error.filename else stream}: {error.strerror or error}.")
-    except KeyboardInterrupt as stop:  # before a command has begun, or after its end
-        sys.exit(interrupts.status_of(stop))
+        except AudiorepError as error:
+            _refuse(str(error))
+        except BrokenPipeError:  # the reader of our output has left
+            _drop(sys.stdout)
+            sys.exit(SOME_FAILED)
+        except OSError as error:
+            _drop(sys.stdout)
+            stream = "The standard output cannot be written" if error.errno in UNWRITTEN else "A file cannot be used"
+            _refuse(f"{f'{error.filename} cannot be used' if error.filename else stream}: {error.strerror or error}.")
+        except SystemExit as end:
+            sys.exit(INTERRUPTED - signal.SIGINT + signals[0] if signals and end.code == INTERRUPTED else end.code)
+        except BaseException:
+            if not signals:
+                raise
+            screen.say("Stopped.")  # in the midst of a library that makes an error of its own of it
+            sys.exit(INTERRUPTED - signal.SIGINT + signals[0])
 
 
 def _run() -> None:

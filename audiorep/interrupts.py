@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,38 +13,36 @@ ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if h
 """Ctrl-C, the system's or a scheduler's request, and a terminal that closes; Windows has no SIGHUP."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """One of the signals in `ENDING`; `status` is the exit status that a shell gives to it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.status = 128 + number
+TOGETHER = 2.0  # seconds; a closing terminal or a scheduler sends several within
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Within it each of the signals raises `Interrupted` in the main thread.
+def heard() -> Iterator[list[int]]:
+    """Within it each of the signals raises `KeyboardInterrupt` in the main thread; gives those that did.
 
     One that the process was started to ignore, as `nohup` does with SIGHUP, stays ignored; a handler of others stays too.
-    Of those that follow the first only Ctrl-C counts: a closing terminal sends several, and the run is ending already.
+    What follows at once does not disturb the end that the first one brings about, unless it is Ctrl-C.
     """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
-    before = {number: signal.getsignal(number) for number in ENDING}
-    own = [number for number, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
-    first = True
+    last = -TOGETHER
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        if first or number == signal.SIGINT:
-            first = False
-            raise Interrupted(number)
+        nonlocal last
+        now = time.monotonic()
+        if number == signal.SIGINT or now - last >= TOGETHER:
+            last = now
+            came.append(number)
+            raise KeyboardInterrupt
 
+    before = {number: signal.getsignal(number) for number in ENDING}
+    own = [number for number, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
     for number in own:
         signal.signal(number, interrupt)
     try:
-        yield
+        yield came
     finally:
         for number in own:
             signal.signal(number, before[number])
@@ -93,8 +92,3 @@ def behind(error: BaseException | None) -> KeyboardInterrupt | None:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
-
-
-def status_of(stop: KeyboardInterrupt) -> int:
-    """The exit status of a run that was stopped: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
-    return stop.status if isinstance(stop, Interrupted) else 128 + signal.SIGINT

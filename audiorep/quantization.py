@@ -200,7 +200,7 @@ def write_openvino(model: Checkpoint, sounds: Sounds, path: Path, loss: float = 
         DataError: as `evaluate.evaluate`.
         MissingExtraError: openvino or nncf is not installed.
     """
-    from audiorep.runtimes import openvino
+    from audiorep.runtimes import openvino, pair
 
     control = openvino.Control(_with_targets(model, sounds), loss, tuple(left))
     with tempfile.TemporaryDirectory() as folder:
@@ -211,7 +211,7 @@ def write_openvino(model: Checkpoint, sounds: Sounds, path: Path, loss: float = 
         first, second = (judge(Classifier(made), sounds.choice, sounds.origin, "model", seen=True) for made in sessions)
         if refusal := compare(first, second).refusal(loss):
             raise ConfigError(f"int8 costs too much even with the layers that NNCF put back to float32: {refusal}.")
-        openvino.move(after, path)
+        pair.move(after, path)
     return _speed(sessions[0], sessions[1], model.info)
 
 

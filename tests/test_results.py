@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
@@ -25,6 +26,7 @@ from audiorep.errors import ConfigError
 from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
 from audiorep.output import Outputs
 from audiorep.predict import Classifier, Detection, Recording
+from audiorep.runtimes import coreml
 
 FOUND = [Detection(0.0, 1.0, "label", "dog", 0.9), Detection(1.0, 2.0, "label", "cat", 0.8)]
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -233,27 +235,59 @@ def test_a_command_that_keeps_nothing_stops_in_a_word(unignored, monkeypatch, ca
     assert (ended.value.code, capsys.readouterr().err) == (status, "Stopped.\n")
 
 
-def test_signals_that_follow_the_first_do_not_disturb_its_end_but_ctrl_c_does(unignored):
-    with interrupts.heard():
-        with pytest.raises(interrupts.Interrupted) as first:
+def test_signals_that_follow_at_once_do_not_disturb_the_end_but_ctrl_c_and_later_ones_do(unignored, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with interrupts.heard() as came:
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(interrupts.Interrupted) as last:
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert [interrupts.status_of(caught.value) for caught in (first, last)] == [129, 130]
+        now[0] += 2 * interrupts.TOGETHER
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert came == [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("error", [ImportError("initialization failed"), RuntimeError("a worker was killed"), SystemError()])
+def test_an_error_that_a_library_makes_of_a_signal_is_no_traceback(unignored, monkeypatch, capsys, error):
+    def broken(*given: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
+    monkeypatch.setattr(Classifier, "load", broken)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (143, "Stopped.\n")
+
+
+def test_a_full_disk_is_told_also_after_a_signal(unignored, monkeypatch, capsys):
+    def broken(*given: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise WriteError("out.csv cannot be written: No space left on device.")
+
+    monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
+    monkeypatch.setattr(Classifier, "load", broken)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, "Error: out.csv cannot be written: No space left on device.\n")
 
 
 def test_a_signal_is_held_until_results_have_their_names(unignored):
     seen = []
-    with interrupts.heard(), pytest.raises(interrupts.Interrupted) as caught:  # noqa: PT012
+    with interrupts.heard() as came, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         with interrupts.held():
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
             seen.append("after")
         seen.append("not reached")
     assert seen == ["after"]
-    assert interrupts.status_of(caught.value) == 143
+    assert came == [signal.SIGTERM]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -499,3 +533,25 @@ def test_a_folder_for_label_files_may_be_a_link_and_not_a_device(tmp_path):
     assert [path.name for path in (tmp_path / "not there yet").iterdir()] == ["a.wav.raven.txt"]
     with pytest.raises(ConfigError, match="/dev/null is a file; this format writes one file a recording into a folder"):
         Outputs([Path("/dev/null")], "raven", [])
+
+
+# ---------------------------------------------------------------- folders that are one result
+
+
+def packages(folder: Path) -> dict[str, str]:
+    return {path.name: (path / "weights").read_text() for path in folder.iterdir() if not path.is_symlink()}
+
+
+def test_a_folder_s_older_self_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    place = tmp_path / "m.mlpackage"
+    (tmp_path / "link.mlpackage").symlink_to("m.mlpackage")
+    for text, path in (("first", place), ("second", place), ("third", tmp_path / "link.mlpackage")):
+        with coreml._replacing(path) as partial:
+            partial.mkdir()
+            (partial / "weights").write_text(text)
+        assert packages(tmp_path) == {"m.mlpackage": text}
+    with pytest.raises(ZeroDivisionError), coreml._replacing(place) as partial:
+        partial.mkdir(1 // 0)
+    with pytest.raises(WriteError, match=r"m\.mlpackage cannot be written: No such file"), coreml._replacing(place):
+        pass  # nothing was made
+    assert packages(tmp_path) == {"m.mlpackage": "third"}

@@ -175,7 +175,8 @@ def _written(
             stop.set()
             pool.shutdown(cancel_futures=True)
             for job in jobs:  # of workers that a signal to the whole group ended
-                partial_of(folder / job.name).unlink(missing_ok=True)
+                for path in (folder / job.name, shards.sidecar(folder / job.name)):
+                    partial_of(path).unlink(missing_ok=True)
 
 
 def _start_worker(stop: Any) -> None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiorep.bundle import ModelInfo
-from audiorep.errors import BundleError, ConfigError, first_line, require
+from audiorep.errors import BundleError, first_line, require
+from audiorep.files import landing, named, partial_of
+from audiorep.interrupts import held
 from audiorep.runtimes import fixed, running
 from audiorep.runtimes.check import Parity, accept
 from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
@@ -125,16 +127,23 @@ def _converted(model: Checkpoint) -> Any:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """As `files.replacing`, for a folder."""
-    partial = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """As `files.replacing`, for a folder; an older one is put aside whole before the new one takes its name."""
+    place = landing(path)
+    partial, older = partial_of(place), partial_of(place.with_name(f"{place.stem}.older{place.suffix}"))
+    with named(path, place, partial, older):
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            if path.is_dir():
-                shutil.rmtree(path)
-            partial.replace(path)
+            with held():
+                shutil.rmtree(older, ignore_errors=True)
+                if place.is_dir():
+                    place.replace(older)
+                try:
+                    partial.replace(place)
+                except OSError:
+                    if older.is_dir():
+                        older.replace(place)
+                    raise
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from None
+            for folder in (partial, older):
+                shutil.rmtree(folder, ignore_errors=True)

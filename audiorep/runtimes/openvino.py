@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiorep.bundle import PREFIX, ModelInfo
-from audiorep.errors import BundleError, ConfigError, require
-from audiorep.files import replacing
+from audiorep.errors import BundleError, ConfigError, first_line, require
 from audiorep.foreign import brief
-from audiorep.runtimes import cores, existing, in_slices, running, sealed
+from audiorep.runtimes import cores, existing, in_slices, pair, running, sealed
 from audiorep.runtimes.check import Parity, first_accepted
 from audiorep.runtimes.onnx import LOG_MEL, bundle, fastest_first
 from audiorep.runtimes.small import named, stored
@@ -65,6 +64,8 @@ class OpenVinoSession:
         self._path = path = existing(path)
         onnx = path.suffix == ".onnx"
         told = sealed.information(path.read_bytes(), path) if onnx else None  # before a damaged graph can do harm
+        if path.suffix == ".xml":
+            pair.check(path)
         with _readable(path):
             model = core().read_model(path)
             metadata = _metadata(model, SECTION)
@@ -112,7 +113,8 @@ def export(
         BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
         MissingExtraError: torch, openvino or, for int8, nncf is not installed.
     """
-    openvino, path = require("openvino", extra="openvino"), Path(path)
+    require("openvino", extra="openvino")
+    path = Path(path)
     fused = model.fuse().model
     told = model if precision == "fp32" else replace(model, info=model.info.in_precision(precision))
     with tempfile.TemporaryDirectory() as folder:
@@ -127,19 +129,21 @@ def export(
                     converted = quantized(converted, [clip[None] for clip in calibration], front_end, control)
                 for key, value in _metadata(converted, READERS_SECTION).items():
                     converted.set_rt_info(value, [SECTION, key.removeprefix(PREFIX)])
-                openvino.save_model(converted, made, compress_to_fp16=False)
+                _save(converted, made)
                 yield OpenVinoSession(made)
 
         parity = first_accepted(model, attempts(), clips, path, precision)
-        move(made, path)
+        pair.move(made, path)
     return parity
 
 
-def move(made: Path, path: Path) -> None:
-    """Gives a written model, an .xml and its .bin, another place."""
-    with replacing(path) as graph, replacing(path.with_suffix(".bin")) as weights:  # the graph takes its name last
-        weights.write_bytes(made.with_suffix(".bin").read_bytes())
-        graph.write_bytes(made.read_bytes())
+def _save(converted: Any, made: Path) -> None:
+    try:
+        require("openvino", extra="openvino").save_model(converted, made, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise BundleError(
+            f"OpenVINO cannot write a model to {made.parent} ({first_line(error)}). Is there room left?"
+        ) from None
 
 
 def _in_precision(content: bytes, precision: str) -> bytes:
