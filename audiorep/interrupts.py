@@ -13,12 +13,16 @@ ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if h
 """Ctrl-C, the system's or a scheduler's request, and a terminal that closes; Windows has no SIGHUP."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """One of the signals; a plain `KeyboardInterrupt` may make Python end itself by SIGINT whatever is decided later."""
+
+
 TOGETHER = 2.0  # seconds; a closing terminal or a scheduler sends several within
 
 
 @contextmanager
 def heard() -> Iterator[list[int]]:
-    """Within it each of the signals raises `KeyboardInterrupt` in the main thread; gives those that did.
+    """Within it each of the signals raises `Interrupted` in the main thread; gives those that did.
 
     One that the process was started to ignore, as `nohup` does with SIGHUP, stays ignored; a handler of others stays too.
     What follows at once does not disturb the end that the first one brings about, unless it is Ctrl-C.
@@ -35,7 +39,7 @@ def heard() -> Iterator[list[int]]:
         if number == signal.SIGINT or now - last >= TOGETHER:
             last = now
             came.append(number)
-            raise KeyboardInterrupt
+            raise Interrupted
 
     before = {number: signal.getsignal(number) for number in ENDING}
     own = [number for number, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
