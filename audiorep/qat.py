@@ -14,6 +14,7 @@ from audiorep.checkpoint import Checkpoint
 from audiorep.datasets import Example
 from audiorep.datasets.clips import EpochSampler
 from audiorep.errors import ConfigError, require
+from audiorep.models.layers import safe_on_cpu
 from audiorep.recipe import TrainConfig
 from audiorep.runtimes.quiet import quiet
 from audiorep.train import clips_of, make_loaders
@@ -33,7 +34,7 @@ def rounding(fused: nn.Module, example: Tensor) -> nn.Module:
         warnings.simplefilter("ignore")  # of layers that this quantiser leaves alone
         pt2e = require("torchao.quantization.pt2e.quantize_pt2e", extra="qat")
         x86 = require("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer", extra="qat")
-        free = copy.deepcopy(fused)
+        free = safe_on_cpu(copy.deepcopy(fused))
         for parameter in free.parameters():
             parameter.requires_grad_(True)
         program = torch.export.export(free, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))

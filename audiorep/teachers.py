@@ -23,6 +23,7 @@ from audiorep.datasets.clips import Clips
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import replacing
 from audiorep.frontend import FrontEndConfig, LogMel, repeat_last
+from audiorep.models.layers import channels_last
 from audiorep.recipe import TrainConfig
 from audiorep.runtimes import Session
 from audiorep.tensors import not_finite, read_safetensors
@@ -210,7 +211,7 @@ def _of_folder(folder: str, config: TrainConfig) -> Teacher:
         fused = reparam.fuse(network, example).model
     else:
         fused = loaded.fuse().model
-    fused.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fused = channels_last(fused.eval().requires_grad_(False))
     front_end = LogMel(loaded.front_end.config, torch.float32)
     digest = _digest([Path(folder) / checkpoint.WEIGHTS])
     return Teacher(folder, loaded.info, loaded.architecture, digest, front_end, fused, channels)

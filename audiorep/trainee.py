@@ -13,13 +13,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from audiorep import augment, models
 from audiorep.compress import distil
-from audiorep.compress.structure import change_layers, narrowest
+from audiorep.compress.structure import change_layers
 from audiorep.datasets.clips import EpochSampler, epoch_seed
 from audiorep.frontend import LogMel, repeat_last
+from audiorep.models.layers import channels_last
 from audiorep.recipe import TrainConfig
 from audiorep.teachers import Lesson, Teachers, score_name
 
-NARROW = 8  # channels
 Batch = tuple[Tensor, dict[str, Tensor], Tensor]
 
 
@@ -33,10 +33,7 @@ class Trainee(lightning.LightningModule):
         self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
         self.front_end = LogMel(config.front_end_config, torch.float32)
         network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network_settings)
-        self.network = change_layers(network, config.layers)
-        # on a CPU the strided 1×1 convolution's backward pass writes out of bounds below 8 channels (oneDNN issue 6035)
-        self._format = torch.contiguous_format if narrowest(network) < NARROW else torch.channels_last
-        self.network.to(memory_format=self._format)  # type: ignore[call-overload]
+        self.network = channels_last(change_layers(network, config.layers))
         self.class_weights = class_weights
         self.teachers: Teachers | None = None
         self.matches = nn.ModuleList()
@@ -129,7 +126,7 @@ class Trainee(lightning.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Logs loss and accuracy of a batch as it is, the mean over heads."""
         waveform, targets, samples = batch
-        logits = self.network(self._spectrogram(waveform, samples).contiguous(memory_format=self._format))
+        logits = self.network(self._spectrogram(waveform, samples).contiguous(memory_format=torch.channels_last))
         values: dict[str, list[Tensor]] = {"valid_loss": [], "valid_accuracy": []}
         for head, scores in logits.items():
             values["valid_loss"].append(self._criterion(scores, targets[head]))
@@ -178,7 +175,7 @@ class Trainee(lightning.LightningModule):
         with torch.no_grad():
             clean = self._spectrogram(waveform, sound)
             spectrogram = augment.augment_spectrogram(clean, self.settings.augment, self._generator)
-        return spectrogram.contiguous(memory_format=self._format)
+        return spectrogram.contiguous(memory_format=torch.channels_last)
 
     def _lesson(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> Lesson:
         """What the teachers say of augmented waveforms, or what was kept of them, mixed as the targets were."""

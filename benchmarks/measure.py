@@ -379,7 +379,8 @@ def _in_onnx(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
 def _in_openvino(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     from audiorep.runtimes.openvino import core
 
-    request = core().compile_model(core().read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    request = core().compile_model(core().read_model(content), "CPU", settings).create_infer_request()
     return lambda waveform: request.infer([waveform])[0].copy()
 
 

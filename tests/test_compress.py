@@ -17,10 +17,11 @@ from audiorep.checkpoint import Checkpoint
 from audiorep.compress import lowrank, quantize, ranges, weights
 from audiorep.compress.names import shorten
 from audiorep.compress.prune import prune
-from audiorep.compress.structure import Factored, change_layers, changed_layers, narrowest
+from audiorep.compress.structure import Factored, change_layers, changed_layers
 from audiorep.compress.transforms import tabulate
 from audiorep.errors import BundleError, CheckpointError, ConfigError, DataError
 from audiorep.frontend import FrontEndConfig, LogMel
+from audiorep.models.layers import SubsampledConv2d
 from audiorep.runtimes import onnx as onnx_runtime
 from audiorep.runtimes.onnx import LOG_MEL, OnnxSession, session
 from audiorep.runtimes.small import Quantiser, Setting, nearest, scores, stored
@@ -175,9 +176,13 @@ def test_pruning_refuses_what_cannot_be(model):
         prune(normed, torch.zeros(1, 4), macs, 0.5)
 
 
-def test_the_narrowest_strided_pointwise_convolution_is_found(model):
-    assert narrowest(model.network) == 16  # the second stage's shortcut
-    assert narrowest(nn.Conv2d(2, 2, 1)) > 1000
+def test_a_layer_stays_safe_to_train_when_its_sizes_change(model):
+    layers = {"stages.1.0.shortcut.conv": {"in_channels": 16, "out_channels": 6, "groups": 1}}
+    network = change_layers(copy.deepcopy(model.network), layers)
+    assert type(network.get_submodule("stages.1.0.shortcut.conv")) is SubsampledConv2d
+    factored = change_layers(copy.deepcopy(model.network), {"stages.1.0.shortcut.conv": {**layers.popitem()[1], "rank": 3}})
+    assert type(factored.get_submodule("stages.1.0.shortcut.conv.first")) is SubsampledConv2d
+    assert changed_layers(factored, model.network)["stages.1.0.shortcut.conv"]["rank"] == 3
 
 
 # --- low rank

@@ -13,7 +13,7 @@ from test_runtimes import LABELS, clips, made
 
 from audiorep.errors import BundleError, ConfigError
 from audiorep.runtimes import RUNTIMES, files_of, open_session
-from audiorep.runtimes.check import PARITY_LIMIT, Parity, compare
+from audiorep.runtimes.check import LIMITS, PARITY_LIMIT, Parity, compare
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 
@@ -98,9 +98,10 @@ def test_int8_is_judged_by_labels_and_float_by_scores():
     assert Parity(10, float("nan"), 0.0, 1.0).refusal("bf16")
 
 
-def test_bf16_splits_behind_the_log_mel(files):
+def test_a_model_split_behind_the_log_mel_gives_the_same_scores(files):
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # left to itself OpenVINO computes in bf16 where the processor has it
     front_end, network = (
-        runtime.core().compile_model(part, "CPU").create_infer_request()
+        runtime.core().compile_model(part, "CPU", exact).create_infer_request()
         for part, _ in runtime._parts(runtime.core().read_model(files[0] / "tiny.xml"), "bf16")
     )
     waveform = clips()[0][None]
@@ -108,6 +109,12 @@ def test_bf16_splits_behind_the_log_mel(files):
     scores = network.infer([front_end.infer([waveform])[0]])
     for head in LABELS:
         assert np.abs(scores[head] - expected[head]).max() <= PARITY_LIMIT
+
+
+def test_bf16_leaves_the_front_end_in_float32(files):
+    parts = runtime._parts(runtime.core().read_model(files[0] / "tiny.xml"), "bf16")
+    assert [hint for _, hint in parts] == ["f32", "bf16"]
+    assert [part.get_parameters()[0].get_friendly_name() for part, _ in parts] == ["waveform", "log_mel"]
 
 
 def test_signals_reach_a_process_whose_sessions_ended_in_any_order(files):
@@ -124,10 +131,14 @@ def test_signals_reach_a_process_whose_sessions_ended_in_any_order(files):
     assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
 
 
-def test_bf16_is_refused_where_the_processor_lacks_it(files):
+def test_bf16_is_real_within_its_own_bound_or_refused_where_the_processor_lacks_it(files):
     if "BF16" in runtime.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         session = open_session(files[0] / "tiny.xml", precision="bf16")
-        assert compare(made(), session, clips()).refusal("bf16") is None
+        hints = [stage.get_property("INFERENCE_PRECISION_HINT").to_string() for stage in session._stages]
+        assert hints == ["f32", "bf16"]
+        parity = compare(made(), session, clips())
+        assert PARITY_LIMIT < parity.largest <= LIMITS["bf16"]  # not float32 under another name, and near enough
+        assert parity.refusal("bf16") is None
     else:
         with pytest.raises(ConfigError, match=r"has no bf16; run the model in fp32"):
             open_session(files[0] / "tiny.xml", precision="bf16")

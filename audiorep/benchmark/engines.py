@@ -88,14 +88,18 @@ def _load_eager(path: Path, precision: str, threads: int) -> Callable[[np.ndarra
 def _load_channels_last(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
     import torch
 
+    from audiorep.models.layers import channels_last
+
     network = torch.load(path, weights_only=False)
-    return _torch_call(network.to(memory_format=torch.channels_last), precision, threads)
+    return _torch_call(channels_last(network), precision, threads)
 
 
 def _load_compiled(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
     import torch
 
-    network = torch.load(path, weights_only=False).to(memory_format=torch.channels_last)
+    from audiorep.models.layers import channels_last
+
+    network = channels_last(torch.load(path, weights_only=False))
     mode = "reduce-overhead" if torch.cuda.is_available() else "default"  # CUDA graphs
     return _torch_call(torch.compile(network, mode=mode, dynamic=False), precision, threads)
 

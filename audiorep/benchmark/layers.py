@@ -102,6 +102,7 @@ def _openvino(path: Path, values: np.ndarray, threads: int) -> Times:
     from audiorep.runtimes.openvino import core
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
+    settings["INFERENCE_PRECISION_HINT"] = "f32"  # otherwise a processor with bf16 uses it
     request = core().compile_model(core().read_model(path), "CPU", settings).create_infer_request()
     found: Times = defaultdict(list)
     for _ in range(CALLS):

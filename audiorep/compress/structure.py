@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from torch import nn
 
 from audiorep.errors import ConfigError
+from audiorep.models.layers import SubsampledConv2d, convolution
 
 Layers = dict[str, dict[str, int]]
 """{name of a layer: its sizes}, for example {"stem.conv": {"in_channels": 1, "out_channels": 12, "groups": 1}}."""
 
 _SIZES: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Conv2d: ("in_channels", "out_channels", "groups"),
+    SubsampledConv2d: ("in_channels", "out_channels", "groups"),
     nn.BatchNorm2d: ("num_features",),
     nn.Linear: ("in_features", "out_features"),
 }
@@ -37,7 +39,7 @@ class Factored(nn.Sequential):
         if isinstance(layer, nn.Linear):
             return cls(nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features, bias=bias))
         assert isinstance(layer, nn.Conv2d)
-        first = nn.Conv2d(layer.in_channels, rank, 1, layer.stride, bias=False)  # type: ignore[arg-type]
+        first = convolution(layer.in_channels, rank, (1, 1), layer.stride)  # type: ignore[arg-type]
         return cls(first, nn.Conv2d(rank, layer.out_channels, 1, bias=bias))
 
 
@@ -66,16 +68,6 @@ def change_layers(network: nn.Module, layers: Mapping[str, Mapping[str, int]]) -
             raise ConfigError(f"The network has no layer {name!r}.") from None
         network.set_submodule(name, _resized(name, module, dict(sizes)))
     return network
-
-
-def narrowest(network: nn.Module) -> int:
-    """The fewest channels that a strided pointwise convolution of the network takes or gives; a large number without one."""
-    strided = [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1)
-    ]
-    return min((min(module.in_channels, module.out_channels) for module in strided), default=1 << 30)
 
 
 def _resized(name: str, module: nn.Module, sizes: dict[str, int]) -> nn.Module:
@@ -109,7 +101,7 @@ def _layer(module: nn.Module, sizes: dict[str, int]) -> nn.Module:
         made = nn.Linear(sizes["in_features"], sizes["out_features"], module.bias is not None)
     else:
         assert isinstance(module, nn.Conv2d)
-        made = nn.Conv2d(
+        made = type(module)(
             sizes["in_channels"],
             sizes["out_channels"],
             module.kernel_size,  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from audiorep.config import Config
 from audiorep.errors import ConfigError
+from audiorep.models.layers import conv_bn
 from audiorep.reparam import Parallel, algebra
 
 SQUEEZED_AT_LEAST = 8  # channels, as MobileNetV3 rounds: fewer say too little of the map
@@ -156,10 +156,10 @@ class Block(nn.Module):
         inner, reduction = outputs * config.expansion, config.squeeze_excitation
         self.expand = _conv_bn_relu(outputs, inner, (1, 1))
         self.excite = SqueezeExcitation(inner, reduction) if reduction else nn.Identity()
-        self.project = _conv_bn(inner, outputs, (1, 1))
+        self.project = conv_bn(inner, outputs, (1, 1))
         self.skip = StochasticDepth(skip_rate)
         keeps_shape = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if keeps_shape else _conv_bn(inputs, outputs, (1, 1), stride)
+        self.shortcut = nn.Identity() if keeps_shape else conv_bn(inputs, outputs, (1, 1), stride)
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -254,19 +254,13 @@ def _stages(config: ArinConfig) -> list[nn.Sequential]:
 def _mix(channels: int, kernels: list[tuple[int, int]], groups: int) -> Parallel:
     """Convolutions of several lengths with a batch norm each, added to each other and to the input."""
     branches: dict[str, nn.Module] = {
-        f"k{max(kernel)}": _conv_bn(channels, channels, kernel, groups=groups) for kernel in kernels
+        f"k{max(kernel)}": conv_bn(channels, channels, kernel, groups=groups) for kernel in kernels
     }
     return Parallel({**branches, "identity": nn.Identity()})
 
 
-def _conv_bn(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, groups: int = 1) -> nn.Sequential:
-    padding = (kernel[0] // 2, kernel[1] // 2)
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs)))
-
-
 def _conv_bn_relu(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1) -> nn.Sequential:
-    sequence = _conv_bn(inputs, outputs, kernel, stride)
+    sequence = conv_bn(inputs, outputs, kernel, stride)
     sequence.add_module("relu", nn.ReLU())
     return sequence
 

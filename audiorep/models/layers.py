@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from audiorep.errors import ConfigError
 
@@ -40,6 +43,59 @@ def make_heads(channels: int, heads: Mapping[str, int]) -> nn.ModuleDict:
     return nn.ModuleDict({name: nn.Linear(channels, classes) for name, classes in heads.items()})
 
 
+class SubsampledConv2d(nn.Conv2d):
+    """A strided convolution that is safe on a CPU: (B, C_in, T, F) to (B, C, T/s, F/s).
+
+    oneDNN writes out of bounds in channels-last where a kernel is one long along a strided axis: 1×1 kernels in the backward
+    pass, wherever there are fewer input channels than floats in a vector register (oneDNN issue 6035); and 1×k kernels over
+    one channel with a stride of 3 or more frames, in the forward pass already. Along such an axis every s-th entry is taken
+    first and convolved with a stride of 1, which is the same sum. A 1×1 convolution without gradients is the plain operator,
+    so that it is exported and merged as one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, F) to (B, C, T/s, F/s)."""
+        if self.kernel_size == (1, 1) and not torch.is_grad_enabled():
+            return super().forward(x)
+        taken = tuple(s if k == 1 else 1 for k, s in zip(self.kernel_size, self.stride, strict=True))
+        inner = (self.stride[0] // taken[0], self.stride[1] // taken[1])
+        x = functional.avg_pool2d(x, 1, taken)  # unlike a slice, its size is a convolution's in symbols too
+        return functional.conv2d(x, self.weight, self.bias, inner, self.padding, 1, self.groups)
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: tuple[int, int], stride: int | tuple[int, int] = 1, groups: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """A convolution whose padding keeps the size at stride 1, of the kind that is safe on a CPU."""
+    strides = (stride, stride) if isinstance(stride, int) else stride
+    kind = SubsampledConv2d if skips(kernel, strides) else nn.Conv2d
+    return kind(inputs, outputs, kernel, strides, (kernel[0] // 2, kernel[1] // 2), groups=groups, bias=bias)
+
+
+def skips(kernel: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Whether a convolution passes over entries along an axis in which its kernel is one long."""
+    return any(k == 1 and s > 1 for k, s in zip(kernel, stride, strict=True))
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """`network` itself in channels-last, where a CPU is fastest, without the convolutions that are unsafe there."""
+    return safe_on_cpu(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def safe_on_cpu(network: nn.Module) -> nn.Module:
+    """`network` itself with a `SubsampledConv2d` of the same parameters for each plain convolution that should be one."""
+    for name, module in list(network.named_modules()):
+        if type(module) is nn.Conv2d and skips(module.kernel_size, module.stride) and module.dilation == (1, 1):
+            kernel, stride, padding = (cast(Any, n) for n in (module.kernel_size, module.stride, module.padding))
+            bias = module.bias is not None
+            safe = SubsampledConv2d(
+                module.in_channels, module.out_channels, kernel, stride, padding, groups=module.groups, bias=bias
+            )
+            safe.weight, safe.bias = module.weight, module.bias
+            network.set_submodule(name, safe.train(module.training))
+    return network
+
+
 def conv_bn(
     inputs: int,
     outputs: int,
@@ -49,7 +105,7 @@ def conv_bn(
     activation: nn.Module | None = None,
 ) -> nn.Sequential:
     """A convolution without bias whose padding keeps the size, a batch norm, and `activation` where one is given."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel[0] // 2, kernel[1] // 2), groups=groups, bias=False)
+    conv = convolution(inputs, outputs, kernel, stride, groups)
     sequence = nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs)))
     if activation is not None:
         sequence.add_module("activation", activation)

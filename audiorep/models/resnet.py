@@ -29,8 +29,7 @@ class ResNetConfig(Config):
         refuse(
             [
                 *head_checks(self.heads, self.dropout),
-                # a strided 1×1 convolution below 8 channels is unsafe to train on a CPU (oneDNN issue 6035)
-                (self.width >= 2, f"width is {self.width}; at least 2 is needed"),
+                (self.width >= 1, f"width is {self.width}; at least 1 is needed"),
                 (bool(self.depths) and min(self.depths) >= 1, f"depths {self.depths} need at least one block a stage"),
             ]
         )

@@ -44,10 +44,9 @@ class SlowFastConfig(Config):
         refuse(
             [
                 *head_checks(self.heads, self.dropout),
-                # a strided 1×1 convolution below 8 channels is unsafe to train on a CPU (oneDNN issue 6035)
                 (
-                    min(self.width, self.fast_width) >= 2,
-                    f"width {self.width} and fast_width {self.fast_width} must be at least 2",
+                    min(self.width, self.fast_width) >= 1,
+                    f"width {self.width} and fast_width {self.fast_width} must be at least 1",
                 ),
                 (bool(self.depths) and min(self.depths) >= 1, f"depths {self.depths} need at least one block a stage"),
                 (len(lengths) == 1, f"slow_kernels and fast_kernels need one length for each of the {len(self.depths)} stages"),

@@ -154,7 +154,8 @@ def _in_precision(content: bytes, precision: str) -> bytes:
 
 
 def _runs(content: bytes) -> Callable[[np.ndarray], object]:
-    request = core().compile_model(core().read_model(content), "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}  # as it will run
+    request = core().compile_model(core().read_model(content), "CPU", settings).create_infer_request()
     return lambda waveform: request.infer([waveform])
 
 

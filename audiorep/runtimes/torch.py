@@ -13,6 +13,7 @@ from audiorep import checkpoint
 from audiorep.bundle import ModelInfo
 from audiorep.checkpoint import Checkpoint
 from audiorep.frontend import EdgeFrames, LogMel, MatrixLogMel
+from audiorep.models.layers import channels_last
 from audiorep.runtimes import running
 
 
@@ -52,8 +53,8 @@ class TorchSession:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._half = precision == "bf16"
         self.device = f"PyTorch {torch.__version__}, {self._device}, {precision}"
-        pipeline = Pipeline(model.front_end, model.fuse().model, model.info).eval()
-        self._pipeline: Pipeline = pipeline.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        pipeline = Pipeline(model.front_end, channels_last(model.fuse().model), model.info).eval()
+        self._pipeline: Pipeline = pipeline.to(self._device)
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
         """Scores of each head for each waveform of the batch."""
