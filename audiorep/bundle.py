@@ -176,7 +176,7 @@ class ModelInfo:
             (self.padding in PADDINGS, f"padding is {self.padding!r}; allowed are {', '.join(PADDINGS)}"),
             (0 <= self.views <= claims.MOST_VIEWS, f"views is {brief(self.views)}; 0 to {claims.MOST_VIEWS} is allowed"),
             *claims.thresholds(self.thresholds, self.labels),
-            *claims.front_end(self.front_end, self.sample_rate),
+            *claims.front_end(self.front_end, self.sample_rate, self.window_seconds),
             *claims.provenance(self.provenance),
         ]
 

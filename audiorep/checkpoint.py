@@ -163,13 +163,18 @@ def _read_weights(needed: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
         raise CheckpointError(f"{path} cannot be read: it {error}. Copy it again.") from None
     if problems := tensors.difference(found, needed):
         raise CheckpointError(f"{path} holds the weights of another network: {problems}.")
-    if odd := [name for name, tensor in found.items() if tensor.is_floating_point() != needed[name].is_floating_point()]:
+    if odd := [name for name, tensor in found.items() if _kind(tensor) != _kind(needed[name])]:
         raise CheckpointError(f"{path} holds weights of another type in {tensors.some(odd)}.")
     if bad := tensors.not_finite(found):
         raise CheckpointError(
             f"{path} holds values that are no finite numbers, in {tensors.some(bad)}. Copy or train it again."
         )
     return found
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    """Whether it holds real, complex or whole numbers."""
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 @dataclass(frozen=True)

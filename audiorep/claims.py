@@ -15,6 +15,7 @@ LONGEST_WINDOW = 3600.0  # seconds; a longer one is a mistake, and would need it
 MOST_SAMPLES = 200_000_000  # in a window: an hour at 48 kHz
 MOST_WINDOWS = 1000  # for each second of sound
 MOST_OVERLAP = 1000  # windows that hear the same moment
+MOST_BINS = 200_000_000  # of a window's spectra: half a minute's work, and gigabytes
 MOST_CLASSES = 100_000  # of a head
 MOST_HEADS = 100
 MOST_VIEWS = 1000
@@ -85,15 +86,22 @@ def thresholds(limits: Mapping[str, Sequence[Any]], named: Mapping[str, Sequence
     return [(fine, "thresholds must be numbers that match the labels, one a class, from 0 to 1")]
 
 
-def front_end(settings: Mapping[str, Any], sample_rate: int) -> list[Check]:
+def front_end(settings: Mapping[str, Any], sample_rate: int, window: float) -> list[Check]:
     """Whether the front end can be made, and hears what the model does; what is left out has its default."""
     known = {f.name for f in dataclasses.fields(FrontEndConfig)}
     rate = settings.get("sample_rate", sample_rate)
     try:
-        FrontEndConfig(**{key: value for key, value in settings.items() if key in known})
+        made = FrontEndConfig(**{key: value for key, value in settings.items() if key in known})
     except ConfigError as error:
         return [(False, str(error).rstrip("."))]
-    return [(rate == sample_rate, f"its front end hears {rate} Hz and the model {brief(sample_rate)} Hz; they must be equal")]
+    frames = round(window * made.sample_rate) // made.hop if 0 < window <= LONGEST_WINDOW else 0
+    return [
+        (rate == sample_rate, f"its front end hears {rate} Hz and the model {brief(sample_rate)} Hz; they must be equal"),
+        (
+            not settings or frames * made.n_fft <= MOST_BINS,
+            f"window {window:g} s: {frames} frames of {made.n_fft} bins are more than {MOST_BINS} together; take a shorter one",
+        ),
+    ]
 
 
 def provenance(told: Mapping[str, Any]) -> list[Check]:

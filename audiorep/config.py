@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from audiorep.errors import ConfigError, require
+from audiorep.escape import visible
 from audiorep.foreign import brief
 
 
@@ -19,6 +20,8 @@ class Config:
 
 
 _C = TypeVar("_C")
+SHOWN = 12  # problems that an error lists
+LONGEST = 1000  # characters of one that a configuration's own check tells
 
 
 def load(cls: type[_C], values: Mapping[str, Any], where: str) -> _C:
@@ -103,11 +106,12 @@ def _value(text: str) -> Any:
 def _problems(errors: Iterable[Mapping[str, Any]]) -> list[str]:
     texts = []
     for error in errors:
-        key = ".".join(str(part) for part in error["loc"])
+        key = ".".join(visible(str(part)[:80]) for part in error["loc"])
         if error["type"] == "unexpected_keyword_argument":
             texts.append(f"{key} is not a setting")
         elif error["type"] == "value_error":
-            texts.append(str(error["ctx"]["error"]).rstrip("."))
+            text = str(error["ctx"]["error"]).rstrip(".")
+            texts.append(text if len(text) <= LONGEST else f"{text[:LONGEST]} …")
         else:
             texts.append(f"{key} is {brief(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}")
-    return texts
+    return [*texts[:SHOWN], *([f"and {len(texts) - SHOWN} more like these"] if len(texts) > SHOWN else [])]

@@ -222,8 +222,11 @@ class Classifier:
         Files are decoded by threads beside inference, and windows of several files share a batch. A file that cannot be
         used becomes a `Failure` and the rest go on. `on_progress` is told the seconds of sound just scored. Ctrl-C in a
         long recording gives what was scored of it, marked incomplete, before it goes on up.
+
+        Raises:
+            BundleError: `views` would take for ever, or the model fails or gives scores that are no numbers.
         """
-        decoder = Decoder(paths, self.info, views)
+        decoder = Decoder(paths, replace(self.info, views=views), views)
         scored: list[_Scored] = []  # windows of the file that is under way
         try:
             for chunks in batches(decoder):

@@ -139,11 +139,19 @@ def test_weights_that_are_no_numbers_are_refused(folder, value):
         checkpoint.load(folder)
 
 
-def test_weights_of_another_type_are_refused(folder):
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("stem.conv.weight", torch.int64),
+        ("stem.conv.weight", torch.complex64),
+        ("stem.bn.num_batches_tracked", torch.complex64),
+    ],
+)
+def test_weights_of_another_type_are_refused(folder, name, dtype):
     weights = load_file(folder / "model.safetensors")
-    weights["stem.conv.weight"] = weights["stem.conv.weight"].long()
+    weights[name] = weights[name].to(dtype)
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"weights of another type in stem\.conv\.weight"):
+    with pytest.raises(CheckpointError, match=f"weights of another type in {name}"):
         checkpoint.load(folder)
 
 

@@ -118,6 +118,19 @@ def test_a_window_has_a_bounded_number_of_samples():
     assert "200000000 are allowed" in refusal(window_seconds=3600, hop_seconds=3600, sample_rate=1_000_000)
 
 
+def test_the_spectra_of_a_window_have_a_bounded_size():
+    fine = asdict(FrontEndConfig(16_000, 40, 20, n_fft=640, mels=64))
+    assert make_info(sample_rate=16_000, front_end=fine, window_seconds=3600, hop_seconds=3600).window_seconds == 3600
+    text = refusal(sample_rate=16_000, front_end={**fine, "hop_ms": 0.1}, window_seconds=3600, hop_seconds=3600)
+    # 0.1 ms are two samples here
+    assert "28800000 frames of 640 bins are more than 200000000 together" in text
+
+
+@pytest.mark.parametrize("views", [-1, 1001, 10**12, True, 2.0])
+def test_views_are_bounded(views):
+    assert "views is" in refusal(views=views)
+
+
 @pytest.mark.parametrize(
     ("labels", "text"),
     [

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 
+from audiorep import models
 from audiorep.config import Config, from_plain, load, override, read_toml
 from audiorep.errors import AudiorepError, ConfigError, MissingExtraError, require
 
@@ -166,3 +167,13 @@ def test_package_that_is_broken_inside_is_not_said_to_be_missing(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
         require("broken_inside", extra="openvino")
+
+
+def test_an_error_stays_short_whatever_it_is_about():
+    with pytest.raises(ConfigError) as caught:
+        models.configure("arin_pico", {"label": 3}, {"time_kernels": ["x" * 1000] * 1000, "width": "y" * 10_000})
+    assert len(str(caught.value)) < 2500
+    assert "and 989 more like these" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        models.configure("x" * 100_000, {"label": 3})
+    assert len(str(caught.value)) < 1000

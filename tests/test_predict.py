@@ -136,6 +136,12 @@ def test_hop_that_would_skip_sound_or_stand_still_is_refused(level, hop):
         Classifier(FakeSession()).with_windows(hop_seconds=hop).file(level("a.wav", 0.5))
 
 
+@pytest.mark.parametrize("views", [-1, 1001, 10**12])
+def test_more_views_than_anyone_waits_for_are_refused(level, views):
+    with pytest.raises(BundleError, match=r"views is -?\d+; 0 to 1000 is allowed"):
+        next(Classifier(FakeSession()).files([level("a.wav", 0.5)], views=views))
+
+
 def test_hop_is_the_models_own_unless_given():
     classifier = Classifier(FakeSession())
     hops = [classifier.with_windows(hop_seconds=hop).info.hop_samples for hop in (None, 1.0, 1e-9)]

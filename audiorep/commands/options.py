@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 DONE, SOME_FAILED, WRONG_USAGE = 0, 1, 2
 
 
-def share(value: float) -> float:
-    """An option's value if it is a share."""
-    if not 0 <= value <= 1:
+_Share = TypeVar("_Share", float, float | None)
+
+
+def share(value: _Share) -> _Share:
+    """An option's value if it is a share, and no NaN, which passes bounds."""
+    if value is not None and not 0 <= value <= 1:
         raise typer.BadParameter(f"{value} is not a share; 0 to 1 is allowed.")
     return value
 

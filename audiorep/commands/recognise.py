@@ -22,6 +22,7 @@ from audiorep.commands.options import (
     Threads,
     ValidFolds,
     View,
+    share,
 )
 from audiorep.errors import DataError, require
 
@@ -46,7 +47,7 @@ def predict(
     ] = "auto",
     top: Annotated[int, typer.Option(min=1, help="Labels for each file or window.")] = 1,
     threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Report scores from here; default: the model's.")
+        float | None, typer.Option(callback=share, help="Report scores from here; default: the model's.")
     ] = None,
     window: Annotated[float | None, typer.Option(help="Seconds heard at once; default: the model's.")] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds between windows; default: the model's.")] = None,

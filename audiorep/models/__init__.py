@@ -86,7 +86,7 @@ def configure(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] |
         ConfigError: as `build`.
     """
     if name not in ARCHITECTURES:
-        raise ConfigError(f"{name!r} is not an architecture; there are {', '.join(ARCHITECTURES)}.")
+        raise ConfigError(f"{brief(name)} is not an architecture; there are {', '.join(ARCHITECTURES)}.")
     row = ARCHITECTURES[name]
     config = load(row.config, {**row.settings, **(settings or {}), "heads": dict(heads)}, where=name)
     refuse(_bounds(config))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiorep import bundle
-from audiorep.errors import BundleError, ConfigError, require
+from audiorep.errors import BundleError, ConfigError, first_line, require
 from audiorep.files import replacing
+from audiorep.foreign import brief
 from audiorep.runtimes import cores, existing, fixed, running
 from audiorep.runtimes.check import Parity, accept
 from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
@@ -47,9 +48,10 @@ class ExecuTorchSession:
         try:
             with quiet():
                 self._method = runtime.load_program(path).load_method(METHOD)
-        except (KeyError, RuntimeError) as error:
-            raise BundleError(f"{path} is not a model that ExecuTorch reads ({error}).") from None
-        self._check_shapes(path)
+                found = self._shapes()
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise BundleError(f"{path} is not a model that ExecuTorch reads ({first_line(error)}).") from None
+        self._check_shapes(found, path)
         self.device = f"ExecuTorch {importlib.metadata.version('executorch')}, CPU with XNNPACK"
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
@@ -68,14 +70,20 @@ class ExecuTorchSession:
             outputs = self._method.execute(values)  # in the order of the labels: a program's have no names
             return {head: output.numpy() for head, output in zip(self.info.labels, outputs, strict=True)}
 
-    def _check_shapes(self, path: Path) -> None:
+    def _shapes(self) -> list[list[int]]:
+        """Of its inputs, then its outputs."""
         method = self._method.metadata
-        found = [list(method.input_tensor_meta(index).sizes()) for index in range(method.num_inputs())]
-        found += [list(method.output_tensor_meta(index).sizes()) for index in range(method.num_outputs())]
+        found = [method.input_tensor_meta(index) for index in range(method.num_inputs())]
+        found += [method.output_tensor_meta(index) for index in range(method.num_outputs())]
+        return [list(meta.sizes()) for meta in found]
+
+    def _check_shapes(self, found: list[list[int]], path: Path) -> None:
         samples = [[1]] if fixed.fills(self.info) else []
         needed = [[1, self.info.window_samples], *samples, *([1, len(names)] for names in self.info.labels.values())]
         if found != needed:
-            raise BundleError(f"{path}: its program has shapes {found}; {needed} are needed. Export the model again.")
+            raise BundleError(
+                f"{path}: its program has shapes {brief(found)}; {brief(needed)} are needed. Export the model again."
+            )
 
 
 def export(

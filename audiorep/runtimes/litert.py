@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from audiorep import bundle
-from audiorep.errors import BundleError, require
+from audiorep.errors import BundleError, first_line, require
 from audiorep.files import replacing
+from audiorep.foreign import brief
 from audiorep.runtimes import cores, existing, fixed, running
 from audiorep.runtimes.check import Parity, accept
 from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
@@ -48,9 +49,11 @@ class LiteRtSession:
             with quiet():
                 self._interpreter = interpreter.Interpreter(str(path), num_threads=threads or cores() or 1)
                 self._interpreter.allocate_tensors()
+                signatures = self._interpreter.get_signature_list()
+                runner = self._interpreter.get_signature_runner(next(iter(signatures))) if signatures else None
         except (ValueError, RuntimeError) as error:
-            raise BundleError(f"{path} is not a model that LiteRT reads ({str(error).strip().rstrip('.')}).") from None
-        self._inputs, self._outputs = self._places(path)
+            raise BundleError(f"{path} is not a model that LiteRT reads ({first_line(error)}).") from None
+        self._inputs, self._outputs = self._places(runner, path)
         self.device = f"LiteRT {runtime.__version__}, CPU with XNNPACK"
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
@@ -69,10 +72,8 @@ class LiteRtSession:
             self._interpreter.invoke()
             return {head: self._interpreter.get_tensor(index) for head, index in self._outputs.items()}
 
-    def _places(self, path: Path) -> tuple[dict[str, int], dict[str, int]]:
+    def _places(self, runner: Any, path: Path) -> tuple[dict[str, int], dict[str, int]]:
         """The tensors of each input and each head, by their names in the signature: a converter may change their order."""
-        signatures = self._interpreter.get_signature_list()
-        runner = self._interpreter.get_signature_runner(next(iter(signatures))) if signatures else None
         inputs, outputs = (runner.get_input_details(), runner.get_output_details()) if runner else ({}, {})
         found = {name: tuple(map(int, tensor["shape"])) for name, tensor in [*inputs.items(), *outputs.items()]}
         needed: dict[str, tuple[int, ...]] = {"waveform": (1, self.info.window_samples)}
@@ -80,7 +81,7 @@ class LiteRtSession:
             needed["samples"] = (1,)
         needed |= {head: (1, len(names)) for head, names in self.info.labels.items()}
         if found != needed:
-            raise BundleError(f"{path}: its graph has {found}; {needed} are needed. Export the model again.")
+            raise BundleError(f"{path}: its graph has {brief(found)}; {brief(needed)} are needed. Export the model again.")
         return {name: inputs[name]["index"] for name in inputs}, {head: outputs[head]["index"] for head in self.info.labels}
 
 
