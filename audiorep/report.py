@@ -286,8 +286,9 @@ def _glyphs() -> frozenset[int]:
 
 
 def _save(figure: Figure, path: Path) -> None:
+    named = path.suffix.removeprefix(".").lower()
     with replacing(path) as partial:
-        figure.savefig(partial)
+        figure.savefig(partial, format=named if named in figure.canvas.get_supported_filetypes() else "png")
 
 
 def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import processes
@@ -21,12 +22,13 @@ import pytest
 import soundfile
 from conftest import make_info
 
-from audiorep import cli, files, interrupts
+from audiorep import cli, files, interrupts, report
 from audiorep.errors import ConfigError
 from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
 from audiorep.output import Outputs
 from audiorep.predict import Classifier, Detection, Recording
 from audiorep.runtimes import coreml
+from audiorep.search import study
 
 FOUND = [Detection(0.0, 1.0, "label", "dog", 0.9), Detection(1.0, 2.0, "label", "cat", 0.8)]
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -122,6 +124,15 @@ def test_an_error_of_another_file_is_not_told_of_the_output(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.wav"), replacing(tmp_path / "out.csv"):
         (tmp_path / "gone.wav").read_bytes()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_whose_journal_finds_no_room_names_its_folder(tmp_path, monkeypatch):
+    def full(job: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(study, "open_study", full)
+    with pytest.raises(WriteError, match=f"{tmp_path} cannot be written: No space left on device"):
+        study.work(SimpleNamespace(folder=tmp_path), 1, np.inf, 0, print, print)
 
 
 # ---------------------------------------------------------------- readers that leave, closed streams
@@ -533,6 +544,23 @@ def test_a_folder_for_label_files_may_be_a_link_and_not_a_device(tmp_path):
     assert [path.name for path in (tmp_path / "not there yet").iterdir()] == ["a.wav.raven.txt"]
     with pytest.raises(ConfigError, match="/dev/null is a file; this format writes one file a recording into a folder"):
         Outputs([Path("/dev/null")], "raven", [])
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.svg", b"<?xml"), ("a", b"\x89PNG"), ("a.part", b"\x89PNG"), ("pipe", b"\x89PNG")]
+)
+def test_a_picture_is_of_the_kind_its_name_says_or_a_png(tmp_path, name, start):
+    path = tmp_path / name
+    if name == "pipe":
+        os.mkfifo(path)
+    heard: list[bytes] = []
+    reader = threading.Thread(target=lambda: heard.append(path.read_bytes()), daemon=True)
+    if name == "pipe":
+        reader.start()
+    report._save(report._figure(2, 2), path)
+    if name == "pipe":
+        reader.join(timeout=10)
+    assert (heard or [path.read_bytes()])[0].startswith(start)
 
 
 # ---------------------------------------------------------------- folders that are one result

@@ -21,7 +21,7 @@ import torch
 from audiorep import interrupts
 from audiorep.checkpoint import read_json
 from audiorep.errors import AudiorepError, ConfigError, first_line, require
-from audiorep.files import write_json
+from audiorep.files import named, write_json
 from audiorep.runtimes import cores
 from audiorep.search import cost as costs
 from audiorep.search.trial import Job, run
@@ -104,7 +104,16 @@ def shown(study: Study) -> list[FrozenTrial]:
 
 
 def work(job: Job, trials: int, deadline: float, worker: int, say: Say, advance: Callable[[float], None]) -> None:
-    """Runs trials in this process until there are `trials` in the study, or the deadline has passed."""
+    """Runs trials in this process until there are `trials` in the study, or the deadline has passed.
+
+    Raises:
+        WriteError: the journal cannot be written.
+    """
+    with named(job.folder):
+        _work(job, trials, deadline, worker, say, advance)
+
+
+def _work(job: Job, trials: int, deadline: float, worker: int, say: Say, advance: Callable[[float], None]) -> None:
     states = require("optuna", extra="search").trial.TrialState
     study, heard = open_study(job), _Once(say)
     while time.time() < deadline:
