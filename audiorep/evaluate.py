@@ -145,7 +145,7 @@ def describe_split(data: Path, split: str, examples: Sequence[Example]) -> str:
     folds = sorted({example.fold for example in examples if example.fold is not None})
     numbers = f", fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}" if folds else ""
     drawn = "random " if any(example.drawn for example in examples) else ""
-    return f"{drawn}{split} split of {data.name}{numbers}"
+    return f"{drawn}{split} split of {data.absolute().name}{numbers}"
 
 
 def splits_of(provenance: Mapping[str, Any], test_folds: Sequence[int] | None, valid_folds: Sequence[int] | None) -> Splits:
