@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
+from conftest import ROOT
+from processes import audiorep, run
 
 from audiorep import models
 from audiorep.config import Config, from_plain, load, override, read_toml
-from audiorep.errors import AudiorepError, ConfigError, MissingExtraError, require
+from audiorep.errors import AudiorepError, BrokenPackageError, ConfigError, MissingExtraError, require
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def test_missing_package_is_one_sentence_with_the_command(package):
 def test_package_that_is_broken_inside_is_not_said_to_be_missing(tmp_path, monkeypatch):
     (tmp_path / "broken_inside.py").write_text("import no_such_dependency\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+    with pytest.raises(BrokenPackageError, match=r"broken_inside is installed and cannot be imported: .*no_such_dependency"):
         require("broken_inside", extra="openvino")
 
 
@@ -177,3 +181,28 @@ def test_an_error_stays_short_whatever_it_is_about():
     with pytest.raises(ConfigError) as caught:
         models.configure("x" * 100_000, {"label": 3})
     assert len(str(caught.value)) < 1000
+
+
+@pytest.fixture
+def other_torchvision(tmp_path) -> Path:
+    """A folder with a torchvision that was made for another torch, as such a one behaves."""
+    folder = tmp_path / "site"
+    (folder / "torchvision").mkdir(parents=True)
+    (folder / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    (folder / "torchvision-0.99.0.dist-info").mkdir()
+    (folder / "torchvision-0.99.0.dist-info" / "METADATA").write_text("Name: torchvision\nVersion: 0.99.0\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["train", "clips", "-o", "run"], 2), (["evaluate", "model.onnx", "clips"], 2), (["doctor"], 0)]
+)
+def test_a_torchvision_of_another_torch_is_one_sentence(arguments, status, other_torchvision, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(other_torchvision), str(ROOT)])}
+    (tmp_path / "clips").mkdir()
+    done = run(audiorep(*arguments), cwd=tmp_path, env=environment)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == status, said
+    assert "torchvision 0.99.0 does not fit torch" in said
+    assert "pip uninstall torchvision" in said
+    assert "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from processes import python, run
 from torch import nn
 
 from audiorep import models
@@ -52,8 +53,7 @@ for name, settings in json.loads(sys.argv[1]).items():
 def checked(threads: str, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a process of its own that ends where a block was written beyond its borders."""
     environment = {**os.environ, "LD_PRELOAD": CHECKING, "MALLOC_CHECK_": "3", "OMP_NUM_THREADS": threads}
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = run(python(code, *arguments), env=environment)
     if "cannot be preloaded" in done.stderr:
         pytest.skip(f"this machine has no {CHECKING}")
     return done

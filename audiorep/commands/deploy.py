@@ -10,7 +10,7 @@ import typer
 
 from audiorep import screen
 from audiorep.commands.options import Json
-from audiorep.errors import ConfigError, require
+from audiorep.errors import ConfigError, misfit, require
 
 
 def export(
@@ -93,15 +93,18 @@ def doctor(as_json: Json = False) -> None:
     from audiorep.benchmark.environment import environment
     from audiorep.runtimes import found
 
-    rows, about = found.runtimes(), environment()
+    rows, about, problem = found.runtimes(), environment(), misfit()
     if as_json:
-        print(json.dumps({"environment": about, "runtimes": [vars(row) for row in rows]}, ensure_ascii=False))
+        told = {"environment": about, "runtimes": [vars(row) for row in rows], "problems": [problem] if problem else []}
+        print(json.dumps(told, ensure_ascii=False))
         return
     instructions = f" ({', '.join(about['instructions'])})" if about["instructions"] else ""
     print(f"{about['processor']}, {about['cores']} cores{instructions}; Python {about['python']}, audiorep {about['audiorep']}")
     print()
     cells = [[row.name, row.version or "-", row.hardware or f"missing: {row.install}", row.precisions] for row in rows]
     screen.show_table(["runtime", "version", "runs on", "precisions"], cells, right=set())
+    if problem:
+        screen.say(f"Training and evaluation cannot start: {problem}.")
 
 
 def fuse(
