@@ -144,6 +144,13 @@ def test_ogg_links_of_other_codecs_rates_and_channels_are_fitted_to_the_first(wr
     assert audio.probe(path).seconds == 3
 
 
+def test_ogg_whose_first_page_is_not_marked_as_such_is_left_to_the_decoder(written):
+    data = bytearray(encoded(noise(1), RATE, "OGG"))
+    data[5] = 0
+    with pytest.raises(AudioError, match="cannot be read as audio"):
+        audio.read(written(bytes(data), "a.ogg"), RATE)
+
+
 def test_chained_ogg_cut_within_its_second_link_is_refused(written):
     data = encoded(noise(5), RATE, "OGG") + encoded(noise(5), RATE, "OGG")[:-100]
     with pytest.raises(AudioError, match="is damaged") as caught:
@@ -286,6 +293,21 @@ def test_coded_samples_behind_the_declared_ones_are_heard(written, subtype):
     changed = bytearray(data)
     struct.pack_into("<I", changed, place, size // 4 // 1040 * 1040)
     np.testing.assert_array_equal(audio.read(written(bytes(changed), "b.wav"), RATE), whole)
+
+
+def test_thousands_of_joined_files_and_chunks_are_walked_in_a_moment(written):
+    one = encoded(sine(440, 0.01, RATE))
+    assert audio.probe(written(one * 3000, "a.wav")).seconds == pytest.approx(30)
+    empty = one[:12] + b"abcd\0\0\0\0" * 1_000_000
+    with pytest.raises(AudioError, match="cannot be read as audio"):
+        audio.probe(written(empty, "b.wav"))
+
+
+def test_padding_in_an_mp3_is_passed_in_a_moment(written):
+    data = frames_only(mp3(sine(500, 1, RATE)))
+    for padding in (b"\xff", b"\0", b"\xff\xfb"):
+        path = written(data + padding * (20_000_000 // len(padding)) + data, "a.mp3")
+        assert audio.probe(path).seconds == pytest.approx(2, abs=0.2)
 
 
 # ---------------------------------------------------------------- codecs that cannot seek, rates that cannot be

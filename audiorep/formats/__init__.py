@@ -37,8 +37,11 @@ def plan(file: Region) -> Plan:
     if head == b"OggS":
         links = ogg.links(file)
         ends = [*links.starts[1:], file.size]
-        several = [Part((file.piece(start, end - start),)) for start, end in zip(links.starts, ends, strict=True)]
-        return Plan(tuple(several) if len(several) > 1 else (Part(),), links.cut)
+        joined = len(links.starts) > 1
+        several = (
+            [Part((file.piece(start, end - start),)) for start, end in zip(links.starts, ends, strict=True)] if joined else []
+        )
+        return Plan(tuple(several) or (Part(),), links.cut)
     if head == b"fLaC":
         streams = flac.streams(file)
         true = len(streams) == 1 and streams[0].total >= (streams[0].found or 1)
@@ -49,20 +52,23 @@ def plan(file: Region) -> Plan:
 
 
 def _of_chunks(file: Region, samples: chunks.Samples) -> tuple[Part, ...]:
-    found, declared = file.size - samples.start, samples.declared
-    if declared is None or declared > found:
-        cut = declared is not None and declared - found > chunks.SLACK and found > 0
-        return (Part(tuple(chunks.pieces_to_end(file, samples)), declared / found if declared and cut else 1.0),)
-    is_sound, joined = chunks.behind(file, samples)
-    if is_sound:
-        return (Part(tuple(chunks.pieces_to_end(file, samples))),)
-    if joined is None:
-        return (Part(),)
-    rest = file.behind(joined)
-    following = _of_chunks(rest, found_there) if (found_there := chunks.find(rest)) else ()
-    return Part((file.piece(0, joined),)), *(
-        part if part.pieces else Part((rest.piece(0, rest.size),), part.promised) for part in following
-    )
+    parts: list[Part] = []
+    while True:
+        found, declared = file.size - samples.start, samples.declared
+        if declared is None or declared > found:
+            cut = declared is not None and declared - found > chunks.SLACK and found > 0
+            last = Part(tuple(chunks.pieces_to_end(file, samples)), declared / found if declared and cut else 1.0)
+            return *parts, last
+        is_sound, joined = chunks.behind(file, samples)
+        if is_sound:
+            return *parts, Part(tuple(chunks.pieces_to_end(file, samples)))
+        if joined is None:
+            return (*parts, Part((file.piece(0, file.size),))) if parts else (Part(),)
+        parts.append(Part((file.piece(0, joined),)))
+        file = file.behind(joined)
+        following = chunks.find(file)
+        assert following is not None, "that is how the place was found"
+        samples = following
 
 
 def _of_mp3(file: Region) -> Plan:

@@ -7,11 +7,12 @@ where the file was cut, and 0 or the largest number where the recorder could not
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from audiorep.formats.splice import Piece, Region
 
+MOST = 10_000  # chunks before the samples, and after them: more are no chunks
 SLACK = 64  # bytes; some recorders count the header among the samples
 
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
@@ -52,6 +53,16 @@ class Chunks:
         """The chunk there, or None at the file's end."""
         head = file.at(position, self.header)
         return self.name_and_size(head) if len(head) == self.header else None
+
+    def walk(self, file: Region, position: int) -> Iterator[tuple[int, bytes, int]]:
+        """(position, name, size of the body) of every chunk from there on, as long as sizes can be."""
+        for _ in range(MOST):
+            if (found := self.at(file, position)) is None:
+                return
+            yield position, *found
+            if found[1] < 0:
+                return
+            position = self.next(position, found[1])
 
     def next(self, position: int, size: int) -> int:
         """Where the chunk after it begins."""
@@ -99,7 +110,9 @@ def behind(file: Region, samples: Samples) -> tuple[bool, int | None]:
 def _follow(file: Region, chunks: Chunks, position: int) -> tuple[bool, int | None]:
     """Whether chunks follow there, and where a joined file begins among them."""
     known = False
-    while position < file.size:
+    for _ in range(MOST):
+        if position >= file.size:
+            return known or position <= file.size + chunks.padding, None
         if find(file.behind(position)) is not None:
             return known, position
         found = chunks.at(file, position)
@@ -107,18 +120,17 @@ def _follow(file: Region, chunks: Chunks, position: int) -> tuple[bool, int | No
             return known or file.size - position < chunks.header, None
         name, size = found
         if size < 0 or not all(32 <= byte < 127 for byte in name):
-            return known, None
+            break
         known = known or name in _KNOWN
         position = chunks.next(position, size)
-    return known or position <= file.size + chunks.padding, None
+    return known, None
 
 
 def _wav(file: Region, mark: bytes) -> Samples | None:
     order = ">" if mark == b"RIFX" else "<"
     chunks = Chunks(8, 2, lambda head: struct.unpack(f"{order}4sI", head))
-    position, size_64, patches = 12, 0, [(0, mark if mark == b"RIFX" else b"RIFF"), (4, struct.pack(f"{order}I", 8))]
-    while (found := chunks.at(file, position)) is not None:
-        name, size = found
+    size_64, patches = 0, [(0, mark if mark == b"RIFX" else b"RIFF"), (4, struct.pack(f"{order}I", 8))]
+    for position, name, size in chunks.walk(file, 12):
         if name == b"ds64":  # in RF64 (EBU 3306), where the chunk's own size is too small a number
             size_64 = int.from_bytes(file.at(position + 16, 8), "little")
             patches.append((position, b"JUNK"))
@@ -129,15 +141,13 @@ def _wav(file: Region, mark: bytes) -> Samples | None:
             known = declared <= file.size - position - 8 or not open_ended
             patches.append((position + 4, bytes(4)))  # no length at all: libsndfile reads to the end
             return Samples(position + 8, declared if known else None, tuple(patches), chunks)
-        position = chunks.next(position, size)
     return None
 
 
 def _aiff(file: Region) -> Samples | None:
     chunks = Chunks(8, 2, lambda head: struct.unpack(">4sI", head))
-    position, patches = 12, [(4, bytes(4))]
-    while (found := chunks.at(file, position)) is not None:
-        name, size = found
+    patches = [(4, bytes(4))]
+    for position, name, size in chunks.walk(file, 12):
         if name == b"COMM":
             patches.append((position + 10, bytes(4)))
         elif name == b"SSND":
@@ -146,7 +156,6 @@ def _aiff(file: Region) -> Samples | None:
             known = size <= file.size - position - 8 or not open_ended
             # offset and block size stand before the first sample
             return Samples(position + 16, max(0, size - 8) if known else None, tuple(patches), chunks)
-        position = chunks.next(position, size)
     return None
 
 
@@ -155,27 +164,23 @@ def _w64(file: Region) -> Samples | None:
         named = head[4:16] == _W64_TAIL or head[:16] == _W64_RIFF
         return head[:4] if named else b"\0", struct.unpack_from("<q", head, 16)[0] - 24
 
-    chunks, position = Chunks(24, 8, name_and_size), 40
-    while (found := chunks.at(file, position)) is not None and (found[1] >= 0 or found[0] == b"data"):
-        name, size = found
+    chunks = Chunks(24, 8, name_and_size)
+    for position, name, size in chunks.walk(file, 40):
         if name == b"data":
             length = struct.pack("<q", file.size - position)
             patches = ((16, struct.pack("<q", file.size)), (position + 16, length))
             return Samples(position + 24, max(0, size) if size < 1 << 62 else None, patches, chunks)
-        position = chunks.next(position, size)
     return None
 
 
 def _caf(file: Region) -> Samples | None:
-    chunks, position = Chunks(12, 1, lambda head: struct.unpack(">4sq", head)), 8
-    while (found := chunks.at(file, position)) is not None and (found[1] >= 0 or found[0] == b"data"):
-        name, size = found
+    chunks = Chunks(12, 1, lambda head: struct.unpack(">4sq", head))
+    for position, name, size in chunks.walk(file, 8):
         if name == b"data":
             length = struct.pack(">q", file.size - position - 12)
             # the number of edits stands before the first sample
             declared = max(0, size - 4) if 0 <= size < 1 << 62 else None
             return Samples(position + 16, declared, ((position + 4, length),), chunks)
-        position = chunks.next(position, size)
     return None
 
 

@@ -6,6 +6,7 @@ guesses the length from the first bit rate; where files were joined, the first n
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ _KILOBITS = {
     (False, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }  # by whether the version is 1, and the layer's bits (3 is layer I, 1 is layer III)
 _NOTES = (b"Xing", b"Info")
+_SYNC = re.compile(rb"\xff[\xe2-\xff][\x10-\xef]")  # what may begin a frame, found fast in padding too
 _FORGIVEN = 2  # frames; encoders do not agree on whether their note is one
 _SHORTEST_NOTE = 4 + 32 + 120  # bytes of a frame that holds a note
 
@@ -201,13 +203,15 @@ class _Walk:
         """Moves to the next two frames of one kind in a row, or to the end of the block."""
         self._open = False
         block = self._block
-        while (place := block.find(0xFF, place + 1)) >= 0:
+        for match in _SYNC.finditer(block, place + 1):
+            place = match.start()
             size = self._frame(place) if place + 4 <= len(block) else 0
             after = block[place + size : place + size + 4]
             if size and len(after) == 4 and after[0] == 0xFF and (_key(after) ^ _key(block[place : place + 4])) & _KIND == 0:
                 self._position = self._block_start + place
                 return
-        self._position = self._block_start + len(block) - (_ROOM if self._more() else 0)
+        # the last bytes once more, together with what follows; one fewer, so that the block is read on
+        self._position = self._block_start + len(block) - (_ROOM - 1 if self._more() else 0)
 
 
 def _key(header: bytes) -> int:
