@@ -15,7 +15,7 @@ import soxr
 
 from audiorep import containers, pipes
 from audiorep.errors import AudioError
-from audiorep.formats import Part, Plan, plan
+from audiorep.formats import Part, Plan, mp3_plan, plan
 from audiorep.formats.splice import Region, splice
 
 RATES = (100, 10_000_000)
@@ -104,6 +104,8 @@ class Sound:
             self._place = self._files.enter_context(pipes.on_disk(path)) if self._container is None else path
             self._plan = self._look()
             self._ready: Decoder | None = self._open(self._plan.parts[0])
+            if self._ready.format == "MP3" and self._plan == Plan():
+                self._plan_again()
             self.encoding = f"{self._ready.format} {self._ready.subtype}"
             self._streams = [self._measure(part, number) for number, part in enumerate(self._plan.parts)]
         except BaseException:
@@ -201,6 +203,14 @@ class Sound:
                 return plan(Region.whole(file))
         except OSError as error:
             raise AudioError(f"{self.path} cannot be opened: {error.strerror or error}.") from None
+
+    def _plan_again(self) -> None:
+        """Looks at what proved to be MP3 behind bytes that are not, or one of its kin."""
+        with self._bytes() as file:
+            self._plan = mp3_plan(Region.whole(file))
+        if self._plan.parts[0].pieces and self._ready is not None:
+            self._ready.close()
+            self._ready = self._open(self._plan.parts[0])
 
     def _bytes(self) -> IO[bytes]:
         """The file's bytes, also where it lies in a tar."""

@@ -99,6 +99,7 @@ class _Peak:
     """A made-up model whose first score is the window's peak."""
 
     info = make_info(sample_rate=RATE, window_seconds=1.0, hop_seconds=1.0)
+    device = "CPU"
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         peak = np.abs(batch).max(axis=1, keepdims=True)

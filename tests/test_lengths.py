@@ -186,7 +186,7 @@ def test_flac_of_unknown_length_that_was_cut_off_is_refused_where_it_ends(writte
     assert caught.value.kind == "truncated"
 
 
-@pytest.mark.parametrize("lengths", [(2, 1), (1, 2), (1, 3, 2)])
+@pytest.mark.parametrize("lengths", [(2, 1), (1, 2), (1, 3, 2), (3, 3), (2, 2, 2)])
 def test_joined_flac_is_heard_to_its_end(written, lengths):
     sounds = [sine(500 + 200 * k, seconds, RATE) for k, seconds in enumerate(lengths)]
     path = written(b"".join(encoded(sound, RATE, "FLAC") for sound in sounds), "a.flac")
@@ -301,6 +301,14 @@ def test_thousands_of_joined_files_and_chunks_are_walked_in_a_moment(written):
     empty = one[:12] + b"abcd\0\0\0\0" * 1_000_000
     with pytest.raises(AudioError, match="cannot be read as audio"):
         audio.probe(written(empty, "b.wav"))
+
+
+def test_mp3_behind_bytes_that_are_none_is_heard_whole(written):
+    data = mp3(sine(500, 3, RATE))
+    for begun in (data, frames_only(data)):
+        for before in (b"\0" * 3000, bytes(range(200)) * 3):
+            assert audio.probe(written(before + begun, "a.mp3")).seconds == pytest.approx(3, abs=0.2)
+            assert len(audio.read(written(before + begun, "a.mp3"), RATE)) / RATE == pytest.approx(3, abs=0.2)
 
 
 def test_padding_in_an_mp3_is_passed_in_a_moment(written):

@@ -161,6 +161,7 @@ def test_pipe_that_gave_nothing_is_refused_each_time(pipe):
 def test_classifier_hears_pipes_in_views(pipe):
     class Session:
         info = make_info(sample_rate=16000)
+        device = "CPU"
 
         def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
             return {"label": np.zeros((len(batch), 3), np.float32)}

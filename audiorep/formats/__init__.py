@@ -46,9 +46,7 @@ def plan(file: Region) -> Plan:
         streams = flac.streams(file)
         true = len(streams) == 1 and streams[0].total >= (streams[0].found or 1)
         return Plan() if true else Plan(tuple(Part(tuple(stream.pieces())) for stream in streams))
-    if mpeg.is_layer_3(file):
-        return _of_mp3(file)
-    return Plan()
+    return mp3_plan(file) if mpeg.is_layer_3(file) else Plan()
 
 
 def _of_chunks(file: Region, samples: chunks.Samples) -> tuple[Part, ...]:
@@ -71,11 +69,12 @@ def _of_chunks(file: Region, samples: chunks.Samples) -> tuple[Part, ...]:
         samples = following
 
 
-def _of_mp3(file: Region) -> Plan:
+def mp3_plan(file: Region) -> Plan:
+    """How to read a file that a decoder knows for MP3, or one of its kin, whose lengths it can but guess."""
     if mpeg.counts_right(file):
         return Plan()
     streams = mpeg.streams(file)
-    if not streams:
+    if not streams or not all(stream.is_layer_3 for stream in streams):
         return Plan(guessed=True)
     if len(streams) == 1 and streams[0].is_counted_right:
         return Plan()

@@ -10,6 +10,7 @@ from audiorep.formats.splice import Piece, Region
 _MARK = b"fLaC"
 _STREAM_INFO = (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22")  # the first block's header: not the last one, or the last one
 _TAIL = 1 << 17  # bytes: a few frames, or most of one of the largest
+_LOOKS = 8  # at parts of a file, for streams that follow
 _SEARCHED = 1 << 20  # bytes read at a time
 _TOTAL = 21  # byte of the mark's file in which the total's four highest bits stand
 
@@ -40,7 +41,7 @@ class Stream:
 def streams(file: Region) -> list[Stream]:
     """Every stream of a file that begins with FLAC's mark; of an ordinary one only its two ends are read."""
     first = _stream(file)
-    if first.total and first.found == first.total:
+    if first.total and first.found == first.total and not _falls(file):
         return [first]
     starts = [0, *_marks(file)]
     ends = [*starts[1:], file.size]
@@ -58,6 +59,20 @@ def _stream(region: Region) -> Stream:
     if whole or not ends:
         return Stream(region, total, whole[0] if whole else None)
     return Stream(region, total, ends[max(ends)] if total == 0 else None)
+
+
+def _falls(file: Region) -> bool:
+    """Whether frames further on in the file have smaller numbers: another stream of the same length follows."""
+    header, before = file.at(0, 42), 0
+    size = max(1 << 12, min(1 << 17, 2 * int.from_bytes(header[15:18], "big")))  # two of the largest frames
+    for place in range(1, _LOOKS):
+        block = file.at(file.size * place // _LOOKS, size)
+        ends = (_end_of_frame(block[sync : sync + 16], header) for sync in _syncs(block))
+        end = next((end for end in ends if end is not None), before)
+        if end < before:
+            return True
+        before = end
+    return False
 
 
 def _marks(file: Region) -> Iterator[int]:

@@ -68,6 +68,11 @@ class Stream:
         return sum(size for _, size in self.stretches)
 
     @property
+    def is_layer_3(self) -> bool:
+        """Whether it is MP3's, and can have a note."""
+        return self.header[1] >> 1 & 3 == 1
+
+    @property
     def is_counted_right(self) -> bool:
         """Whether its note counts its frames."""
         return abs(_counted_frames(self.note) - self.frames) <= _FORGIVEN
