@@ -59,6 +59,7 @@ def predict(
 ) -> None:
     """Recognise the sounds in files: labels with times and scores."""
     from audiorep import decode, pipes, sources
+    from audiorep.escape import visible
     from audiorep.output import Outputs
     from audiorep.predict import Classifier, Failure
 
@@ -66,7 +67,7 @@ def predict(
     passed_over: list[Path] = []
     files = list(sources.find(paths, passed_over.append))
     if passed_over:
-        screen.say(sources.passed_over(passed_over))
+        screen.say(visible(sources.passed_over(passed_over)))
     done = failed = 0
     try:
         with (
@@ -86,7 +87,7 @@ def predict(
         stop.add_note(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
         raise
     if failed:
-        screen.say(f"{failed} of {len(files)} files could not be used.")
+        screen.say(f"{failed} of {f'{done} channels' if channel == 'each' else f'{len(files)} files'} could not be used.")
         raise typer.Exit(SOME_FAILED)
 
 
