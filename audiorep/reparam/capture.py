@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import io
 import logging
@@ -21,6 +22,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
+from audiorep.reparam import outputs
 from audiorep.reparam.calls import Call, bind, name_arguments
 from audiorep.reparam.copies import shallow
 from audiorep.reparam.scripted import names_of, opened
@@ -112,6 +114,7 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], twi
 def _captured(model: nn.Module, call: Call) -> Capture:
     copied = shallow(model)
     scripted = opened(copied)
+    _open_outputs(copied)
     program = _export(copied, call)
     real_layers(program.graph)
     if not functional(program.graph):
@@ -123,6 +126,17 @@ def _captured(model: nn.Module, call: Call) -> Capture:
 def is_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether an example is a batch of one, which is captured as two."""
     return _doubled(args, kwargs) is not None
+
+
+def _open_outputs(model: nn.Module) -> None:
+    """Lets a forward give its outputs in a form that the exporter takes."""
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def opening(*args: Any, **kwargs: Any) -> Any:
+        return outputs.opened(forward(*args, **kwargs))
+
+    model.forward = opening
 
 
 def _doubled(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

@@ -31,7 +31,7 @@ from audiorep.reparam.module import (
     set_tensor,
 )
 from audiorep.reparam.names import Paths
-from audiorep.reparam.recurrent import Recurrent
+from audiorep.reparam.recurrent import Recurrent, first_weight
 
 aten = torch.ops.aten
 _CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -363,8 +363,11 @@ class Emitter:
         dtype = node.meta["val"].dtype
         kwargs = {key: value for key, value in node.kwargs.items() if key != "dtype"}
         text = self._function(node.target, node.args, kwargs).removesuffix(")")
-        text = f"{text}{', ' if not text.endswith('(') else ''}dtype={dtype})"
-        return f"{text}.to({doubled(dtype)})" if self._double else text
+        text = f"{text}{', ' if not text.endswith('(') else ''}dtype="
+        weights = [first_weight(user) for user in node.users]
+        if weights and all(weights):  # a state is of its layer's precision, whatever that becomes
+            return f"{text}{self._argument(weights[0])}.dtype)"
+        return f"{text}{dtype}).to({doubled(dtype)})" if self._double else f"{text}{dtype})"
 
     def _keyword(self, key: str, value: Any) -> str:
         if isinstance(value, torch.device) and self._first is not None:

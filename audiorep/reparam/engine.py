@@ -334,9 +334,10 @@ class Engine:
         found = {}
         notes = {node: {"lift": reason} for node, reason in self._lifter.notes.items()}
         for node, reasons in {**self._refused, **notes}.items():
-            what = None if node._erased else _what(node)
+            reason = "; ".join(dict.fromkeys(reasons.values())).rstrip(".")
+            what = None if node._erased else _what(node) or (_operator(node) if lapses.SIGN in reason else None)
             if what:
-                found[module_path(node), what] = "; ".join(dict.fromkeys(reasons.values())).rstrip(".")
+                found[module_path(node), what] = reason
         return [Skip(path, what, reason) for (path, what), reason in found.items()]
 
 
@@ -389,6 +390,10 @@ def _what(node: fx.Node) -> str | None:
     if "batch_norm" in name:
         return "batch norm"
     return "convolution" if "conv" in name else "average pool" if "avg_pool" in name else None
+
+
+def _operator(node: fx.Node) -> str:
+    return node.target.label if isinstance(node.target, Affine | recurrent.Recurrent) else str(node.target).split(".")[1]
 
 
 def not_emittable(affine: Affine, source: Any) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+SIGN = "the engine's own rule failed on it"
+
 
 def reason(error: Exception) -> str:
     """What the report says of an operator whose rule failed; in the project's tests such a failure fails the test."""
     lines = str(error).strip().splitlines()
-    return f"the engine's own rule failed on it ({type(error).__name__}{': ' + lines[0][:160] if lines else ''})"
+    return f"{SIGN} ({type(error).__name__}{': ' + lines[0][:160] if lines else ''})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import unicodedata
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
 from audiorep.reparam.contract import Form, require
+from audiorep.reparam.outputs import closed
 
 _INEXACT = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -43,6 +45,8 @@ class Fused(Group):
     """What each precision has become since the merge, for those that changed: inputs are held to it."""
     forms: dict[str, Form]
     """The containers of each argument that has some."""
+    structure: Structure
+    """How the outputs make the class that the original returns, if it is one of its own."""
 
     def _apply(self, fn: Any, recurse: bool = True) -> Fused:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -98,10 +102,28 @@ class Structure:
 
     def __call__(self, leaves: list[Any]) -> Any:
         """The output."""
-        return pytree.tree_unflatten(leaves, self._spec)
+        return closed(pytree.tree_unflatten(leaves, self._spec))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Structure:
         return self  # nothing in it changes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _structure, (_branches(self._spec),)  # torch's own class for leaves warns when it is read
+
+
+def _structure(branches: Any) -> Structure:
+    return Structure(_spec(branches))
+
+
+def _branches(spec: Any) -> Any:
+    """A tree as plain tuples; None for a leaf."""
+    return None if spec.is_leaf() else (spec.type, spec.context, [_branches(child) for child in spec.children()])
+
+
+def _spec(branches: Any) -> Any:
+    if branches is None:
+        return pytree.tree_structure(0)
+    return pytree.TreeSpec(branches[0], branches[1], [_spec(child) for child in branches[2]])
 
 
 class Scale(nn.Module):
@@ -129,9 +151,9 @@ class MergedLSTM(nn.LSTM):
 
 
 class MergedGRU(nn.GRU):
-    """An `nn.GRU` that takes (x, state) and gives (output, state)."""
+    """An `nn.GRU` that takes (x, state), or x alone, and gives (output, state)."""
 
-    def forward(self, x: Tensor, state: Tensor) -> Any:  # type: ignore[override]
+    def forward(self, x: Tensor, state: Tensor | None = None) -> Any:  # type: ignore[override]
         """As `nn.GRU`."""
         return super().forward(x, state)
 
@@ -140,45 +162,48 @@ def set_tensor(module: nn.Module, name: str, tensor: Tensor | None, trained: boo
     """Gives `module` a parameter, or a buffer for what was not a parameter before."""
     module._parameters.pop(name, None)
     module._buffers.pop(name, None)
-    if tensor is None:
-        module.register_parameter(name, None)
+    module._non_persistent_buffers_set.discard(name)
+    if tensor is None:  # written as `register_parameter` does, which refuses names that the class has itself
+        module._parameters[name] = None
     elif trained and (tensor.is_floating_point() or tensor.is_complex()):
         given = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
-        module.register_parameter(name, given)
+        module._parameters[name] = given
     else:
-        module.register_buffer(name, tensor, persistent)
+        module._buffers[name] = tensor
+        module._non_persistent_buffers_set.update([] if persistent else [name])
 
 
 def attach(root: nn.Module, path: str, module: nn.Module) -> None:
     """Puts `module` at `path`, with plain modules on the way."""
     *parents, last = path.split(".")
     for name in parents:
-        if name not in root._modules:
-            root.add_module(name, Group())
-        root = root._modules[name]
+        root = _child(root, name)
     for name, child in (root._modules[last]._modules if root._modules.get(last) else {}).items():
-        module.add_module(name, child)
-    root.add_module(last, module)
+        module._modules[name] = child
+    root._modules[last] = module
 
 
 def at(root: nn.Module, path: str) -> nn.Module:
     """The module at `path`, made plain where there is none."""
     for name in path.split(".") if path else ():
-        if name not in root._modules:
-            root.add_module(name, Group())
-        root = root._modules[name]
+        root = _child(root, name)
     return root
+
+
+def _child(root: nn.Module, name: str) -> Any:
+    """The child of a name, made plain where there is none; `add_module` refuses names that the class has itself."""
+    return root._modules.setdefault(name, Group())
 
 
 def access(path: str) -> str:
     """The expression for a path, for example `self.stages[0].reduce`."""
     text = "self"
     for part in path.split("."):
-        if part.isdigit():
+        if part.isascii() and part.isdigit():
             text = f"{text}[{part}]"
         elif hasattr(Fused, part) or part in Fused.__annotations__:
             text = f"{text}.part({part!r})"
-        elif part.isidentifier() and not keyword.iskeyword(part):
+        elif part.isidentifier() and not keyword.iskeyword(part) and unicodedata.is_normalized("NFKC", part):
             text = f"{text}.{part}"
         else:
             text = f"getattr({text}, {part!r})"

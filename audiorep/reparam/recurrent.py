@@ -42,10 +42,18 @@ class Recurrent:
     def __call__(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """The outputs and last states."""
         weights = [weight.to(x.dtype) for weight in self.weights]
+        states = states or self._zeros(x)
         more = (self.biased, self.layers, 0.0, False, self.bidirectional, self.batch_first)
         if self.label == "LSTM":
             return aten.lstm.input(x, list(states), weights, *more)
         return aten.gru.input(x, states[0], weights, *more)
+
+    def _zeros(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The states that a layer begins with where none are given."""
+        count, batch = self.layers * (1 + self.bidirectional), x.shape[0 if self.batch_first else 1]
+        cell = self.weights[0].shape[0] // (4 if self.label == "LSTM" else 3)
+        sizes = (self.weights[1].shape[1], cell) if self.label == "LSTM" else (cell,)
+        return tuple(x.new_zeros(count, batch, size) for size in sizes)
 
     def __repr__(self) -> str:
         return self.label
@@ -84,6 +92,7 @@ def lift(node: fx.Node, constants: Constants) -> None:
         return
     label = KINDS[node.target]
     listed = states if isinstance(states, list | tuple) else [states]
+    listed = [] if all(_is_zeros(state) for state in listed) else listed  # the layer makes them, in its own precision
     steps = math.prod(hint(size) for size in x.meta["val"].shape[:-1])
     count = len(weights) // (layers * (1 + bidirectional))
     target = Recurrent(
@@ -100,6 +109,18 @@ def lift(node: fx.Node, constants: Constants) -> None:
         steps=steps,
     )
     node.target, node.args, node.kwargs = target, (x, *listed), {}
+
+
+def _is_zeros(node: fx.Node) -> bool:
+    return node.target in (aten.zeros.default, aten.full.default) and (len(node.args) < 2 or node.args[1] == 0)
+
+
+def first_weight(node: fx.Node) -> fx.Node | None:
+    """A weight of a recurrent layer or cell that stays the operation it was; None for anything else."""
+    if not str(node.target).startswith(("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu")):
+        return None
+    weight = node.args[2][0] if isinstance(node.args[2], list | tuple) else node.args[2]
+    return weight if isinstance(weight, fx.Node) else None
 
 
 def with_one_bias(layer: Recurrent) -> Recurrent:

@@ -15,9 +15,11 @@ aten = torch.ops.aten
 
 
 def functional(graph: fx.Graph) -> bool:
-    """Makes plain in-place operations functional; False if one is left whose target is seen elsewhere too."""
+    """Makes plain in-place operations functional; False if one is left whose target is seen elsewhere too, or a vmap."""
     order = {node: index for index, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
+        if getattr(node.target, "__module__", None) == "torch._functorch.predispatch":
+            return False  # the layers of a vmap, which decomposing takes apart
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         schema = node.target._schema

@@ -18,6 +18,7 @@ from audiorep.reparam.check import FLOAT32_FACTOR, FLOAT64_LIMIT
 from audiorep.reparam.compare import Difference, difference
 from audiorep.reparam.conditions import Condition
 from audiorep.reparam.copies import shallow, to_double
+from audiorep.reparam.outputs import leaves
 
 OWN_LIMIT = 0.1  # a network whose own rounding changes a tenth of its outputs shows nothing about its merged form
 FLIPPED_FLOOR = (
@@ -86,7 +87,7 @@ class Trial:
         """The leaves of the outputs; inputs are copied first, for networks that write into them."""
         args, kwargs = copied(self.args, self.kwargs, double)
         with torch.no_grad():
-            return pytree.tree_leaves(model(*args, **kwargs))
+            return leaves(model(*args, **kwargs))
 
     @property
     def shapes(self) -> str:
