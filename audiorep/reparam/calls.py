@@ -132,7 +132,7 @@ def name_arguments(model: nn.Module, call: Call) -> None:
     listed = [*named_so_far, *(f"further_{i}" for i in range(len(call.args)))][: len(call.args)]
     parameters = [inspect.Parameter(name, _KINDS.POSITIONAL_OR_KEYWORD) for name in (*listed, *call.kwargs)]
     named.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    model.forward = named
+    vars(model)["forward"] = named  # past `__setattr__`, for a network with a child called so
 
 
 def forms(call: Call, order_matters: bool) -> dict[str, Form]:

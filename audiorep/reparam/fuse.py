@@ -21,6 +21,7 @@ from audiorep.reparam.copies import in_double, shallow, whole
 from audiorep.reparam.counts import count, total_parameters
 from audiorep.reparam.emit import Emitter
 from audiorep.reparam.engine import Engine, macs_of
+from audiorep.reparam.hooks import hooked
 from audiorep.reparam.layout import hint
 from audiorep.reparam.module import Fused
 from audiorep.reparam.parts import by_parts
@@ -330,8 +331,7 @@ def _contains(target: Any, members: tuple[tuple[str, str], ...]) -> bool:
 def _hooks(model: nn.Module) -> list[Skip]:
     return [
         Skip(path, "forward hook", "what it does to values is captured; what else it does happens in the original only")
-        for path, module in model.named_modules()
-        if module._forward_hooks or module._forward_pre_hooks
+        for path in hooked(model)
     ]
 
 

@@ -14,10 +14,16 @@ from audiorep.errors import FuseError
 from audiorep.reparam.compare import largest_error
 from audiorep.reparam.copies import in_double, shallow, to_double
 from audiorep.reparam.copies import whole as copied
+from audiorep.reparam.hooks import hooked
+from audiorep.reparam.outputs import leaves
 from audiorep.reparam.report import Skip
+from audiorep.reparam.sealed import sealed, watch
 
 _CALLS = 4  # calls of a module that are kept, to try its merged form on
 _TOLERANCE = {True: 1e-8, False: 1e-3}  # of the whole, in float64 and as it is: a part that does not fit in shows
+
+
+_Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 @dataclass
@@ -30,53 +36,51 @@ class _Copy:
     double: bool
     expected: list[Any]
 
-    def fits(self, path: str, part: nn.Module) -> bool:
-        """Puts a part in; takes it out again if the network does not work with it or gives something else."""
-        before = self.model.get_submodule(path)
+    def misfit(self, path: str, part: nn.Module) -> str | None:
+        """Puts a part in; takes it out again if the network does not work with it or gives something else, and says so."""
+        before = _at(self.model, path)
         _replace(self.model, path, part)
         try:
             error = largest_error(self.expected, _run(self.model, self.args, self.kwargs))
-        except Exception:  # the network around it asks for more than its forward
-            _replace(self.model, path, before)
-            return False
-        if error <= _TOLERANCE[self.double]:
-            return True
+        except FuseError as refused:
+            reason = f"its merged form refuses the network around it: {refused}"
+        except Exception as failed:  # the network around it asks for more than its forward
+            reason = f"the network around it does not work with its merged form ({type(failed).__name__}: {failed})"
+        else:
+            if error <= _TOLERANCE[self.double]:
+                return None
+            reason = f"with its merged form the network around it gives something else (relative difference {error:.1e})"
         _replace(self.model, path, before)
-        if not self._jumps(path):
-            return False
-        _replace(self.model, path, part)
-        return True
-
-    def _jumps(self, path: str) -> bool:
-        """Whether rounding alone in the original part changes the outputs as much: sorted and tied results do."""
-        running, generator = shallow(self.model), torch.Generator().manual_seed(0)
-
-        def noise(value: torch.Tensor) -> torch.Tensor:
-            if not value.is_floating_point() or not value.numel():
-                return value
-            drawn = torch.randn(value.shape, generator=generator).to(value.device, value.dtype)
-            return value + 4 * torch.finfo(value.dtype).eps * value.abs().max() * drawn
-
-        def hook(module: nn.Module, given: Any, output: Any) -> Any:
-            return pytree.tree_map_only(torch.Tensor, noise, output)
-
-        running.get_submodule(path).register_forward_hook(hook)
-        with torch.no_grad():
-            found = pytree.tree_leaves(running(*self.args, **self.kwargs))
-        return largest_error(self.expected, found) > _TOLERANCE[self.double]
+        return reason
 
 
 def by_parts(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], whole: Callable[..., tuple[Any, nn.Module]], reason: str
 ) -> tuple[nn.Module, dict[str, Any], list[Skip]]:
     """(a copy with merged parts, the report of each part by path, what was left)."""
-    calls, expected = _record(model, args, kwargs)
+    calls, expected, after = _record(model, args, kwargs)
     merged = copied(model)
     trial = _double_copy(model, args, kwargs) or _Copy(copied(model), args, kwargs, False, expected)
+    watch(merged)
+    watch(trial.model)
     reports: dict[str, Any] = {}
     skips = [Skip("", "network", f"merged by parts, because {reason}")]
-
     seen: set[int] = set()
+
+    def merge(module: nn.Module, path: str) -> bool:
+        """Whether it could be merged and was put in its place; raises what it was left for."""
+        result, double = whole(module, *calls[path][0])
+        if not result.merges:
+            return False
+        _refuse_shared(model, module)
+        _replay(result.model, module, calls[path])
+        part, exact = (sealed(made, module, _at(after, path)) for made in (result.model, double))
+        misfit = trial.misfit(path, exact if trial.double else part)
+        if misfit:
+            raise FuseError(misfit)
+        _replace(merged, path, part)
+        reports[path] = result
+        return True
 
     def visit(module: nn.Module, path: str) -> None:
         if id(module) in seen:
@@ -84,19 +88,9 @@ def by_parts(
         seen.add(id(module))
         if path and path in calls and _worth(module):
             try:
-                result, double = whole(module, *calls[path][0])
-                if not result.merges:
+                _refuse_hooks(module)
+                if merge(module, path):
                     return
-                _replay(result.model, module, calls[path])
-                if _copies(model, module):
-                    skips.append(Skip(path, type(module).__name__, "its tensors are also used outside it, and would be copied"))
-                elif trial.fits(path, double if trial.double else result.model):
-                    _replace(merged, path, result.model)
-                    reports[path] = result
-                    return
-                else:
-                    reason = "the network around it does not work with its merged form"
-                    skips.append(Skip(path, type(module).__name__, reason))
             except FuseError as error:
                 skips.append(Skip(path, type(module).__name__, str(error).rstrip(".")))
         for name, child in module.named_children():
@@ -104,6 +98,28 @@ def by_parts(
 
     visit(model, "")
     return merged, reports, skips
+
+
+def _refuse_hooks(module: nn.Module) -> None:
+    """Refuses a part with hooks inside: nobody would call them any more."""
+    paths = hooked(module)
+    if paths:
+        where = f"`{paths[0]}` in it" if paths[0] else "it"
+        raise FuseError(f"{where} has a hook, which its merged form would not call; remove it first")
+
+
+def _refuse_shared(model: nn.Module, part: nn.Module) -> None:
+    """Refuses a part whose modules or tensors are used outside it too, since merging would copy them."""
+    inside = {id(module) for module in part.modules()}
+    own = {id(parameter) for parameter in part.parameters()}
+    outside = [model]
+    for module in outside:
+        for child in module.children():
+            if child is not part and not any(child is other for other in outside):
+                outside.append(child)
+    modules = any(id(module) in inside for module in outside)
+    if modules or any(id(p) in own for module in outside for p in module.parameters(recurse=False)):
+        raise FuseError("its tensors are also used outside it, and would be copied")
 
 
 def _double_copy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Copy | None:
@@ -118,7 +134,7 @@ def _double_copy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     with torch.no_grad():
-        return pytree.tree_leaves(shallow(model)(*args, **kwargs))
+        return leaves(shallow(model)(*args, **kwargs))
 
 
 def _worth(module: nn.Module) -> bool:
@@ -128,11 +144,9 @@ def _worth(module: nn.Module) -> bool:
     return any(True for _ in module.children()) and any(True for _ in module.parameters())
 
 
-def _record(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]], list[Any]]:
-    """The inputs of every module's calls, and the network's outputs."""
-    calls: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
+def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, _Calls], list[Any], nn.Module]:
+    """The inputs of every module's calls, the network's outputs, and a copy of it after the call."""
+    calls: dict[str, _Calls] = {}
     running = shallow(model)
 
     def keep(path: str) -> Callable[..., None]:
@@ -149,33 +163,30 @@ def _record(
         if _worth(module)
     ]
     with torch.no_grad():
-        expected = pytree.tree_leaves(running(*args, **kwargs))
+        expected = leaves(running(*args, **kwargs))
     for handle in handles:
         handle.remove()
-    return calls, expected
+    return calls, expected, running
 
 
-def _replay(made: nn.Module, module: nn.Module, calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
+def _replay(made: nn.Module, module: nn.Module, calls: _Calls) -> None:
     for given, named in calls[1:]:
         with torch.no_grad():
-            error = largest_error(
-                pytree.tree_leaves(shallow(module)(*given, **named)), pytree.tree_leaves(made(*given, **named))
-            )
+            error = largest_error(leaves(shallow(module)(*given, **named)), leaves(made(*given, **named)))
         if error > _TOLERANCE[False]:
             raise FuseError(f"its merged form differs by {error:.1e} on another of its inputs")
 
 
-def _copies(model: nn.Module, part: nn.Module) -> bool:
-    """Whether tensors of a part are used outside it too, so that merging them would copy them."""
-    inside = {id(module) for module in part.modules()}
-    own = {id(parameter) for parameter in part.parameters()}
-    others = [module for module in model.modules() if id(module) not in inside]
-    return any(id(parameter) in own for module in others for parameter in module.parameters(recurse=False))
+def _at(root: nn.Module, path: str) -> nn.Module:
+    """The module at a path, whatever its names: a child called `forward` is no attribute."""
+    for name in path.split("."):
+        root = root._modules[name]
+    return root
 
 
 def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
     """Puts `module` at `path`, and wherever else the module that was there is."""
-    old = root.get_submodule(path)
+    old = _at(root, path)
     for owner in list(root.modules()):
         for name, child in owner._modules.items():
             if child is old:

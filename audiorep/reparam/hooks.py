@@ -1,0 +1,17 @@
+"""Hooks on a network's modules that may do more than the capture sees."""
+
+from __future__ import annotations
+
+from torch import nn
+
+_KINDS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def hooked(model: nn.Module) -> list[str]:
+    """The paths of the modules with a hook; torch's own that compute a weight (weight norm, pruning) are left out."""
+    return [path for path, module in model.named_modules() if any(_more_than_values(module, kind) for kind in _KINDS)]
+
+
+def _more_than_values(module: nn.Module, kind: str) -> bool:
+    hooks = getattr(module, kind, {}).values()
+    return any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
