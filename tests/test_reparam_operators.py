@@ -174,6 +174,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("name", LAYERS)
 def test_everything_around_an_odd_layer_is_merged(name):
     assert norms(fused(randomise(Layered(*LAYERS[name])), torch.randn(MAP)).model) == 0
