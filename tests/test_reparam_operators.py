@@ -180,6 +180,21 @@ def test_everything_around_an_odd_layer_is_merged(name):
     assert norms(fused(randomise(Layered(*LAYERS[name])), torch.randn(MAP)).model) == 0
 
 
+def test_a_transposed_convolution_to_a_size_that_is_asked_for_is_left_alone():
+    class Up(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8))
+            self.up = nn.ConvTranspose2d(8, 8, 3, 2, 1)
+
+        def forward(self, x):
+            return self.up(self.down(x).relu(), output_size=x.shape[2:]) + x
+
+    result = fused(randomise(Up()), torch.randn(2, 8, 9, 10))
+    assert norms(result.model) == 0
+    assert [(skip.path, skip.reason.split(",")[0]) for skip in result.skipped] == [("up", "its output's size is asked for")]
+
+
 def test_a_rule_that_fails_costs_its_operator_and_is_told(monkeypatch):
     def failing(lifter, node):
         raise KeyError("unheard of")

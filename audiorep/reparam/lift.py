@@ -144,6 +144,8 @@ def _conv(lifter: Lifter, node: fx.Node) -> Any:
     low, high = _padding(given["padding"], weight.meta["val"].shape[2:], dilation, dimensions)
     if transposed:
         extra = _tuple(given["output_padding"], dimensions)
+        if not all(isinstance(more, int) for more in extra):
+            raise FuseError("its output's size is asked for, so that its padding is another for every input.")
         high = tuple(p - more for p, more in zip(high, extra, strict=True))
 
     def taps() -> Taps:
