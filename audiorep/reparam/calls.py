@@ -15,7 +15,7 @@ from audiorep.errors import FuseError
 from audiorep.reparam.contract import CONTRACT, Form
 
 _PLAIN = (bool, int, float, str, type(None))
-_OWN_NAMES = {"self", "torch", "math", "operator", "_operator", "inf", "nan", "OrderedDict", *CONTRACT}
+_OWN_NAMES = {"self", "torch", "math", "operator", "_operator", "builtins", "inf", "nan", "OrderedDict", *CONTRACT}
 _KINDS = inspect.Parameter
 
 

@@ -37,6 +37,8 @@ class Condition:
     """The sizes that break it exactly where they are all one; None if other sizes break it too, or it cannot be solved."""
     words: str
     """As a sentence over the names of the sizes."""
+    bound: tuple[str, str, int] | None = None
+    """(expression, >= or !=, number) if it is one of the two."""
 
     def holds(self, sizes: Mapping[str, int]) -> bool:
         """Whether these sizes meet it; False where it cannot be told."""
@@ -61,11 +63,39 @@ def conditions(guards: Iterable[Any], replaced: Mapping[Any, Any], free: Iterabl
     """
     found: dict[str, Condition] = {}
     for guard in guards:
-        for expression in sympy.And.make_args(sympy.sympify(guard.expr).xreplace(dict(replaced))):
-            _add(found, expression, _is_own(guard.sloc))
+        for part in sympy.And.make_args(sympy.sympify(guard.expr).xreplace(dict(replaced))):
+            for expression in _factors(part):
+                _add(found, _tidied(expression), _is_own(guard.sloc))
     for name in free:
         _add(found, sympy.Ne(sympy.Symbol(name, integer=True, positive=True), 1), False)
-    return list(found.values())
+    return _strongest(found.values())
+
+
+def _strongest(listed: Iterable[Condition]) -> list[Condition]:
+    """Without those that a lower bound of the same expression, which stays, says already."""
+    listed = list(listed)
+    bounds: dict[str, int] = {}
+    for condition in listed:
+        if condition.bound is not None and condition.bound[1] == ">=" and not condition.idle_at_one:
+            value, _, number = condition.bound
+            bounds[value] = max(bounds.get(value, number), number)
+    return [c for c in listed if c.bound is None or c.bound[2] >= bounds.get(c.bound[0], c.bound[2])]
+
+
+def _factors(expression: Any) -> list[Any]:
+    """A product that is not zero as factors that are not, without the sizes and numbers among them."""
+    if not isinstance(expression, sympy.Ne) or expression.rhs != 0:
+        return [expression]
+    factors = [f for f in sympy.Mul.make_args(expression.lhs) if not (f.is_Symbol or f.is_number)]
+    return [sympy.Ne(factor, 0) for factor in factors] if expression.lhs.is_Mul else [expression]
+
+
+def _tidied(expression: Any) -> Any:
+    """A relation with its numbers on the right: a size − 2 above 0 as the size above 2."""
+    if not isinstance(expression, (sympy.Ne, sympy.Eq, *_LESS, *_GREATER)) or not expression.rhs.is_number:
+        return expression
+    number, rest = expression.lhs.as_coeff_Add()
+    return expression.func(rest, expression.rhs - number) if number and rest.free_symbols else expression
 
 
 def _add(found: dict[str, Condition], expression: Any, own: bool) -> None:
@@ -77,7 +107,16 @@ def _add(found: dict[str, Condition], expression: Any, own: bool) -> None:
         return
     known = found.get(text)
     own = own or (known is not None and known.own)
-    found[text] = Condition(text, own, ones, words(expression))
+    found[text] = Condition(text, own, ones, words(expression), _bound(expression))
+
+
+def _bound(expression: Any) -> tuple[str, str, int] | None:
+    if not isinstance(expression, (sympy.Ne, *_GREATER)) or not expression.rhs.is_Integer:
+        return None
+    left, right = expression.args
+    if isinstance(expression, sympy.Ne):
+        return code(left), "!=", int(right)
+    return code(left), ">=", int(right) + isinstance(expression, sympy.StrictGreaterThan)
 
 
 def _is_own(place: Any) -> bool:
@@ -192,6 +231,7 @@ def _remainder(value: Any, unit: Any, rest: Any, relation: str) -> str:
 def _plain(expression: Any) -> str:
     """A number or a product of sizes, with the divisions that round down said in words."""
     text = code(expression)
+    text = re.sub(r"\(-(\d+)\) \+ ([\w.]+|\(.*\))$", r"\2 - \1", text)
     text = re.sub(r"\s*//\s*", " divided (rounded down) by ", text)
     return text.removeprefix("(").removesuffix(")") if _is_wrapped(text) else text
 

@@ -89,7 +89,7 @@ class Emitter:
         used = [name for name in CONTRACT if re.search(rf"\b{name}\b", body)]
         heads += [f"from audiorep.reparam.contract import {', '.join(used)}"] if used else []
         heads += ["from collections import OrderedDict"] if "OrderedDict(" in body else []
-        heads += [f"import {name}" for name in ("math", "operator", "_operator") if re.search(rf"\b{name}\.", body)]
+        heads += [f"import {name}" for name in ("math", "operator", "_operator", "builtins") if re.search(rf"\b{name}\.", body)]
         heads += ["inf, nan = float('inf'), float('nan')"] if re.search(r"\b(inf|nan)\b", body) else []
         return "\n".join([*heads, "", body, ""])
 

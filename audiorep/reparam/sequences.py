@@ -1,4 +1,4 @@
-"""Recurrent layers as one operation of any length while a network is captured.
+"""Layers of sequences that keep any length while a network is captured: recurrent ones, and the pool of one dimension.
 
 The exporter learns a recurrent layer's shapes from its unrolled form, which takes the length of the example for the only
 one. What the network asks of its length behind the layer would then be answered for that length and forgotten. Here a
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
 
@@ -102,12 +103,18 @@ _STAND_INS: dict[Any, tuple[Any, Any]] = {
 
 
 class FreeLengths(TorchFunctionMode):
-    """While it is entered, recurrent layers in evaluation are captured as their stand-ins; packed sequences are not."""
+    """While it is entered, recurrent layers in evaluation are captured as their stand-ins; packed sequences are not.
+
+    The pool gives its indices too, since the exporter can follow that form alone.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         known = _STAND_INS.get(func)
+        if func in (torch.max_pool1d, F.max_pool1d) and len(args) < 7 and not (kwargs or {}).get("return_indices"):
+            given = {key: value for key, value in (kwargs or {}).items() if key != "return_indices"}
+            return F.max_pool1d_with_indices(*args, **given)[0]
         if known is not None and len(args) == 9 and isinstance(args[4], int) and not (args[6] and args[5]):
             return known[0](*args)
         return func(*args, **(kwargs or {}))
@@ -116,5 +123,12 @@ class FreeLengths(TorchFunctionMode):
 def real_layers(graph: fx.Graph) -> None:
     """Puts the layers back for their stand-ins."""
     kernels = {stand_in._opoverload: kernel for stand_in, kernel in _STAND_INS.values()}
-    for node in graph.nodes:
+    for node in list(graph.nodes):
         node.target = kernels.get(node.target, node.target)
+        results = list(node.users)
+        if node.target is aten.max_pool1d_with_indices.default and not any(user.args[1] and user.users for user in results):
+            node.target = aten.max_pool1d.default
+            for user in results:
+                node.meta["val"] = user.meta["val"] if user.args[1] == 0 else node.meta["val"]
+                user.replace_all_uses_with(node)
+                graph.erase_node(user)
