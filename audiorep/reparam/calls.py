@@ -98,7 +98,12 @@ def bind(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
             f"an argument of its forward is named `{min(taken)}`, which the merged forward needs itself: rename it."
         )
     arguments = tuple(Argument(name, parameter.kind, parameter.default) for name, parameter in signature.parameters.items())
-    return Call(arguments, dict(bound.arguments), bound.args, bound.kwargs, tuple(_values(signature, bound)))
+    call = Call(arguments, dict(bound.arguments), bound.args, bound.kwargs, tuple(_values(signature, bound)))
+    for place, tensor in call.tensors:
+        if tensor.is_nested or tensor.layout is not torch.strided:
+            kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+            raise FuseError(f"{place} is a {kind} tensor, which cannot be captured.")
+    return call
 
 
 def _values(signature: inspect.Signature, bound: inspect.BoundArguments) -> Iterable[tuple[str, Any]]:

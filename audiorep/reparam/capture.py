@@ -25,6 +25,7 @@ from audiorep.errors import FuseError
 from audiorep.reparam import outputs
 from audiorep.reparam.calls import Call, bind, name_arguments
 from audiorep.reparam.copies import shallow
+from audiorep.reparam.lapses import first_line
 from audiorep.reparam.scripted import names_of, opened
 from audiorep.reparam.sequences import FreeLengths, real_layers
 from audiorep.reparam.sizes import Sizes, sizes_of
@@ -102,13 +103,14 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], twi
     Raises:
         FuseError: it cannot be captured whole; the text says why.
     """
+    call = bind(model, args, kwargs)
     doubled = _doubled(args, kwargs) if twice else None
     if doubled is not None:
         try:
             return replace(_captured(model, bind(model, *doubled)), doubled=True)
         except FuseError:  # a network for a batch of one only
             pass
-    return _captured(model, bind(model, args, kwargs))
+    return _captured(model, call)
 
 
 def _captured(model: nn.Module, call: Call) -> Capture:
@@ -142,7 +144,7 @@ def _open_outputs(model: nn.Module) -> None:
 def _doubled(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """The example with a batch of two, if it has one of one: export takes a size of one for a constant."""
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    if not tensors or any(tensor.dim() == 0 or tensor.shape[0] != 1 for tensor in tensors):
+    if not tensors or any(tensor.is_nested or tensor.dim() == 0 or tensor.shape[0] != 1 for tensor in tensors):
         return None
     twice = {id(tensor): torch.cat([tensor, tensor]) for tensor in tensors}  # one tensor in two places stays one
     return pytree.tree_map_only(Tensor, lambda tensor: twice[id(tensor)], (args, kwargs))
@@ -165,7 +167,7 @@ def _export(model: nn.Module, call: Call) -> ExportedProgram:
                 return program
         except Exception as error:  # export raises nearly every kind
             errors.append(error)
-    raise FuseError(f"torch.export cannot capture it: {_first_line(errors[-1])}")
+    raise FuseError(f"torch.export cannot capture it: {(first_line(errors[-1]) or type(errors[-1]).__name__)[:200]}")
 
 
 def _own_conditions_only() -> Any:
@@ -285,7 +287,3 @@ def _traces() -> bool:
 def _set_traces(off: bool) -> None:
     if hasattr(fx.config, "do_not_emit_stack_traces"):
         fx.config.do_not_emit_stack_traces = off
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

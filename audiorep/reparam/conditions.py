@@ -31,6 +31,8 @@ class Condition:
 
     text: str
     """As Python over the names of the sizes."""
+    names: frozenset[str]
+    """The sizes that it is about."""
     own: bool
     """Asked by the network's own code."""
     ones: frozenset[str] | None
@@ -107,7 +109,9 @@ def _add(found: dict[str, Condition], expression: Any, own: bool) -> None:
         return
     known = found.get(text)
     own = own or (known is not None and known.own)
-    found[text] = Condition(text, own, ones, words(expression), _bound(expression))
+    found[text] = Condition(
+        text, frozenset(map(str, expression.free_symbols)), own, ones, words(expression), _bound(expression)
+    )
 
 
 def _bound(expression: Any) -> tuple[str, str, int] | None:

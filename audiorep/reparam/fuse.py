@@ -36,6 +36,7 @@ from audiorep.reparam.verify import (
     kept_conditions,
     measured,
     trials,
+    worst_of,
 )
 
 aten = torch.ops.aten
@@ -54,17 +55,13 @@ class FuseResult(Plan):
 
     def to_dict(self) -> dict[str, Any]:
         """As of a plan, with the verification."""
-        gates = {**vars(self.verification), "passed": self.verification.passed}
-        return {**super().to_dict(), "verification": gates}
+        gates = {**vars(self.verification), "passed": self.verification.passed, "failure": self.verification.failure}
+        return {**super().to_dict(), "verification": gates, "conditions": list(self.conditions)}
 
     def table(self) -> str:
         """As of a plan, with the verification."""
-        gates = self.verification
-        line = (
-            f"float64 difference {gates.float64:.1e}; in its own precision {gates.float32:.1e} "
-            f"(the original's own rounding: {gates.unfused_float32:.1e}); measured on {'; '.join(gates.sizes)}"
-        )
-        return f"{super().table()}\n\n{line}"
+        held = ["", "It takes calls in which:", *(f"  {condition}" for condition in self.conditions)] if self.conditions else []
+        return "\n".join([super().table(), *held, "", *self.verification.lines()])
 
     __str__ = table
 
@@ -87,6 +84,10 @@ def fuse(model: nn.Module, *args: Any, **kwargs: Any) -> FuseResult:
     except FuseError as error:
         _run(model, args, kwargs)
         merged, reports, skips = by_parts(model, args, kwargs, _whole, str(error))
+        failure = _failure(merged, args, kwargs) if reports else ""
+        if failure:
+            merged, reports = whole(model), {}
+            skips.append(Skip("", "network", f"with its parts merged it does not run on the example: {failure}"))
         return _joined(model, merged, reports, skips)
     return result
 
@@ -142,7 +143,18 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
         with torch.no_grad():
             shallow(model)(*args, **kwargs)
     except Exception as error:
-        raise FuseError(f"the network does not run on this example: {type(error).__name__}: {error}") from error
+        raise FuseError(
+            f"the network does not run on this example: {type(error).__name__}: {lapses.first_line(error)}"
+        ) from error
+
+
+def _failure(made: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Why a finished network does not run on the example; empty if it does."""
+    try:
+        Trial(args, kwargs).run(shallow(made), double=False)
+    except Exception as error:  # whatever an operation raises
+        return lapses.first_line(error) or type(error).__name__
+    return ""
 
 
 @dataclass(frozen=True)
@@ -241,7 +253,7 @@ def _final(made: Fused, example: Trial, more: list[Trial]) -> tuple[Difference, 
     try:
         first = difference(example.expected, example.run(shallow(made), double=False))
     except Exception as error:  # whatever an operation raises
-        return Difference(math.inf, 1.0), f"it does not run on the example: {error}"
+        return Difference(math.inf, 1.0), f"it does not run on the example: {lapses.first_line(error)}"
     return _worst([first, *(measured(trial.expected, trial, made, double=False) for trial in more)]), ""
 
 
@@ -373,10 +385,9 @@ def _joined(model: nn.Module, merged: nn.Module, reports: dict[str, FuseResult],
         operations = {kind: sum(cost.operations.get(kind, 0) for cost in costs) for kind in kinds}
         total = total_parameters(model if side == "before" else merged)
         sides.append(Cost(total, sum(cost.macs for cost in costs), operations))
-    gates = [part.verification for part in reports.values()] or [Verification(0.0, 0.0, 0.0)]
-    hard, soft, own = (max(getattr(g, key) for g in gates) for key in ("float64", "float32", "unfused_float32"))
-    worst = Verification(hard, soft, own, gates[0].sizes, gates[0].epsilon)
-    return FuseResult(merges, (*skips, *skipped), sides[0], sides[1], tuple(reports), merged, worst)
+    conditions = tuple(f"in {path}: {text}" for path, part in reports.items() for text in part.conditions)
+    worst = worst_of([part.verification for part in reports.values()])
+    return FuseResult(merges, (*skips, *skipped), sides[0], sides[1], tuple(reports), merged, worst, conditions)
 
 
 __all__ = ["FuseResult", "Fused", "fuse", "plan"]

@@ -14,6 +14,7 @@ from audiorep.errors import FuseError
 from audiorep.reparam.capture import Capture
 from audiorep.reparam.compare import Difference, difference
 from audiorep.reparam.copies import shallow
+from audiorep.reparam.lapses import first_line
 from audiorep.reparam.verify import FLIPPED_FLOOR, Trial
 
 # The graph is the same operations in the same precision. What may differ is the kernel behind one of them (attention in
@@ -118,7 +119,7 @@ def _runs(trial: Trial, running: nn.Module, needed: bool) -> bool:
         trial.own = trial.run(running, double=False)
     except Exception as error:
         if needed:
-            raise FuseError(f"the network does not run on this example: {type(error).__name__}: {error}") from error
+            raise FuseError(f"the network does not run on this example: {type(error).__name__}: {first_line(error)}") from error
         return False  # whatever the network raises at sizes that it does not take
     return True
 
@@ -127,7 +128,7 @@ def _replay(graph: Replayed, trial: Trial) -> list[Any]:
     try:
         return trial.run(graph, double=False)
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        raise FuseError(f"its captured graph does not run on {trial.shapes}: {error}") from error
+        raise FuseError(f"its captured graph does not run on {trial.shapes}: {first_line(error)}") from error
 
 
 def _cause(model: nn.Module, captured: Capture, own: list[Any], again: list[Any], worst: Difference, changed: list[Any]) -> str:

@@ -91,7 +91,7 @@ def _totals(plan: Plan) -> list[str]:
             rows.append([kind, *(f"{count:,}" for count in counts)])
     lines = aligned(rows)
     if plan.parts != ("",):
-        lines.append(f"It cannot be captured whole; merged inside: {', '.join(plan.parts) or 'nothing'}.")
+        lines.append(f"It could not be merged as a whole; merged inside: {', '.join(plan.parts) or 'nothing'}.")
     return lines
 
 

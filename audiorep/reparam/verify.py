@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,27 @@ class Verification:
             (self.flipped <= flips, f"{self.flipped:.2%} of its integer outputs differ in its own precision"),
         )
         return next((reason for holds, reason in gates if not holds), "")
+
+    def lines(self) -> list[str]:
+        """The measured differences as text, and the gate that does not hold."""
+        if not self.sizes:
+            return ["Nothing was merged, so that nothing was measured."]
+        line = (
+            f"float64 difference {self.float64:.1e}; in its own precision {self.float32:.1e} "
+            f"(the original's own rounding: {self.unfused_float32:.1e}); measured on {'; '.join(self.sizes)}"
+        )
+        flips = f"integer outputs that differ: {self.flipped:.2%} (by the original's own rounding: {self.unfused_flipped:.2%})"
+        failed = f"The merged form did not pass: {self.failure}. The network was left as it is."
+        return [line, *([flips] if self.flipped or self.unfused_flipped else []), *([failed] if self.failure else [])]
+
+
+def worst_of(parts: Sequence[Verification]) -> Verification:
+    """The largest difference of each kind among several parts."""
+    numbers = ("float64", "float32", "unfused_float32", "epsilon", "captured", "flipped64", "flipped", "unfused_flipped")
+    if not parts:
+        return Verification(0.0, 0.0, 0.0)
+    sizes = tuple(dict.fromkeys(size for part in parts for size in part.sizes))
+    return Verification(**{name: max(getattr(part, name) for part in parts) for name in numbers}, sizes=sizes)
 
 
 @dataclass
@@ -171,7 +192,15 @@ def kept_conditions(captured: Capture, trials: Iterable[Trial], equal: Callable[
         for condition in trial.broken:
             evidence.setdefault(condition, []).append(same)
     idle = {condition for condition, same in evidence.items() if all(same)}
-    return [condition for condition in captured.sizes.conditions if condition not in idle]
+    kept = [condition for condition in captured.sizes.conditions if condition not in idle]
+    return [condition for condition in kept if not _is_said(condition, kept)]
+
+
+def _is_said(condition: Condition, kept: list[Condition]) -> bool:
+    """Whether a size of one, which is all that a condition excludes, is excluded by another that stays."""
+    ones = condition.ones or frozenset()
+    others = [other for other in kept if not other.idle_at_one and other.names <= ones]
+    return condition.idle_at_one and not all(other.holds(dict.fromkeys(ones, 1)) for other in others)
 
 
 def _resized(captured: Capture, sizes: dict[str, int]) -> Trial:
