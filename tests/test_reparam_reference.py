@@ -280,3 +280,19 @@ def test_errors_name_no_file_of_the_machine_that_built_torch():
     )
     assert first_line(error) == "r.dim() an assertion inside torch failed. Oh"
     assert first_line(RuntimeError("in /pytorch/torch/csrc/a.cpp:7 and\nmore")) == "in a.cpp:7 and"
+
+
+def test_a_second_size_is_found_for_inputs_that_speak_of_each_other():
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.lin = nn.LayerNorm(8), nn.Linear(8, 8)
+
+        def forward(self, x, lengths):
+            return self.lin(self.norm(x)).gather(1, (lengths - 1)[:, None, None].expand(-1, 1, 8))[:, 0]
+
+    network, lengths = randomise(Last()), torch.tensor([9, 7, 3, 1])
+    result = fuse(network, torch.randn(4, 9, 8), lengths)
+    assert result.verification.sizes == ("4×9×8, 4", "3×10×8, 3")  # shorter ones have no ninth step
+    x = torch.randn(1, 9, 8)
+    assert torch.allclose(network(x, lengths[:1]), result.model(x, lengths[:1]), atol=1e-5)

@@ -35,7 +35,6 @@ from audiorep.reparam.verify import (
     at_one,
     kept_conditions,
     measured,
-    trials,
     worst_of,
 )
 
@@ -66,7 +65,7 @@ class FuseResult(Plan):
     __str__ = table
 
 
-def fuse(model: nn.Module, *args: Any, **kwargs: Any) -> FuseResult:
+def fuse(model: nn.Module, /, *args: Any, **kwargs: Any) -> FuseResult:
     """A new network equal to `model`, with its linear branches, identities, norms and constant affines merged.
 
     Args:
@@ -92,7 +91,7 @@ def fuse(model: nn.Module, *args: Any, **kwargs: Any) -> FuseResult:
     return result
 
 
-def plan(model: nn.Module, *args: Any, **kwargs: Any) -> Plan:
+def plan(model: nn.Module, /, *args: Any, **kwargs: Any) -> Plan:
     """What `fuse` would do, from shapes alone: no weight is computed and no check is run.
 
     Raises:
@@ -208,7 +207,8 @@ def _attempt(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], effort: _Effort
 ) -> tuple[FuseResult, nn.Module, list[str]]:
     captured = capture(model, args, kwargs, effort.twice)
-    inside, off = measure(model, captured, trials(captured, calls.bind(model, args, kwargs)), _epsilon(model))
+    call = calls.bind(model, args, kwargs)
+    inside, off = measure(model, captured, Trial(call.args, call.kwargs), _epsilon(model))
     unfused = _in_float64(model, captured, inside)
     engine = Engine(captured, dry=False, without=effort.without, rounding=effort.rounding)
     before = _cost(engine, total_parameters(model))

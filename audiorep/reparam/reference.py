@@ -15,7 +15,7 @@ from audiorep.reparam.capture import Capture
 from audiorep.reparam.compare import Difference, difference
 from audiorep.reparam.copies import shallow
 from audiorep.reparam.lapses import first_line
-from audiorep.reparam.verify import FLIPPED_FLOOR, Trial
+from audiorep.reparam.verify import FLIPPED_FLOOR, Trial, others
 
 # The graph is the same operations in the same precision. What may differ is the kernel behind one of them (attention in
 # one piece or in three), by a few roundings in each of a hundred layers. Two hundred and fifty-six roundings are 3e-5 in
@@ -59,8 +59,8 @@ class Replayed:
         return [values[leaf] if isinstance(leaf, fx.Node) else leaf for leaf in self._captured.result]
 
 
-def measure(model: nn.Module, captured: Capture, trials: list[Trial], epsilon: float) -> tuple[list[Trial], float]:
-    """The inputs that the original takes, with what it makes of them, and how far the captured graph is from it.
+def measure(model: nn.Module, captured: Capture, example: Trial, epsilon: float) -> tuple[list[Trial], float]:
+    """The example and a second input, with what the original makes of them, and how far the captured graph is from that.
 
     All inputs are run on one copy of the network, the example first and last: what it keeps from call to call shows,
     unless the graph keeps it too.
@@ -68,7 +68,7 @@ def measure(model: nn.Module, captured: Capture, trials: list[Trial], epsilon: f
     Args:
         model: the original, which is not changed.
         captured: its graph.
-        trials: the example, and perhaps a second input.
+        example: what was given.
         epsilon: rounding of its precision.
 
     Raises:
@@ -76,17 +76,21 @@ def measure(model: nn.Module, captured: Capture, trials: list[Trial], epsilon: f
     """
     running, graph = shallow(model), Replayed(captured)
     before = _plain_state(running)
-    taken = [trial for trial in trials if _runs(trial, running, needed=trial is trials[0])]
-    again = trials[0].run(running, double=False)
+    _runs(example, running, needed=True)
+    second = next((trial for trial in others(captured) if _runs(trial, shallow(running), needed=False)), None)
+    taken = [example, *([second] if second else [])]
+    for trial in taken[1:]:
+        _runs(trial, running, needed=True)
+    again = example.run(running, double=False)
     worst, limit = Difference(), min(ROUNDINGS * epsilon, LARGEST)
     outputs = [_replay(graph, trial) for trial in taken]
-    last = _replay(graph, trials[0]) if captured.updates else outputs[0]
+    last = _replay(graph, example) if captured.updates else outputs[0]
     for own, found in (*zip((trial.own for trial in taken), outputs, strict=True), (again, last)):
         worst = worst.worse(difference(own, found))
     changed = [place for place, value in _plain_state(running).items() if before.get(place) != value]
     if not _within(worst, limit):
-        raise FuseError(_cause(model, captured, trials[0].own, again, worst, changed))
-    counter = _counter_that_matters(running, changed, trials[0], limit)
+        raise FuseError(_cause(model, captured, example.own, again, worst, limit, changed))
+    counter = _counter_that_matters(running, changed, example, limit)
     if counter:
         raise FuseError(f"it keeps `{counter}` from one call to the next and computes with it, which a graph does not.")
     if captured.updates:  # what it keeps has been followed; each input is measured from the start
@@ -131,12 +135,14 @@ def _replay(graph: Replayed, trial: Trial) -> list[Any]:
         raise FuseError(f"its captured graph does not run on {trial.shapes}: {first_line(error)}") from error
 
 
-def _cause(model: nn.Module, captured: Capture, own: list[Any], again: list[Any], worst: Difference, changed: list[Any]) -> str:
+def _cause(
+    model: nn.Module, captured: Capture, own: list[Any], again: list[Any], worst: Difference, limit: float, changed: list[Any]
+) -> str:
     """Why the captured graph is not the network."""
     if any(isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel() and leaf.isnan().all() for leaf in own):
         return "an output of it is nothing but NaN on this example, so that nothing can be shown."
     calls = difference(own, again)
-    if not captured.updates and (calls.value >= worst.value / 2 or calls.flipped):
+    if not captured.updates and not _within(calls, limit):
         drawn = _drawn(captured)
         kept = f"it keeps `{'.'.join(filter(None, changed[0]))}`" if changed else "it keeps something"
         why = f"it draws at random ({drawn})" if drawn else f"{kept} from one call to the next"

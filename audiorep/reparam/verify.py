@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
-from audiorep.reparam.calls import Call
 from audiorep.reparam.capture import Capture
 from audiorep.reparam.check import FLOAT32_FACTOR, FLOAT64_LIMIT
 from audiorep.reparam.compare import Difference, difference
@@ -129,33 +128,23 @@ def copied(args: tuple[Any, ...], kwargs: dict[str, Any], double: bool) -> tuple
     return pytree.tree_map_only(Tensor, copy_of, (args, kwargs))
 
 
-def trials(captured: Capture, call: Call) -> list[Trial]:
-    """The example as it was given, and one of another batch and other sizes where the capture holds for them."""
-    other = other_sizes(captured)
-    return [Trial(call.args, call.kwargs), *([_resized(captured, other)] if other != captured.sizes.example else [])]
+def others(captured: Capture) -> Iterator[Trial]:
+    """Inputs of another batch and of other sizes for which the capture holds, those of few values first."""
+    for sizes in _other_sizes(captured):
+        yield _resized(captured, sizes)
 
 
-def other_sizes(captured: Capture) -> dict[str, int]:
-    """A batch of three, and other sizes, smaller ones first."""
-    sizes = captured.sizes
+def _other_sizes(captured: Capture) -> list[dict[str, int]]:
+    """A batch of three and smaller sizes, then larger ones, then either alone; those of the example if nothing is free."""
+    sizes, found = captured.sizes, []
     base = sizes.example
-    found = {**base, **dict.fromkeys(sizes.batches, 3)}
-    if sizes.broken(found):
-        found = dict(base)
     spatial = [name for name in sizes.free if name not in sizes.batches]
-    for numerator, denominator, more in (
-        (1, 4, 1),
-        (1, 2, 0),
-        (1, 2, 1),
-        (1, 1, 1),
-        (1, 1, 2),
-        (2, 1, 0),
-        (2, 1, -1),
-        (3, 1, 0),
-    ):
-        scaled = {name: max(2, base[name] * numerator // denominator + more) for name in spatial}
-        if not sizes.broken({**found, **scaled}):
-            return {**found, **scaled}
+    for batch in (dict.fromkeys(sizes.batches, 3), {}):
+        for factor, more in ((0.25, 1), (0.5, 0), (0.5, 1), (1, 1), (1, 2), (2, 0), (2, -1), (3, 0), (1, 0)):
+            scaled = {name: max(2, int(base[name] * factor) + more) for name in spatial}
+            tried = {**base, **batch, **scaled}
+            if tried != base and tried not in found and not sizes.broken(tried):
+                found.append(tried)
     return found
 
 
@@ -171,9 +160,10 @@ def at_one(captured: Capture, runs: Callable[[Trial], bool]) -> list[Trial]:
     """
     sizes = captured.sizes
     sets = {condition.ones: None for condition in sizes.conditions if condition.ones and condition.idle_at_one}
+    sets |= {frozenset(sizes.batches): None} if sets and len(sizes.batches) > 1 else {}
     found, seen = [], []
     for ones in sets:
-        for base in (sizes.example, other_sizes(captured)):
+        for base in (sizes.example, *_other_sizes(captured)[:1]):
             tried = {**base, **dict.fromkeys(ones or (), 1)}
             if tried in seen:
                 continue
