@@ -33,6 +33,7 @@ from audiorep.reparam.verify import (
     Trial,
     Verification,
     at_one,
+    fresh,
     kept_conditions,
     measured,
     worst_of,
@@ -214,10 +215,10 @@ def _attempt(
     before = _cost(engine, total_parameters(model))
     engine.run()
     double = Emitter(engine, type(model).__name__, double=True).emit()
-    hard = _worst(measured(trial.expected, trial, double, double=True) for trial in inside)
+    hard = _worst(measured(trial.expected, trial, fresh(double, captured), double=True) for trial in inside)
     emitter = Emitter(engine, type(model).__name__)
     made, conditions = _finished(model, captured, emitter, inside, unfused)
-    soft, refused = _final(made, replace(inside[0], args=args, kwargs=kwargs), inside[1:])
+    soft, refused = _final(made, captured, replace(inside[0], args=args, kwargs=kwargs), inside[1:])
     floats, flips = (hard.value, soft.value, unfused.value), (hard.flipped, soft.flipped, unfused.flipped)
     shapes = tuple(trial.shapes for trial in inside)
     verification = Verification(*floats, shapes, _epsilon(model), off, *flips, refused)
@@ -237,10 +238,10 @@ def _finished(
 ) -> tuple[Fused, list[str]]:
     """The merged network with what it asks of its calls, and that in words."""
     made = emitter.emit()
-    copies = to_copy(shallow(model), shallow(made), inside[-1])
+    copies = to_copy(shallow(model), fresh(made, captured), inside[-1])
     rounding = max(4 * unfused.value + 64 * _epsilon(model), FLOAT64_LIMIT)
     outside = at_one(captured, functools.partial(_taken, shallow(model)))
-    kept = kept_conditions(captured, outside, functools.partial(_same, made, rounding))
+    kept = kept_conditions(captured, outside, functools.partial(_same, made, captured, rounding))
     lines = calls.lines(captured.call, captured.sizes.held())
     lines += [f"require({text}, {text!r})" for text in captured.sizes.texts(kept)]
     made = made.with_code(emitter.source(lines, copies))
@@ -248,13 +249,13 @@ def _finished(
     return made, [*calls.words(captured.call, captured.sizes.held()), *captured.sizes.words(kept)]
 
 
-def _final(made: Fused, example: Trial, more: list[Trial]) -> tuple[Difference, str]:
+def _final(made: Fused, captured: Capture, example: Trial, more: list[Trial]) -> tuple[Difference, str]:
     """How far the finished network is from the original, and why it does not run on the example if it does not."""
     try:
-        first = difference(example.expected, example.run(shallow(made), double=False))
+        first = difference(example.expected, example.run(fresh(made, captured), double=False))
     except Exception as error:  # whatever an operation raises
         return Difference(math.inf, 1.0), f"it does not run on the example: {lapses.first_line(error)}"
-    return _worst([first, *(measured(trial.expected, trial, made, double=False) for trial in more)]), ""
+    return _worst([first, *(measured(trial.expected, trial, fresh(made, captured), double=False) for trial in more)]), ""
 
 
 def _epsilon(model: nn.Module) -> float:
@@ -274,9 +275,9 @@ def _in_float64(model: nn.Module, captured: Capture, inside: list[Trial]) -> Dif
     graph = functools.partial(_graph_in_double, captured)
     made = graph() if _casts(captured) else in_double(model)
     try:
-        _expect(inside, made)
+        _expect(inside, made, captured)
     except Exception:  # a network that mixes precisions
-        _expect(inside, graph())
+        _expect(inside, graph(), captured)
     own = _worst(difference(trial.expected, trial.own) for trial in inside)
     if not own.value <= OWN_LIMIT:
         raise FuseError(
@@ -290,9 +291,9 @@ def _graph_in_double(captured: Capture) -> nn.Module:
     return Emitter(Engine(captured.copy(), dry=False), "Reference", double=True).emit()
 
 
-def _expect(inside: list[Trial], reference: nn.Module) -> None:
+def _expect(inside: list[Trial], reference: nn.Module, captured: Capture) -> None:
     for trial in inside:
-        trial.expected = trial.run(shallow(reference), double=True)
+        trial.expected = trial.run(fresh(reference, captured), double=True)
 
 
 def _taken(own: nn.Module, trial: Trial) -> bool:
@@ -317,9 +318,9 @@ def _casts(captured: Capture) -> bool:
     return False
 
 
-def _same(made: nn.Module, tolerance: float, trial: Trial) -> bool:
+def _same(made: nn.Module, captured: Capture, tolerance: float, trial: Trial) -> bool:
     """Whether a merged network computes what the original does: another function differs by far more than rounding."""
-    found = measured(trial.own, trial, made, double=False)
+    found = measured(trial.own, trial, fresh(made, captured), double=False)
     return found.value <= tolerance and found.flipped <= FLIPPED_FLOOR
 
 

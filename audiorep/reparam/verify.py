@@ -218,9 +218,14 @@ def _resize(tensor: Tensor, shape: list[int], generator: torch.Generator) -> Ten
     return tensor.contiguous()
 
 
+def fresh(model: nn.Module, captured: Capture) -> nn.Module:
+    """A network in its first state: a copy of one that writes into its buffers, any other itself."""
+    return shallow(model) if captured.updates else model
+
+
 def measured(expected: list[Any], trial: Trial, model: nn.Module, double: bool) -> Difference:
-    """How far a network's outputs on an input, from its first state on, are from what is expected; infinite if it fails."""
+    """How far a network's outputs on an input are from what is expected; infinite if it fails."""
     try:
-        return difference(expected, trial.run(shallow(model), double))
+        return difference(expected, trial.run(model, double))
     except (RuntimeError, FuseError, TypeError, IndexError, ValueError):
         return Difference(math.inf, 1.0)
