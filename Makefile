@@ -1,5 +1,6 @@
 # Two commands for everyone: `make demo` and `make test`. One for developers: `make check`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+SPREAD = --numprocesses 2 --dist loadfile  # two processes, a file of tests to each at a time
 PIP_FLAGS = --quiet --disable-pip-version-check --constraint constraints.txt
 DEV = .venv/bin
 DEMO = .venv-demo/bin
@@ -13,7 +14,7 @@ test: .venv/installed .venv/networks/installed .venv-mobile/installed .venv-lite
 	$(DEV)/ruff format --check .
 	$(DEV)/ruff check .
 	$(DEV)/mypy
-	$(DEV)/python -m pytest
+	$(DEV)/python -m pytest $(SPREAD)
 	.venv-mobile/bin/python -m pytest tests/test_executorch.py tests/test_coreml.py tests/test_qat.py
 	.venv-litert/bin/python -m pytest -p no:anyio tests/test_litert.py
 
@@ -30,7 +31,7 @@ check: .venv/installed .venv/networks/installed  ## the developer's loop: format
 	$(DEV)/ruff format --quiet .
 	$(DEV)/ruff check --fix .
 	$(DEV)/mypy
-	$(DEV)/python -m pytest -m "not slow"
+	$(DEV)/python -m pytest $(SPREAD) -m "not slow"
 
 clean:
 	rm -rf .venv .venv-demo .venv-mobile .venv-litert build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
