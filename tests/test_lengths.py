@@ -15,6 +15,8 @@ from conftest import loudest_frequency, sine
 
 from audiorep import audio
 from audiorep.errors import AudioError
+from audiorep.formats import flac
+from audiorep.formats.splice import Region
 
 RATE = 16000
 
@@ -192,6 +194,29 @@ def test_joined_flac_is_heard_to_its_end(written, lengths):
     path = written(b"".join(encoded(sound, RATE, "FLAC") for sound in sounds), "a.flac")
     np.testing.assert_allclose(audio.read(path, RATE), np.concatenate(sounds), atol=1e-4)
     assert audio.probe(path).seconds == sum(lengths)
+
+
+@pytest.mark.parametrize(
+    "order", ["noise noise", "noise tone", "tone noise", "noise zeros", "zeros noise", "noise zeros noise"]
+)
+def test_joined_large_flac_of_equal_lengths_is_heard_to_its_end(written, order):
+    seconds = 90
+    size = seconds * RATE
+    sounds = {"noise": noise(seconds), "tone": sine(440, seconds, RATE), "zeros": np.zeros(size, np.float32)}
+    parts = {name: encoded(sound, RATE, "FLAC") for name, sound in sounds.items()}
+    assert len(parts["noise"]) > 1 << 21
+    path = written(b"".join(parts[name] for name in order.split()), "a.flac")
+    assert audio.probe(path).frames == size * len(order.split())
+
+
+def test_of_a_large_flac_of_one_stream_only_some_places_are_read(written, monkeypatch):
+    data = encoded(noise(90), RATE, "FLAC")
+    read: list[int] = []
+    at = Region.at
+    monkeypatch.setattr(Region, "at", lambda self, position, size: read.append(position) or at(self, position, size))
+    monkeypatch.setattr(flac, "_marks", lambda file: pytest.fail("the whole file was searched"))
+    assert audio.probe(written(data, "a.flac")).seconds == 90
+    assert len(read) < 100
 
 
 # ---------------------------------------------------------------- containers of plain samples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 from audiorep.formats.splice import Piece, Region
 
@@ -62,17 +63,18 @@ def _stream(region: Region) -> Stream:
 
 
 def _falls(file: Region) -> bool:
-    """Whether frames further on in the file have smaller numbers: another stream of the same length follows."""
-    header, before = file.at(0, 42), 0
+    """Whether frames further on in the file have smaller numbers: another stream of the same length follows.
+
+    At the file's ends all frames are looked at: streams of silence are short.
+    """
+    header, numbers = file.at(0, 42), [0]
     size = max(1 << 12, min(1 << 17, 2 * int.from_bytes(header[15:18], "big")))  # two of the largest frames
-    for place in range(1, _LOOKS):
-        block = file.at(file.size * place // _LOOKS, size)
+    for look in range(_LOOKS + 1):
+        at_end = look in (0, _LOOKS)
+        block = file.at(max(0, file.size - _TAIL) * look // _LOOKS, _TAIL if at_end else size)
         ends = (_end_of_frame(block[sync : sync + 16], header) for sync in _syncs(block))
-        end = next((end for end in ends if end is not None), before)
-        if end < before:
-            return True
-        before = end
-    return False
+        numbers += islice((end for end in ends if end is not None), None if at_end else 1)
+    return any(before > after for before, after in pairwise(numbers))
 
 
 def _marks(file: Region) -> Iterator[int]:
