@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from audiorep import datasets
-from audiorep.datasets import Example
+from audiorep.datasets import Example, Splits
 from audiorep.datasets.manifest import joined, separated
 from audiorep.errors import DataError
 from audiorep.workflow import write_clips
@@ -103,6 +103,30 @@ def test_column_that_is_named_twice_is_refused(tmp_path):
 def test_header_that_is_a_row_is_refused_with_what_to_do(tmp_path):
     text = refusal(manifest(tmp_path, "a.wav,dog\nb.wav,cat\n"))
     assert text == "lacks the column path, label; its header names a.wav, dog. The first line must name the columns."
+
+
+@pytest.mark.parametrize(
+    ("header", "shown"),
+    [
+        ('"path","\\label","en\nd"', r"path, \label, en\nd"),
+        ("path,\x1b[2J", r"path, \u001b[2J"),
+        ("path," + "x" * 1000, "path, " + "x" * 60 + "…"),
+        ("path" + ",x" * 30, "path" + ", x" * 19 + " and 11 more"),
+    ],
+)
+def test_column_s_name_is_told_in_one_line_whatever_it_is(tmp_path, header, shown):
+    text = refusal(manifest(tmp_path, f"{header}\na.wav,dog\n"))
+    assert text == f"lacks the column label; its header names {shown}."
+
+
+def test_names_of_data_are_told_in_one_line_where_others_were_asked_for(tmp_path):
+    path = manifest(tmp_path, 'path,label,licence\na.wav,"do\ng","C\nC0"\n')
+    with pytest.raises(DataError, match=r"found are C\\nC0 \(1\)\.$"):
+        datasets.examples(path, splits=Splits(licences=("CC0",)))
+    with pytest.raises(DataError, match=r"its classes are do\\ng\.$"):
+        datasets.examples(path, splits=Splits(classes=("cat",)))
+    twice = manifest(tmp_path, 'path,label,"no\nte","no\nte"\na.wav,dog,,\n')
+    assert refusal(twice) == r"has the column no\nte 2 times; name each once."
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from audiorep.config import Config
 from audiorep.datasets.draw import digest, draw, groups_of
 from audiorep.datasets.spelling import plain, plain_all
 from audiorep.errors import ConfigError, DataError
+from audiorep.escape import visible
 
 SPLITS = ("train", "valid", "test")
 """In the order in which they are told."""
@@ -163,7 +164,7 @@ def split_examples(examples: Sequence[Example], splits: Splits, source: Path | s
     kept = [e for e in examples if not splits.licences or e.licence in splits.licences]
     if not kept:
         found = ", ".join(
-            f"{licence or 'none'} ({count})" for licence, count in Counter(e.licence for e in examples).most_common()
+            f"{visible(licence) or 'none'} ({count})" for licence, count in Counter(e.licence for e in examples).most_common()
         )
         raise DataError(f"No clip of {source} has the licence {' or '.join(splits.licences)}; found are {found}.")
     kept = _of_classes(kept, splits, source)
@@ -201,7 +202,9 @@ def _of_classes(examples: Sequence[Example], splits: Splits, source: Path | str)
         return [e for e in examples if not e.optional]
     known = {label for e in examples for label in e.all_labels}
     if missing := [name for name in splits.classes if name not in known]:
-        raise DataError(f"{source} has no clips of {', '.join(missing)}; its classes are {', '.join(sorted(known))}.")
+        raise DataError(
+            f"{source} has no clips of {', '.join(missing)}; its classes are {', '.join(map(visible, sorted(known)))}."
+        )
     kept = []
     for e in examples:
         named = tuple(label for label in e.all_labels if label in splits.classes)

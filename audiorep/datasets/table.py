@@ -10,9 +10,11 @@ from typing import TypeVar
 
 from audiorep.datasets.text import reading
 from audiorep.errors import DataError
+from audiorep.escape import visible
 
 _T = TypeVar("_T")
 _SEPARATED = "{} has {} between its columns; save it with commas, as {}."
+_SHOWN, _LONGEST = 20, 60  # columns, and characters of their names, in a sentence
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ":": "colons", " ": "blanks"}
 
 
@@ -158,8 +160,14 @@ def _columns(path: Path, cells: Sequence[str], required: Sequence[str]) -> list[
     if any(name not in names for name in required):
         raise _without(path, required, names)
     if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
-        raise DataError(f"{path} has the column {twice[0]} {names.count(twice[0])} times; name each once.")
+        raise DataError(f"{path} has the column {_named(twice[:1])} {names.count(twice[0])} times; name each once.")
     return names
+
+
+def _named(columns: Sequence[str]) -> str:
+    """Names of columns, which may be anything, in a sentence: in one line and not endless."""
+    shown = [visible(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…") for name in columns[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else "")
 
 
 def _without(path: Path, required: Sequence[str], names: Sequence[str]) -> DataError:
@@ -168,7 +176,7 @@ def _without(path: Path, required: Sequence[str], names: Sequence[str]) -> DataE
         return DataError(_SEPARATED.format(path, other, ",".join(required)))
     missing = [name for name in required if name not in names]
     return DataError(
-        f"{path} lacks the column {', '.join(missing)}; its header names {', '.join(names) or 'nothing'}."
+        f"{path} lacks the column {', '.join(missing)}; its header names {_named(names) or 'nothing'}."
         + (" The first line must name the columns." if len(missing) == len(required) else "")
     )
 
