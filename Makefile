@@ -1,11 +1,11 @@
-# Two commands for everyone: `make demo` and `make test`. One for developers: `make check`.
+# Two commands for everyone: `make demo` and `make test`. Two for developers: `make check` and `make fuzz`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SPREAD = --numprocesses 2 --dist loadfile  # two processes, a file of tests to each at a time
 PIP_FLAGS = --quiet --disable-pip-version-check --constraint constraints.txt
 DEV = .venv/bin
 DEMO = .venv-demo/bin
 
-.PHONY: demo test check model clean
+.PHONY: demo test check fuzz model clean
 
 demo: .venv-demo/installed  ## base install, then name the sounds in samples/
 	$(DEMO)/audiorep predict samples
@@ -32,6 +32,11 @@ check: .venv/installed .venv/networks/installed  ## the developer's loop: format
 	$(DEV)/ruff check --fix .
 	$(DEV)/mypy
 	$(DEV)/python -m pytest $(SPREAD) -m "not slow"
+
+MINUTES = 5
+SEED = 0
+fuzz: .venv/installed  ## damaged files of every kind: make fuzz MINUTES=60 SEED=1; what is found lies in runs/fuzz
+	OMP_NUM_THREADS=1 PYTHONPATH=tests:. $(DEV)/python -m fuzz --minutes $(MINUTES) --seed $(SEED) --output results/fuzz.json
 
 clean:
 	rm -rf .venv .venv-demo .venv-mobile .venv-litert build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

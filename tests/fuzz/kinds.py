@@ -5,6 +5,7 @@ from __future__ import annotations
 KINDS = (
     "sounds.damaged",
     "sounds.cut",
+    "sounds.lying",
     "sounds.joined",
     "sounds.beside",
     "sounds.stdin",

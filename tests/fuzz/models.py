@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnx import helper, numpy_helper
 from their_network import TheirNetwork
 
 from audiorep import authors, bundle, checkpoint, external, models
@@ -22,7 +23,6 @@ from audiorep.decode import Decoder
 from audiorep.frontend_config import FRONT_ENDS
 from audiorep.predict import Classifier
 from audiorep.runtimes import pair, sealed
-from audiorep.runtimes.onnx import export
 from fuzz.mutations import cut, flipped, replaced
 from fuzz.oracle import demand
 from fuzz.tensors import torch_file, with_odd_tensor
@@ -41,7 +41,7 @@ def prepare(folder: Path) -> None:
     torch.manual_seed(0)
     network = models.build("arin_pico", {"label": 3}, {"width": 4, "depths": [1, 1]})
     checkpoint.save(folder / "checkpoint", network, info, "arin_pico")
-    export(checkpoint.load(folder / "checkpoint"), folder / "whole.onnx", [np.zeros(SAMPLES, np.float32)])
+    _write(folder / "whole.onnx", _bundle(info))
     TheirNetwork((11,), 4, (1, 1)).save(folder / "authors.pyth")
     (folder / "made.xml").write_text("<net/>")
     (folder / "made.bin").write_bytes(bytes(range(256)) * 8)
@@ -169,6 +169,33 @@ def weights(chance: Random, seeds: Path, place: Path) -> None:
 
 
 # ---------------------------------------------------------------- helpers
+
+
+def _bundle(info: ModelInfo) -> bytes:
+    """A model whose scores hang on every sample and every weight; a network's export would take longer than all cases."""
+    weights = np.random.default_rng(0).normal(0, 0.1, (SAMPLES, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Pad", ["waveform", "room"], ["whole"]),
+        helper.make_node("Slice", ["whole", "first", "last", "axis"], ["cut"]),
+        helper.make_node("MatMul", ["cut", "weights"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["label"]),
+    ]
+    constants = {
+        "room": np.array([0, 0, 0, SAMPLES]),
+        "first": np.array([0]),
+        "last": np.array([SAMPLES]),
+        "axis": np.array([1]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "scores",
+        [helper.make_tensor_value_info("waveform", onnx.TensorProto.FLOAT, ["batch", "samples"])],
+        [helper.make_tensor_value_info("label", onnx.TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(value, name) for name, value in {**constants, "weights": weights}.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    helper.set_model_props(model, info.to_metadata())
+    return sealed.seal(model.SerializeToString())
 
 
 @lru_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import sys
 import tarfile
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from fuzz.oracle import WrongError, demand
 
 RATE = 16_000  # Hz
 FRAMES = 12_000
-SLACK = 64  # bytes that are forgiven at the end of the samples (docs/predict.md)
+SLACK = 64  # bytes that are forgiven at the end of the samples (`audiorep.formats.chunks`)
 TELLS_LENGTH = [
     ("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "PCM_U8"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAV", "IMA_ADPCM"),
     ("WAV", "MS_ADPCM"),
@@ -35,6 +36,15 @@ TELLS_LENGTH = [
 """Formats of which every cut must be noticed."""
 JOINED = [("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("CAF", "PCM_16"), ("W64", "PCM_16"), ("FLAC", "PCM_16")]
 """Formats whose files are heard one after the other where they were joined, to the sample."""
+SIZES = {
+    "WAV": (b"data", 4, "<I", 0),
+    "RF64": (b"ds64", 16, "<Q", 0),
+    "AIFF": (b"SSND", 4, ">I", 8),
+    "W64": (b"data", 16, "<q", 24),
+    "CAF": (b"data", 4, ">q", 4),
+    "AU": (b".snd", 8, ">I", 0),
+}
+"""Where a header says how many bytes its samples take: a mark, the distance from it, the form, and what it counts besides."""
 OTHERS = [
     ("CAF", "ALAC_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "DWVW_16"), ("AU", "G721_32"),
     ("NIST", "PCM_16"), ("VOC", "PCM_16"), ("SVX", "PCM_16"), ("MAT5", "PCM_16"), ("HTK", "PCM_16"), ("PAF", "PCM_16"),
@@ -107,6 +117,23 @@ def cut(chance: Random, seeds: Path, place: Path) -> None:
         demand(np.array_equal(block, whole[heard : heard + len(block)]), f"other samples behind sample {heard}")
         heard += len(block)
     demand(False, f"a file of {len(seed.content)} bytes that was cut to {path.stat().st_size} was accepted")
+
+
+def lying(chance: Random, seeds: Path, place: Path) -> None:
+    """A header that names too few samples costs none of them; one that names too many is refused, unless it means no number."""
+    seed = chance.choice([seed for seed in _seeds(seeds) if seed.format in SIZES and seed.subtype == "PCM_16"])
+    true = FRAMES * seed.channels * 2
+    said = chance.choice(
+        [0, 1, 2, true - 1, true + 1, chance.randrange(true), chance.randrange(true), chance.randrange(3 * true)]
+    )
+    path = _write(place / seed.name, _with_size(seed, said))
+    try:
+        heard = len(audio.read(path, RATE))
+    except AudioError as error:
+        demand(said > true, f"{said} bytes of {true} were said, and the file was refused: {error}")
+        raise
+    demand(said <= true + SLACK, f"{said} bytes of {true} were said, and the file was accepted")
+    demand(FRAMES - heard <= SLACK // 2, f"{heard} samples of {FRAMES} were heard")
 
 
 def joined(chance: Random, seeds: Path, place: Path) -> None:
@@ -205,6 +232,16 @@ def _good(seeds: Path) -> tuple[Path, np.ndarray]:
 
 def _any(chance: Random, seeds: Path) -> Seed:
     return chance.choice(_seeds(seeds))
+
+
+def _with_size(seed: Seed, size: int) -> bytes:
+    """A file whose header says that its samples take `size` bytes."""
+    mark, distance, form, more = SIZES[seed.format]
+    changed = bytearray(seed.content)
+    struct.pack_into(form, changed, changed.index(mark) + distance, size + more)
+    if seed.format == "AIFF":
+        struct.pack_into(">I", changed, changed.index(b"COMM") + 10, size // (2 * seed.channels))
+    return bytes(changed)
 
 
 def _damage(chance: Random, content: bytes, seeds: Path) -> bytes:
