@@ -267,7 +267,9 @@ def _count(decoder: Decoder) -> int:
 
 def _remix(block: np.ndarray, channels: int) -> np.ndarray:
     """(n, c) as (n, channels): one channel is repeated, several are averaged."""
-    return np.repeat(block.mean(axis=1, keepdims=True, dtype=np.float32), channels, axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities: for the caller to refuse
+        mean = block.mean(axis=1, keepdims=True, dtype=np.float32)
+    return np.repeat(mean, channels, axis=1)
 
 
 def _refuse(path: Path, place: Path) -> None:

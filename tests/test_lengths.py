@@ -343,6 +343,14 @@ def test_padding_in_an_mp3_is_passed_in_a_moment(written):
         assert audio.probe(path).seconds == pytest.approx(2, abs=0.2)
 
 
+@pytest.mark.parametrize("values", [(np.inf, -np.inf), (3e38, 3e38), (np.nan, 0)])
+def test_joined_part_of_other_channels_that_holds_no_numbers_is_refused_without_a_warning(written, values):
+    wild = np.tile(np.array([values], np.float32), (100, 1))
+    data = encoded(sine(500, 1, RATE), RATE, "WAV", "FLOAT") + encoded(wild, RATE, "WAV", "FLOAT")
+    with pytest.raises(AudioError, match="holds NaN or infinite samples"):
+        audio.read(written(data, "a.wav"), RATE)
+
+
 # ---------------------------------------------------------------- codecs that cannot seek, rates that cannot be
 
 CANNOT_SEEK = [
