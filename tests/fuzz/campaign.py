@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 10.0  # of a case; more is a hang
-MEMORY = 4 << 30  # bytes that a worker may reserve
+MEMORY = 2 << 30  # bytes that cases may reserve besides what their packages take
 STARTING = 300.0  # seconds in which a group's packages are imported and its seeds are made
 SHOWN = 4000  # bytes of what a process said last
 ACCEPTED, REFUSED = "accepted", "refused"
