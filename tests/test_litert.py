@@ -25,8 +25,8 @@ from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError
 from audiorep.frontend import FRONT_ENDS, LogMel, MatrixLogMel
 from audiorep.predict import Classifier
+from audiorep.runtimes import Checked, open_session
 from audiorep.runtimes import litert as runtime
-from audiorep.runtimes import open_session
 from audiorep.runtimes.check import PARITY_LIMIT, compare
 from audiorep.runtimes.litert import LiteRtSession, export
 from audiorep.runtimes.quiet import quiet
@@ -60,7 +60,8 @@ def test_an_export_agrees_with_its_checkpoint(exported):
 
 def test_one_file_holds_everything(exported):
     session = open_session(exported[0])
-    assert isinstance(session, LiteRtSession)
+    assert isinstance(session, Checked)
+    assert isinstance(session.session, LiteRtSession)
     assert session.info == made().info
     assert session.device.startswith("LiteRT 2.")
 
@@ -208,7 +209,8 @@ def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path, exported, cha
 def test_int8_keeps_the_labels_and_what_the_model_says_of_itself(int8):
     path, parity = int8
     session = open_session(path)
-    assert isinstance(session, LiteRtSession)
+    assert isinstance(session, Checked)
+    assert isinstance(session.session, LiteRtSession)
     assert session.info == telling().info.in_precision("int8")
     assert parity.clips == 20
     assert parity.agreement == 1.0
