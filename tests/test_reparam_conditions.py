@@ -149,9 +149,25 @@ class Expanded(nn.Module):
         return (weights @ y).transpose(1, 2).reshape(x.shape)
 
 
+class Windowed(nn.Module):
+    """Attention's windows of two, padded, parted and put together again, as EfficientViT does it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin, self.norm, self.out = nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        batch, rows, width = x.shape
+        more = -rows % 4
+        y = F.pad(self.lin(x), (0, 0, 0, more)).view(batch, (rows + more) // 4, 4, width)
+        y = self.out(self.norm(y.reshape(-1, 4, width))).permute(0, 2, 1).contiguous().permute(0, 2, 1)
+        return y.reshape(batch, rows + more, width)[:, :rows].contiguous()
+
+
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_batch_of_one_works_where_only_the_exporter_asks(batch):
-    network = randomise(Expanded())
+@pytest.mark.parametrize("kind", [Expanded, Windowed])
+def test_a_batch_of_one_works_where_only_the_exporter_asks(kind, batch):
+    network = randomise(kind())
     fused = fuse(network, torch.randn(batch, 6, 8)).model
     for n in (1, 2, 5):
         x = torch.randn(n, 6, 8)

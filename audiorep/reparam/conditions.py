@@ -20,7 +20,8 @@ import torch
 
 from audiorep.errors import FuseError
 
-_TORCH = Path(torch.__file__).resolve().parent
+_FRAMEWORK = {Path(torch.__file__).resolve().parent, Path(__file__).resolve().parent}
+"""Where torch is, and the engine, which hands calls on to it while it captures."""
 _NAMES = {"math": math, "max": max, "min": min, "abs": abs, "round": round, "int": int, "float": float, "bool": bool}
 _LESS, _GREATER = (sympy.StrictLessThan, sympy.LessThan), (sympy.StrictGreaterThan, sympy.GreaterThan)
 
@@ -127,7 +128,7 @@ def _is_own(place: Any) -> bool:
     """Whether a question was asked outside torch, or nobody knows where."""
     frame = getattr(place, "framework_loc", None)
     name = getattr(frame, "filename", None)
-    return name is None or _TORCH not in Path(name).resolve().parents
+    return name is None or _FRAMEWORK.isdisjoint(Path(name).resolve().parents)
 
 
 def _ones(expression: Any) -> frozenset[str] | None:
