@@ -37,21 +37,32 @@ class _Copy:
     expected: list[Any]
 
     def misfit(self, path: str, part: nn.Module) -> str | None:
-        """Puts a part in; takes it out again if the network does not work with it or gives something else, and says so."""
-        before = _at(self.model, path)
+        """Puts a part in; why the network does not work with it or gives something else, or None."""
         _replace(self.model, path, part)
         try:
             error = largest_error(self.expected, _run(self.model, self.args, self.kwargs))
         except FuseError as refused:
-            reason = f"its merged form refuses the network around it: {refused}"
+            return f"its merged form refuses the network around it: {refused}"
         except Exception as failed:  # the network around it asks for more than its forward
-            reason = f"the network around it does not work with its merged form ({type(failed).__name__}: {failed})"
-        else:
-            if error <= _TOLERANCE[self.double]:
-                return None
-            reason = f"with its merged form the network around it gives something else (relative difference {error:.1e})"
-        _replace(self.model, path, before)
-        return reason
+            return f"the network around it does not work with its merged form ({type(failed).__name__}: {failed})"
+        if error <= _TOLERANCE[self.double]:
+            return None
+        return f"with its merged form the network around it gives something else (relative difference {error:.1e})"
+
+
+def _try(copies: list[_Copy], path: str, part: nn.Module, exact: nn.Module) -> None:
+    """Puts a part into every copy, or into none; `exact` is the part in float64.
+
+    Raises:
+        FuseError: one of the copies does not work with it or gives something else.
+    """
+    before = [_at(copy.model, path) for copy in copies]
+    for copy in copies:
+        misfit = copy.misfit(path, exact if copy.double else part)
+        if misfit:
+            for each, original in zip(copies, before, strict=True):
+                _replace(each.model, path, original)
+            raise FuseError(misfit)
 
 
 def by_parts(
@@ -60,25 +71,23 @@ def by_parts(
     """(a copy with merged parts, the report of each part by path, what was left)."""
     calls, expected, after = _record(model, args, kwargs)
     merged = copied(model)
-    trial = _double_copy(model, args, kwargs) or _Copy(copied(model), args, kwargs, False, expected)
-    watch(merged)
-    watch(trial.model)
+    double = _double_copy(model, args, kwargs)
+    copies = [_Copy(merged, args, kwargs, False, expected), *([double] if double else [])]
+    for each in copies:
+        watch(each.model)
     reports: dict[str, Any] = {}
     skips = [Skip("", "network", f"merged by parts, because {reason}")]
     seen: set[int] = set()
 
     def merge(module: nn.Module, path: str) -> bool:
         """Whether it could be merged and was put in its place; raises what it was left for."""
-        result, double = whole(module, *calls[path][0])
+        result, in_float64 = whole(module, *calls[path][0])
         if not result.merges:
             return False
         _refuse_shared(model, module)
         _replay(result.model, module, calls[path])
-        part, exact = (sealed(made, module, _at(after, path)) for made in (result.model, double))
-        misfit = trial.misfit(path, exact if trial.double else part)
-        if misfit:
-            raise FuseError(misfit)
-        _replace(merged, path, part)
+        part, exact = (sealed(made, module, _at(after, path)) for made in (result.model, in_float64))
+        _try(copies, path, part, exact)
         reports[path] = result
         return True
 
@@ -123,7 +132,7 @@ def _refuse_shared(model: nn.Module, part: nn.Module) -> None:
 
 
 def _double_copy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Copy | None:
-    """In float64, where sorting and selecting are not left to rounding; None for a network that is not made for it."""
+    """In float64, where a part that does not fit in shows plainly; None for a network that is not made for it."""
     made = in_double(model)
     args, kwargs = pytree.tree_map_only(torch.Tensor, to_double, (args, kwargs))
     try:
