@@ -135,6 +135,45 @@ def test_a_condition_of_the_networks_own_on_a_batch_of_one_stays_even_if_nothing
         fused(torch.randn(1, 8, 60))
 
 
+def grown(self, x, y):
+    scale = torch.arange(1.0, y.shape[1] + 1, dtype=y.dtype)[None, :, None]
+    return y * (scale.expand(x.shape[0], -1, -1) if x.shape[0] != 1 else scale)
+
+
+@pytest.mark.parametrize("batch", [2, 1])
+def test_a_question_about_one_that_changes_nothing_binds_nobody(batch):
+    network = randomise(Net(grown).double())
+    fused = fuse(network, torch.randn(batch, 8, 20, dtype=torch.float64))
+    assert fused.merges
+    for rows, length in itertools.product((1, 2, 3), (7, 20, 33)):
+        x = torch.randn(rows, 8, length, dtype=torch.float64)
+        assert torch.allclose(fused.model(x), network(x), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda self, x, y: y.clamp(-1e3, 1e3) if x.shape[0] == 1 else y,  # noise does not reach it
+        lambda self, x, y: grown(self, x, y) * (1e-3 if x.shape[0] == 1 and x.shape[2] > 500 else 1),
+        lambda self, x, y: y * 2 if x.shape[0] == 1 and (y > 1e9).any() else y,
+    ],
+)
+def test_a_question_about_one_that_matters_for_some_values_stays(last):
+    fused = fuse(randomise(Net(last)), torch.randn(2, 8, 20)).model
+    with pytest.raises(FuseError, match=r"x\.size\(\)\[0\] != 1"):
+        fused(torch.randn(1, 8, 20))
+
+
+def test_two_questions_that_matter_only_together_stay():
+    def last(self, x, y):
+        y = grown(self, x, y)
+        return y.clamp(-1e3, 1e3) if x.shape[2] == 1 and x.shape[0] == 1 else y
+
+    fused = fuse(randomise(Net(last)), torch.randn(2, 8, 20)).model
+    with pytest.raises(FuseError):
+        fused(torch.randn(1, 8, 1))
+
+
 class Expanded(nn.Module):
     """A position table grown to the batch, as ConViT grows it, which the exporter takes for a question about one."""
 

@@ -197,7 +197,7 @@ def language(name: str) -> tuple[nn.Module, dict]:
             LlamaConfig(vocab_size=100, num_attention_heads=4, num_key_value_heads=2, **sizes, **tokens)
         ), causal
     config = T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
-    return T5ForConditionalGeneration(config), {**causal, "decoder_input_ids": index}
+    return T5ForConditionalGeneration(config), {**causal, "decoder_input_ids": index.clone()}
 
 
 @pytest.mark.parametrize(("name", "norms_left"), [("bert", 5), ("gpt2", 1), ("llama", 0), ("t5", 2)])

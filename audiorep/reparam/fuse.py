@@ -22,6 +22,7 @@ from audiorep.reparam.counts import count, total_parameters
 from audiorep.reparam.emit import Emitter
 from audiorep.reparam.engine import Engine, macs_of
 from audiorep.reparam.hooks import hooked
+from audiorep.reparam.idle import settled
 from audiorep.reparam.layout import hint
 from audiorep.reparam.module import Fused
 from audiorep.reparam.parts import by_parts
@@ -207,7 +208,7 @@ def _whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 def _attempt(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], effort: _Effort
 ) -> tuple[FuseResult, nn.Module, list[str]]:
-    captured = capture(model, args, kwargs, effort.twice)
+    captured = settled(model, capture(model, args, kwargs, effort.twice))
     call = calls.bind(model, args, kwargs)
     inside, off = measure(model, captured, Trial(call.args, call.kwargs), _epsilon(model))
     unfused = _in_float64(model, captured, inside)

@@ -130,11 +130,11 @@ def copied(args: tuple[Any, ...], kwargs: dict[str, Any], double: bool) -> tuple
 
 def others(captured: Capture) -> Iterator[Trial]:
     """Inputs of another batch and of other sizes for which the capture holds, those of few values first."""
-    for sizes in _other_sizes(captured):
-        yield _resized(captured, sizes)
+    for sizes in other_sizes(captured):
+        yield at_sizes(captured, sizes)
 
 
-def _other_sizes(captured: Capture) -> list[dict[str, int]]:
+def other_sizes(captured: Capture) -> list[dict[str, int]]:
     """A batch of three and smaller sizes, then larger ones, then either alone; those of the example if nothing is free."""
     sizes, found = captured.sizes, []
     base = sizes.example
@@ -163,12 +163,12 @@ def at_one(captured: Capture, runs: Callable[[Trial], bool]) -> list[Trial]:
     sets |= {frozenset(sizes.batches): None} if sets and len(sizes.batches) > 1 else {}
     found, seen = [], []
     for ones in sets:
-        for base in (sizes.example, *_other_sizes(captured)[:1]):
+        for base in (sizes.example, *other_sizes(captured)[:1]):
             tried = {**base, **dict.fromkeys(ones or (), 1)}
             if tried in seen:
                 continue
             seen.append(tried)
-            trial = _resized(captured, tried)
+            trial = at_sizes(captured, tried)
             if all(condition.idle_at_one for condition in trial.broken) and runs(trial):
                 found.append(trial)
     return found
@@ -193,7 +193,7 @@ def _is_said(condition: Condition, kept: list[Condition]) -> bool:
     return condition.idle_at_one and not all(other.holds(dict.fromkeys(ones, 1)) for other in others)
 
 
-def _resized(captured: Capture, sizes: dict[str, int]) -> Trial:
+def at_sizes(captured: Capture, sizes: dict[str, int]) -> Trial:
     """The example with other sizes: noise like it for floats, its own values repeated for anything else."""
     generator = torch.Generator().manual_seed(sum(sizes.values()))
     call, shapes = captured.call, captured.sizes.resized(sizes)

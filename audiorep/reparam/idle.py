@@ -1,0 +1,115 @@
+"""Whether what a network itself asks about a batch of one changes anything: captured there too, is it the same graph?
+
+Networks ask whether a size is one and then do what changes nothing, for example grow positions to a batch that they
+already have. No measurement can tell that from a question which matters for some values only. Two graphs can: what is
+captured at one and what was captured above it, node by node, where a view that keeps the shape counts as nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from audiorep.reparam.capture import Capture, capture
+from audiorep.reparam.verify import Trial, at_sizes, other_sizes
+
+aten = torch.ops.aten
+MOST = 3  # conditions that are looked at: each may ask for two more captures than the one before
+_BY_SHAPE = {aten.reshape.default, aten.expand.default}  # what they do follows from the shape of their result
+_VIEWS = {*_BY_SHAPE, aten.slice.Tensor}
+
+
+def settled(model: nn.Module, captured: Capture) -> Capture:
+    """The capture, with conditions of the network's own that are idle at one marked as the exporter's: to be measured."""
+    sizes = captured.sizes
+    sets = dict.fromkeys(condition.ones for condition in sizes.conditions if condition.ones and condition.own)
+    together = [frozenset[str]()]  # whose sizes may all be one at once
+    for ones in list(sets)[:MOST]:
+        joined = [ones | others for others in together if ones is not None]
+        if all(_is_same_graph(model, captured, each) for each in joined):
+            together += joined
+    marked = [replace(one, own=False) if one.own and one.ones in together[1:] else one for one in sizes.conditions]
+    return replace(captured, sizes=replace(sizes, conditions=marked)) if len(together) > 1 else captured
+
+
+def _is_same_graph(model: nn.Module, captured: Capture, ones: frozenset[str]) -> bool:
+    bases = (captured.sizes.example, *other_sizes(captured)[:1])
+    trials = [at_sizes(captured, {**base, **dict.fromkeys(ones, 1)}) for base in bases]
+    if not all(condition.ones and condition.ones <= ones for trial in trials for condition in trial.broken):
+        return False
+    try:
+        alone = capture(model, trials[0].args, trials[0].kwargs, twice=False)
+        return _asks_no_more(alone, captured, ones) and all(_computes_same(alone, captured, trial) for trial in trials)
+    except Exception:  # export and the operations raise nearly every kind; then nothing is known
+        return False
+
+
+def _asks_no_more(alone: Capture, captured: Capture, ones: frozenset[str]) -> bool:
+    """Whether a graph captured at one holds wherever the other would, but for the sizes that are one."""
+    fixed = {spot for name in ones for spot in captured.sizes.free[name]}
+    open_spots = {spot for spots in captured.sizes.free.values() for spot in spots} - fixed
+    free = {spot for spots in alone.sizes.free.values() for spot in spots}
+    asked = set(alone.sizes.words(alone.sizes.conditions))
+    return open_spots <= free and asked <= set(captured.sizes.words(captured.sizes.conditions))
+
+
+def _computes_same(alone: Capture, captured: Capture, trial: Trial) -> bool:
+    """Whether two graphs of one network are the same computation for inputs of these shapes."""
+    numbers: dict[Hashable, int] = {}
+    return _results(alone, trial, numbers) == _results(captured, trial, numbers) and alone.structure == captured.structure
+
+
+def _results(captured: Capture, trial: Trial, numbers: dict[Hashable, int]) -> list[Any]:
+    """What is computed for each output and each thing written, as numbers that equal computations share."""
+    reader = _Reader(captured, trial, numbers)
+    written = [(reader.key(target), reader.key(value)) for target, value in captured.updates]
+    return [[reader.key(leaf) for leaf in captured.result], sorted(written, key=repr)]
+
+
+class _Reader:
+    """Goes through a graph at given shapes, without computing, and numbers what each node is."""
+
+    def __init__(self, captured: Capture, trial: Trial, numbers: dict[Hashable, int]) -> None:
+        self._numbers, self._keys, self._values = numbers, dict[fx.Node, Any](), dict[fx.Node, Any]()
+        given = [leaf for leaf in pytree.tree_leaves((trial.args, trial.kwargs)) if isinstance(leaf, Tensor)]
+        places = dict(zip((place for place, _ in captured.call.tensors), given, strict=True))
+        held = {node: ("constant", constant.name, constant.tensor) for node, constant in captured.constants.items()}
+        held |= {node: ("input", place, places[place]) for node, place in captured.inputs}
+        with FakeTensorMode() as mode:
+            for node in captured.graph.nodes:
+                if node in held:
+                    kind, name, tensor = held[node]
+                    self._values[node] = mode.from_tensor(tensor, static_shapes=True)
+                    self._keys[node] = self._number((kind, name))
+                elif node.op == "call_function":
+                    self._read(node)
+
+    def key(self, value: Any) -> Any:
+        """The number of a node's computation; of anything else, itself."""
+        return self._keys[value] if isinstance(value, fx.Node) else value
+
+    def _read(self, node: fx.Node) -> None:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._values.__getitem__)
+        value = self._values[node] = node.target(*args, **kwargs)
+        if not pytree.tree_any(lambda leaf: isinstance(leaf, Tensor), value):
+            self._keys[node] = value
+            return
+        source = node.args[0] if node.args else None
+        same_shape = (
+            isinstance(value, Tensor) and isinstance(args[0] if args else None, Tensor) and value.shape == args[0].shape
+        )
+        if node.target in _VIEWS and same_shape:
+            self._keys[node] = self._keys[source]
+            return
+        keys = fx.map_arg((node.args, node.kwargs), self._keys.__getitem__)
+        shaped = (self._keys[source], tuple(value.shape)) if node.target in _BY_SHAPE else repr(keys)
+        self._keys[node] = self._number((str(node.target), shaped))
+
+    def _number(self, computation: Hashable) -> int:
+        return self._numbers.setdefault(computation, len(self._numbers))
