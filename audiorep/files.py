@@ -164,7 +164,7 @@ def reserve(output: Path, *inputs: Path) -> None:
             with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:
-            raise WriteError(output, error) from None
+            raise _write_error(output, error) from None
 
 
 def refuse_inputs(output: Path, *inputs: Path) -> None:

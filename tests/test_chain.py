@@ -340,7 +340,9 @@ def test_sounds_of_a_lower_rate_than_the_model_hears_are_told_of(run, tones, exa
     said: list[str] = []
     quantization.sounds_of(examples, info, said.append)
     assert not said
-    quantization.sounds_of(examples, dataclasses.replace(info, sample_rate=2 * info.sample_rate), said.append)
+    front_end = {**info.front_end, **{key: 2 * info.front_end[key] for key in ("sample_rate", "n_fft")}}
+    higher = dataclasses.replace(info, sample_rate=2 * info.sample_rate, front_end=front_end)
+    quantization.sounds_of(examples, higher, said.append)
     assert len(said) == 1
     assert f"of a lower rate (down to {info.sample_rate} Hz) than the model's {2 * info.sample_rate} Hz" in said[0]
 
