@@ -27,7 +27,7 @@ from audiorep.reparam.calls import Call, bind, name_arguments
 from audiorep.reparam.copies import shallow
 from audiorep.reparam.lapses import first_line
 from audiorep.reparam.scripted import names_of, opened
-from audiorep.reparam.sequences import FreeLengths, real_layers
+from audiorep.reparam.sequences import free_lengths, real_layers
 from audiorep.reparam.sizes import Sizes, sizes_of
 from audiorep.reparam.tidy import functional, tidy
 
@@ -160,7 +160,7 @@ def _export(model: nn.Module, call: Call) -> ExportedProgram:
             shapes[tensor] = [Dim.AUTO if each else Dim.STATIC for each in free]
         try:
             seconds = SECONDS if not errors else 3 * SECONDS
-            with _quiet(), _deadline(seconds), torch.no_grad(), _own_conditions_only(), FreeLengths():
+            with _quiet(), _deadline(seconds), torch.no_grad(), _own_conditions_only(), free_lengths():
                 named = shapes.dynamic_shapes(model, call.args, call.kwargs)
                 program = torch.export.export(model, call.args, call.kwargs, dynamic_shapes=named, strict=False)
                 _sizes(program, call)  # a condition that cannot be read leaves fewer sizes free

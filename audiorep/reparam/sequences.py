@@ -7,13 +7,14 @@ stand-in that knows the shapes alone takes the layer's place; the graph gets the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
-from torch.overrides import TorchFunctionMode
 
 aten = torch.ops.aten
 
@@ -94,30 +95,46 @@ def _stand_in(name: str, kernel: Any) -> Any:
     return run
 
 
-_STAND_INS: dict[Any, tuple[Any, Any]] = {
-    torch.lstm: (_lstm, aten.lstm.input),
-    torch.gru: (_stand_in("gru", aten.gru.input), aten.gru.input),
-    torch.rnn_tanh: (_stand_in("rnn_tanh", aten.rnn_tanh.input), aten.rnn_tanh.input),
-    torch.rnn_relu: (_stand_in("rnn_relu", aten.rnn_relu.input), aten.rnn_relu.input),
+_STAND_INS: dict[str, tuple[Any, Any]] = {
+    "lstm": (_lstm, aten.lstm.input),
+    "gru": (_stand_in("gru", aten.gru.input), aten.gru.input),
+    "rnn_tanh": (_stand_in("rnn_tanh", aten.rnn_tanh.input), aten.rnn_tanh.input),
+    "rnn_relu": (_stand_in("rnn_relu", aten.rnn_relu.input), aten.rnn_relu.input),
 }
 
 
-class FreeLengths(TorchFunctionMode):
+@contextmanager
+def free_lengths() -> Iterator[None]:
     """While it is entered, recurrent layers in evaluation are captured as their stand-ins; packed sequences are not.
 
-    The pool gives its indices too, since the exporter can follow that form alone.
+    The pool gives its indices too, since the exporter can follow that form alone. The functions themselves are replaced:
+    a mode that sees every function of torch would take a tenth of the whole capture.
     """
+    layers = {name: _layer(stand_in, getattr(torch, name)) for name, (stand_in, _) in _STAND_INS.items()}
+    functions = [(owner, name, function) for name, function in layers.items() for owner in (torch, torch._VF)]
+    functions += [(torch, "max_pool1d", _pool(torch.max_pool1d)), (F, "max_pool1d", _pool(F.max_pool1d))]
+    with ExitStack() as given:
+        for owner, name, function in functions:
+            given.enter_context(patch.object(owner, name, function))
+        yield
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        known = _STAND_INS.get(func)
-        if func in (torch.max_pool1d, F.max_pool1d) and len(args) < 7 and not (kwargs or {}).get("return_indices"):
-            given = {key: value for key, value in (kwargs or {}).items() if key != "return_indices"}
-            return F.max_pool1d_with_indices(*args, **given)[0]
-        if known is not None and len(args) == 9 and isinstance(args[4], int) and not (args[6] and args[5]):
-            return known[0](*args)
-        return func(*args, **(kwargs or {}))
+
+def _layer(stand_in: Any, layer: Any) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        steps = len(args) == 9 and not kwargs and isinstance(args[4], int)
+        return stand_in(*args) if steps and not (args[6] and args[5]) else layer(*args, **kwargs)
+
+    return call
+
+
+def _pool(pool: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if len(args) >= 7 or kwargs.get("return_indices"):
+            return pool(*args, **kwargs)
+        given = {key: value for key, value in kwargs.items() if key != "return_indices"}
+        return F.max_pool1d_with_indices(*args, **given)[0]
+
+    return call
 
 
 def real_layers(graph: fx.Graph) -> None:
