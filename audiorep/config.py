@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 from audiorep.errors import ConfigError, require
 from audiorep.escape import visible
-from audiorep.foreign import brief
+from audiorep.untrusted import brief
 
 
 class Config:

@@ -59,7 +59,7 @@ def startup(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def clips(arguments: argparse.Namespace) -> dict[str, Any]:
     """Clips a second from files to labels: ours and the usual loop, 200 clips of each in turn."""
-    from audiorep.predict import Classifier, Recording
+    from audiorep.predict.classifier import Classifier, Recording
 
     paths = sorted((arguments.data / "audio").glob("*.ogg"))
     classifier = Classifier.from_bundle()
@@ -136,7 +136,7 @@ def _against_ready_tensors(arguments: argparse.Namespace, data: Path) -> dict[st
     import torch
 
     from audiorep import config, datasets
-    from audiorep.recipe import configure
+    from audiorep.training.recipe import configure
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
@@ -169,17 +169,17 @@ class _Training:
     """One network trained by turns on tensors that are ready and, through Lightning, from clips."""
 
     def __init__(self, settings: Any, examples: list[Any], folder: Path) -> None:
-        from audiorep import train
         from audiorep.datasets import labels_of
         from audiorep.datasets.clips import EpochSampler
-        from audiorep.trainee import Trainee
+        from audiorep.training import fit
+        from audiorep.training.module import Trainee
 
         labels = labels_of(examples)
         self._settings, self._folder = settings, folder
-        self._clips = train.clips_of(settings, examples, labels, "train")
+        self._clips = fit.clips_of(settings, examples, labels, "train")
         self._sampler = EpochSampler(self._clips, settings.seed, settings.balance == "sampling")
-        nothing = train.clips_of(settings, [], labels, "valid")
-        self._loader = train.make_loaders(settings, self._clips, nothing, self._sampler)[0]
+        nothing = fit.clips_of(settings, [], labels, "valid")
+        self._loader = fit.make_loaders(settings, self._clips, nothing, self._sampler)[0]
         self._trainee = Trainee(settings, labels, len(self._loader), {})
 
     def on_ready_tensors(self, steps: int) -> float:
@@ -205,7 +205,7 @@ class _Training:
         """Clips a second of the trainer as `audiorep train` runs it: cuts, augmentation, front end, average, logs."""
         from lightning.pytorch.callbacks import Callback
 
-        from audiorep import train
+        from audiorep.training import fit
 
         ends: list[float] = []
 
@@ -213,7 +213,7 @@ class _Training:
             def on_train_batch_end(self, *given: object) -> None:
                 ends.append(time.perf_counter())
 
-        trainer = train.make_trainer(self._settings, self._folder, False, False, lambda text: None)
+        trainer = fit.make_trainer(self._settings, self._folder, False, False, lambda text: None)
         trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
         trainer.fit_loop.max_epochs = 1
         trainer.limit_train_batches = min(steps + 3, len(self._loader))
@@ -270,7 +270,7 @@ def front_end(arguments: argparse.Namespace) -> dict[str, Any]:
     import librosa
     import torch
 
-    from audiorep.frontend import FRONT_ENDS, LogMel, forms
+    from audiorep.models.front_end import FRONT_ENDS, LogMel, forms
 
     found = {}
     for name, seconds in (("vggsound", 5.12), ("speech_commands", 1.024), ("light", 5.0)):
@@ -308,7 +308,7 @@ def front_end(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def windows(arguments: argparse.Namespace) -> dict[str, Any]:
     """Windows of 5 s a second of the bundled arin_nano from decoded sound, front end and network, sixteen in a call."""
-    from audiorep.predict import Classifier
+    from audiorep.predict.classifier import Classifier
 
     found = {}
     generator = np.random.default_rng(0)
@@ -325,7 +325,7 @@ def zeros(arguments: argparse.Namespace) -> dict[str, Any]:
     import onnx
     from onnx import numpy_helper
 
-    from audiorep.predict import BUNDLED
+    from audiorep.predict.classifier import BUNDLED
 
     def pruned(keep: Callable[[np.ndarray], np.ndarray]) -> bytes:
         model = onnx.load(BUNDLED)
@@ -364,7 +364,7 @@ def _largest(share: float, sizes: np.ndarray) -> np.ndarray:
 def _front_end_as_onnx(module: Any, samples: int) -> bytes:
     import torch
 
-    from audiorep.runtimes.onnx import to_onnx
+    from audiorep.export.onnx import to_onnx
 
     return to_onnx(module, (torch.zeros(1, samples),), ["log_mel"], input_names=["waveform"]).SerializeToString()
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiorep.bundle import ModelInfo
+from audiorep.info.model_info import ModelInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 1000  # Hz of the made-up model: seconds are easily counted, and files are small

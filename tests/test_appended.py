@@ -8,8 +8,8 @@ import zipfile
 import pytest
 from conftest import make_info
 
-from audiorep.bundle import MEMBER, append, appended
 from audiorep.errors import BundleError
+from audiorep.info.model_info import MEMBER, append, appended
 
 MODEL = bytes(range(256)) * 40
 

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from audiorep import augment
-from audiorep.augment import AugmentConfig
 from audiorep.errors import ConfigError
+from audiorep.training import augment
+from audiorep.training.augment import AugmentConfig
 
 
 def generator(seed: int = 0) -> torch.Generator:

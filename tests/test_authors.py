@@ -14,10 +14,11 @@ import torch
 from their_network import TheirNetwork
 from torch import Tensor, nn
 
-from audiorep import authors, checkpoint
-from audiorep.authors import SPEECH_COMMANDS, URBANSOUND8K
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
-from audiorep.recipe import PROTOCOLS
+from audiorep.hub import authors
+from audiorep.hub.authors import SPEECH_COMMANDS, URBANSOUND8K
+from audiorep.models import checkpoint
+from audiorep.training.recipe import PROTOCOLS
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,15 @@ import pytest
 import soundfile
 import torch
 
-from audiorep import checkpoint, models
+from audiorep import models
 from audiorep.benchmark import end_to_end, layers, table
 from audiorep.benchmark.cases import Case, Missing, Plan, cases, made_up
 from audiorep.benchmark.engines import ENGINES
 from audiorep.benchmark.environment import environment, in_words
 from audiorep.benchmark.measure import Timing, timings
 from audiorep.errors import ConfigError, DataError
-from audiorep.predict import BUNDLED, Classifier
+from audiorep.models import checkpoint
+from audiorep.predict.classifier import BUNDLED, Classifier
 
 ROOT = Path(__file__).parent.parent
 SMALL = Plan(("arin_pico",), front_end="light", seconds=1.0, classes=5, batches=(1, 3))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from audiorep.bundle import FORMAT_VERSION, PREFIX, ModelInfo
 from audiorep.errors import BundleError
+from audiorep.info.model_info import FORMAT_VERSION, PREFIX, ModelInfo
 
 PATH = Path("models/bird.onnx")
 

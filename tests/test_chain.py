@@ -14,13 +14,17 @@ import pytest
 from test_train import pytestmark as quiet
 from test_train import quick, tones  # noqa: F401
 
-from audiorep import chain, checkpoint, config, datasets, models, quantization, report, steps, workflow
-from audiorep.chain import ChainConfig
+from audiorep import config, datasets, models
+from audiorep.compress import chain, int8, steps
+from audiorep.compress.chain import ChainConfig
 from audiorep.datasets import Splits
 from audiorep.errors import ConfigError, DataError
-from audiorep.evaluate import evaluate
-from audiorep.predict import Classifier
+from audiorep.evaluation import pictures
+from audiorep.evaluation.evaluate import evaluate
+from audiorep.models import checkpoint
+from audiorep.predict.classifier import Classifier
 from audiorep.runtimes import open_session
+from audiorep.training import workflow
 
 pytestmark = quiet
 RECIPE = """
@@ -324,25 +328,25 @@ def test_quantize_refuses_unknown_layers_and_other_files(run, tones, tmp_path): 
 
 def test_clips_that_int8_is_chosen_by_are_neither_calibrated_on_nor_tested(run, tones, examples):  # noqa: F811
     info = checkpoint.load(run).info
-    sounds = quantization.sounds_of(examples, info)
+    sounds = int8.sounds_of(examples, info)
     assert sounds.origin == "validation clips"
     assert {example.split for example in sounds.choice} == {"valid"}
     assert all(window.shape == (info.window_samples,) for window in sounds.calibration)
     only = datasets.examples(tones, splits=Splits(valid_fraction=0.0))
     with pytest.raises(DataError, match="besides those it is calibrated on"):
-        quantization.sounds_of([e for e in only if e.split == "train"], info)  # so few that all are calibrated on
+        int8.sounds_of([e for e in only if e.split == "train"], info)  # so few that all are calibrated on
     with pytest.raises(DataError, match="needs training clips to calibrate on"):
-        quantization.sounds_of([e for e in examples if e.split == "test"], info)
+        int8.sounds_of([e for e in examples if e.split == "test"], info)
 
 
 def test_sounds_of_a_lower_rate_than_the_model_hears_are_told_of(run, tones, examples):  # noqa: F811
     info = checkpoint.load(run).info
     said: list[str] = []
-    quantization.sounds_of(examples, info, said.append)
+    int8.sounds_of(examples, info, said.append)
     assert not said
     front_end = {**info.front_end, **{key: 2 * info.front_end[key] for key in ("sample_rate", "n_fft")}}
     higher = dataclasses.replace(info, sample_rate=2 * info.sample_rate, front_end=front_end)
-    quantization.sounds_of(examples, higher, said.append)
+    int8.sounds_of(examples, higher, said.append)
     assert len(said) == 1
     assert f"of a lower rate (down to {info.sample_rate} Hz) than the model's {2 * info.sample_rate} Hz" in said[0]
 
@@ -350,8 +354,8 @@ def test_sounds_of_a_lower_rate_than_the_model_hears_are_told_of(run, tones, exa
 @pytest.mark.slow
 def test_openvinos_int8_is_judged_and_a_wrong_label_refused(run, examples, tmp_path):
     model = checkpoint.load(run)
-    sounds = quantization.sounds_of(examples, model.info)
-    assert quantization.write_openvino(model, sounds, tmp_path / "q.xml", 0.2) > 0
+    sounds = int8.sounds_of(examples, model.info)
+    assert int8.write_openvino(model, sounds, tmp_path / "q.xml", 0.2) > 0
     assert {path.name for path in tmp_path.iterdir()} == {"q.xml", "q.bin"}
     provenance = open_session(tmp_path / "q.xml").info.provenance
     assert provenance["precision"] == "int8"
@@ -359,13 +363,13 @@ def test_openvinos_int8_is_judged_and_a_wrong_label_refused(run, examples, tmp_p
     assert "measured" not in provenance
     wrong = [dataclasses.replace(sounds.choice[0], labels={"label": ("zebra",)}), *sounds.choice[1:]]
     with pytest.raises(DataError, match="is labelled 'zebra', which the model does not know"):
-        quantization.write_openvino(model, dataclasses.replace(sounds, choice=wrong), tmp_path / "w.xml")
+        int8.write_openvino(model, dataclasses.replace(sounds, choice=wrong), tmp_path / "w.xml")
 
 
 def test_layers_that_cost_most_stay_in_float32_where_int8_loses_too_much(run, examples):
     model = checkpoint.load(run)
-    sounds = quantization.sounds_of(examples, model.info)
-    made = quantization.quantise(model, sounds, loss=1.0, left=("heads.label",), sensitivity=True)
+    sounds = int8.sounds_of(examples, model.info)
+    made = int8.quantise(model, sounds, loss=1.0, left=("heads.label",), sensitivity=True)
     assert made.setting.left == ("heads.label",)
     assert len(made.tried) == 6
     assert made.speed > 0
@@ -373,7 +377,7 @@ def test_layers_that_cost_most_stay_in_float32_where_int8_loses_too_much(run, ex
     assert costs == sorted(costs, reverse=True)
     assert {row.layer for row in made.sensitivities} >= {"stem.conv", "heads.label"}
     with pytest.raises(ConfigError, match=r"int8 costs too much even with \d+ of \d+ layers in float32: accuracy falls"):
-        quantization.quantise(model, sounds, loss=-2.0)
+        int8.quantise(model, sounds, loss=-2.0)
 
 
 def test_steps_leave_their_history(run, tones, examples, tmp_path):  # noqa: F811
@@ -394,9 +398,9 @@ def test_recipes_of_chains_load(path):
 
 def test_the_pictures_names_stay_apart_and_inside(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(report, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: kept.append(figure))
     near = [(f"0{place}_some_step", 500.0 + 20 * (place // 2), 0.9 + 0.001 * place, 0.88, 0.92, None) for place in range(6)]
-    report.compression([*near, ("far", 4000.0, 0.5, 0.4, 0.6, 2.0)], "top1", tmp_path / "p.png")
+    pictures.compression([*near, ("far", 4000.0, 0.5, 0.4, 0.6, 2.0)], "top1", tmp_path / "p.png")
     axes = kept[0].axes[0]
     kept[0].draw_without_rendering()
     boxes = [text.get_window_extent() for text in axes.texts]

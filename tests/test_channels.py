@@ -13,12 +13,12 @@ from conftest import make_info, sine
 from processes import audiorep, run
 
 from audiorep import audio
+from audiorep.audio.decode import Stretch, of_channels
 from audiorep.datasets.check import check
 from audiorep.datasets.example import Example
-from audiorep.decode import Stretch, of_channels
 from audiorep.errors import AudioError, ConfigError
-from audiorep.output import Outputs, as_dict
-from audiorep.predict import Classifier, Failure, Recording
+from audiorep.predict.classifier import Classifier, Failure, Recording
+from audiorep.predict.output import Outputs, as_dict
 
 RATE = 16000
 LEFT, RIGHT = sine(440, 3, RATE), sine(1000, 3, RATE, 0.25)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from audiorep import checkpoint, models
-from audiorep.bundle import ModelInfo
+from audiorep import models
 from audiorep.errors import BundleError, CheckpointError
-from audiorep.frontend import FRONT_ENDS
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.models.front_end import FRONT_ENDS
 
 INFO = ModelInfo("arin_pico", {"label": ["a", "b", "c"]}, 16_000, 1.0, 0.5, asdict(FRONT_ENDS["light"]), licence="CC0")
 

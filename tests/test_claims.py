@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from conftest import make_info
 
-from audiorep.bundle import PREFIX, ModelInfo
 from audiorep.errors import BundleError, ConfigError
-from audiorep.foreign import DEEPEST, brief, from_json
-from audiorep.frontend_config import FrontEndConfig
+from audiorep.info.front_end import FrontEndConfig
+from audiorep.info.model_info import PREFIX, ModelInfo
+from audiorep.untrusted import DEEPEST, brief, from_json
 
 PATH = Path("stranger.onnx")
 FIELDS = [name for name in asdict(make_info()) if name != "format_version"]
@@ -186,7 +186,7 @@ def test_deeply_nested_json_is_a_sentence(depth, fine):
 def test_a_number_of_thousands_of_digits_is_not_read(monkeypatch):
     with pytest.raises(ValueError, match="is not JSON"):
         from_json("9" * 5000)
-    monkeypatch.setattr("audiorep.foreign.LARGEST_JSON", 10)
+    monkeypatch.setattr("audiorep.untrusted.LARGEST_JSON", 10)
     with pytest.raises(ValueError, match="has 11 characters; at most 10 are read"):
         from_json('"123456789"')
 

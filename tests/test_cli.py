@@ -22,8 +22,9 @@ import processes
 import pytest
 import soundfile
 
-from audiorep import cli, models
-from audiorep.predict import BUNDLED
+from audiorep import models
+from audiorep.cli import main
+from audiorep.predict.classifier import BUNDLED
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 pytestmark = pytest.mark.filterwarnings(
@@ -49,7 +50,7 @@ def run(capsys, monkeypatch):
     def command(*arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["audiorep", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            main.main()
         printed = capsys.readouterr()
         return Done(stopped.value.code or 0, printed.out, printed.err)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from audiorep.screen import clock
+from audiorep.cli.terminal import clock
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiorep.comparison import Difference, Judged, compare, wilson
 from audiorep.datasets import Example
 from audiorep.errors import ConfigError
-from audiorep.evaluate import Scored
+from audiorep.evaluation.compare import Difference, Judged, compare, wilson
+from audiorep.evaluation.evaluate import Scored
 
 CLIPS = [Example(Path(f"{n}.wav"), {"label": ("a",)}) for n in range(40)]
 TRUTH = np.eye(4, dtype=np.int64)[np.arange(40) % 4]

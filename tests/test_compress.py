@@ -11,20 +11,22 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from audiorep import checkpoint, models
-from audiorep.bundle import ModelInfo
-from audiorep.checkpoint import Checkpoint
-from audiorep.compress import lowrank, quantize, ranges, weights
-from audiorep.compress.names import shorten
+from audiorep import models
+from audiorep.compress import low_rank
 from audiorep.compress.prune import prune
-from audiorep.compress.structure import Factored, change_layers, changed_layers
-from audiorep.compress.transforms import tabulate
 from audiorep.errors import BundleError, CheckpointError, ConfigError, DataError
-from audiorep.frontend import FrontEndConfig, LogMel
+from audiorep.export import onnx as onnx_export
+from audiorep.export import qdq, ranges, weights
+from audiorep.export.fourier import tabulate
+from audiorep.export.names import shorten
+from audiorep.export.smaller import Quantiser, Setting, nearest, scores, stored
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.models.checkpoint import Checkpoint
+from audiorep.models.front_end import FrontEndConfig, LogMel
 from audiorep.models.layers import SubsampledConv2d
-from audiorep.runtimes import onnx as onnx_runtime
+from audiorep.models.resized import Factored, change_layers, changed_layers
 from audiorep.runtimes.onnx import LOG_MEL, OnnxSession, session
-from audiorep.runtimes.small import Quantiser, Setting, nearest, scores, stored
 
 FRONT_END = {"sample_rate": 4000, "window_ms": 32.0, "hop_ms": 16.0, "n_fft": 128, "mels": 16}
 SIZES = {"width": 16, "depths": [1, 2], "time_kernels": [3, 5], "frequency_kernels": [3]}
@@ -58,7 +60,7 @@ def _sound(count: int, seed: int | None = None) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def content(model) -> bytes:
-    return onnx_runtime.bundle(model, model.fuse().model, "quarters")
+    return onnx_export.bundle(model, model.fuse().model, "quarters")
 
 
 @pytest.fixture(scope="module")
@@ -189,12 +191,12 @@ def test_a_layer_stays_safe_to_train_when_its_sizes_change(model):
 
 
 def test_low_rank_of_all_energy_computes_the_same(model):
-    made = lowrank.low_rank(model.network, 1.0)
+    made = low_rank.low_rank(model.network, 1.0)
     assert torch.allclose(logits(made, model.example()), logits(model.network, model.example()), atol=1e-5)
 
 
 def test_low_rank_factors_only_where_it_pays_and_reloads(model, tmp_path):
-    made = lowrank.low_rank(model.network, 0.6)
+    made = low_rank.low_rank(model.network, 0.6)
     factored = {name: module for name, module in made.named_modules() if isinstance(module, Factored)}
     assert factored
     for name, module in factored.items():
@@ -210,7 +212,7 @@ def test_a_matrix_of_low_rank_is_found_exactly():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(32, 24))
     network[0].weight.data = torch.randn(24, 3) @ torch.randn(3, 32)
-    made = lowrank.low_rank(network, 0.999999)
+    made = low_rank.low_rank(network, 0.999999)
     assert made[0].first.out_features == 3
     x = torch.randn(5, 32)
     assert torch.allclose(made(x), network(x), atol=1e-4)
@@ -218,10 +220,10 @@ def test_a_matrix_of_low_rank_is_found_exactly():
 
 def test_measured_inputs_make_low_rank_nearer_to_what_the_network_does(model):
     spectrograms = model.front_end(_sound(64, seed=2))
-    moments = lowrank.input_moments(model.network, spectrograms.split(16))
+    moments = low_rank.input_moments(model.network, spectrograms.split(16))
     cost = lambda network: float(sum(p.numel() for p in network.parameters()))  # noqa: E731
-    blind, _ = lowrank.low_rank_to(model.network, cost, 0.6)
-    seeing, energy = lowrank.low_rank_to(model.network, cost, 0.6, moments)
+    blind, _ = low_rank.low_rank_to(model.network, cost, 0.6)
+    seeing, energy = low_rank.low_rank_to(model.network, cost, 0.6, moments)
     assert cost(blind) <= 0.6 * cost(model.network)
     assert cost(seeing) <= 0.6 * cost(model.network)
     assert 0.5 < energy < 1
@@ -232,11 +234,11 @@ def test_measured_inputs_make_low_rank_nearer_to_what_the_network_does(model):
 
 def test_low_rank_refuses_what_cannot_be(model):
     with pytest.raises(ConfigError, match=r"energy.*1\.2 was asked for"):
-        lowrank.low_rank(model.network, 1.2)
+        low_rank.low_rank(model.network, 1.2)
     with pytest.raises(ConfigError, match=r"cannot bring the cost down to 1%; the least is \d+%"):
-        lowrank.low_rank_to(model.network, macs, 0.01)
+        low_rank.low_rank_to(model.network, macs, 0.01)
     with pytest.raises(ConfigError, match="needs clips"):
-        lowrank.input_moments(model.network, [])
+        low_rank.input_moments(model.network, [])
 
 
 # --- weights in fewer bytes
@@ -302,7 +304,7 @@ def test_an_unknown_form_of_weights_is_refused(content):
 
 @pytest.mark.parametrize("form", ["halves", "quarters"])
 def test_tabulated_transforms_are_the_front_ends_matrices(model, clips, form):
-    whole = onnx.load_from_string(onnx_runtime.bundle(model, model.fuse().model, form))
+    whole = onnx.load_from_string(onnx_export.bundle(model, model.fuse().model, form))
     made = tabulate(whole, model.front_end.config)
     assert len(made.SerializeToString()) < len(whole.SerializeToString()) - 4 * 30 * 60
     both = [scores(m.SerializeToString(), clips) for m in (whole, made)]
@@ -353,9 +355,9 @@ def test_static_int8_keeps_labels_and_leaves_the_front_end_alone(model, content,
     made = quantiser.make(setting)
     graph = onnx.load_from_string(made)
     onnx.checker.check_model(graph)
-    before = quantize.above(graph_of_layers := quantize.prepared(onnx.load_from_string(content)), LOG_MEL)
+    before = qdq.above(graph_of_layers := qdq.prepared(onnx.load_from_string(content)), LOG_MEL)
     assert before
-    assert not set(quantize.layers(graph_of_layers, LOG_MEL)) & before
+    assert not set(qdq.layers(graph_of_layers, LOG_MEL)) & before
     position = next(i for i, node in enumerate(graph.graph.node) if LOG_MEL in node.output)
     makers = {name: node for node in graph.graph.node for name in node.output}
     waiting, kinds = [LOG_MEL], set()
@@ -407,13 +409,13 @@ def test_one_layer_alone_changes_the_scores_less_than_all(content, quantiser, cl
 
 def test_a_model_that_does_not_say_where_its_front_end_ends_is_refused(content):
     with pytest.raises(BundleError, match="Export it again"):
-        quantize.above(onnx.load_from_string(content), "nothing")
+        qdq.above(onnx.load_from_string(content), "nothing")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int8_weights", "shared8"])
 def test_small_bundles_are_written_checked_and_run(model, clips, tmp_path, precision):
     path = tmp_path / "model.onnx"
-    parity = onnx_runtime.export(model, path, clips, precision, clips if precision == "int8" else ())
+    parity = onnx_export.export(model, path, clips, precision, clips if precision == "int8" else ())
     assert parity.agreement >= 0.9
     info = OnnxSession(path).info
     assert info.provenance["precision"] == precision
@@ -422,5 +424,5 @@ def test_small_bundles_are_written_checked_and_run(model, clips, tmp_path, preci
 
 def test_int8_without_calibration_is_refused_and_leaves_nothing(model, clips, tmp_path):
     with pytest.raises(DataError, match="needs clips"):
-        onnx_runtime.export(model, tmp_path / "model.onnx", clips, "int8")
+        onnx_export.export(model, tmp_path / "model.onnx", clips, "int8")
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 from conftest import sine
 
-from audiorep import audio, containers
+from audiorep import audio
+from audiorep.audio import containers
 from audiorep.errors import AudioError
 
 

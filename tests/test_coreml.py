@@ -18,8 +18,9 @@ import torch
 from test_runtimes import LABELS, clips, made
 
 from audiorep.errors import BundleError, ConfigError
-from audiorep.runtimes.check import PARITY_LIMIT
-from audiorep.runtimes.coreml import CoreMlSession, export, information, runs_here
+from audiorep.export.coreml import export
+from audiorep.export.parity import PARITY_LIMIT
+from audiorep.runtimes.coreml import CoreMlSession, information, runs_here
 
 on_a_mac = pytest.mark.skipif(not runs_here(), reason="Core ML runs on a Mac")
 elsewhere = pytest.mark.skipif(runs_here(), reason="a Mac runs it")
@@ -80,13 +81,13 @@ def test_an_export_is_quiet_and_replaces_an_older_one(tmp_path, capfd):
 def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
     older = tmp_path / "model.mlpackage"
     older.mkdir()
-    monkeypatch.setattr("audiorep.runtimes.coreml.runs_here", lambda: True)
-    monkeypatch.setattr("audiorep.runtimes.coreml.CoreMlSession", lambda path: lambda waveform: LABELS)
+    monkeypatch.setattr("audiorep.export.coreml.runs_here", lambda: True)
+    monkeypatch.setattr("audiorep.export.coreml.CoreMlSession", lambda path: lambda waveform: LABELS)
 
     def differs(*arguments):
         raise BundleError("it differs")
 
-    monkeypatch.setattr("audiorep.runtimes.coreml.accept", differs)
+    monkeypatch.setattr("audiorep.export.coreml.accept", differs)
     with pytest.raises(BundleError, match="it differs"):
         export(made(), older, clips(1))
     assert [file.name for file in tmp_path.iterdir()] == ["model.mlpackage"]

@@ -20,13 +20,15 @@ from safetensors.torch import load_file
 from test_train import QUICK, RATE, _epoch, _toml, quick, tones, weights
 from test_train import pytestmark as quiet
 
-from audiorep import audio, augment, bundle, checkpoint, config, datasets, teachers, train, workflow
-from audiorep.compress import distil
+from audiorep import audio, config, datasets
 from audiorep.datasets.clips import Clips
 from audiorep.errors import BundleError, CheckpointError, ConfigError, DataError
-from audiorep.recipe import DistilConfig, TrainConfig
-from audiorep.runtimes import onnx
-from audiorep.trainee import Trainee
+from audiorep.export import onnx as onnx_export
+from audiorep.info import model_info
+from audiorep.models import checkpoint
+from audiorep.training import augment, distil, fit, teachers, workflow
+from audiorep.training.module import Trainee
+from audiorep.training.recipe import DistilConfig, TrainConfig
 
 pytestmark = quiet
 __all__ = ["tones"]
@@ -60,7 +62,7 @@ def other(examples, tmp_path_factory) -> Path:
     """A teacher with another front end and network, that has hardly learned."""
     output = tmp_path_factory.mktemp("teachers") / "other"
     front_end = {"sample_rate": RATE, "window_ms": 64, "hop_ms": 32, "n_fft": 256, "mels": 24}
-    train.fit(quick(epochs=1, front_end=front_end, seed=1), examples, output)
+    fit.fit(quick(epochs=1, front_end=front_end, seed=1), examples, output)
     return output
 
 
@@ -153,7 +155,7 @@ def test_the_last_map_is_seen_on_the_way_and_leaves_no_trace():
 def test_a_network_without_a_last_map_is_refused(examples, teacher, tmp_path):
     slow = {"architecture": "slowfast", "network": {}}
     with pytest.raises(ConfigError, match=r"SlowFast has no last map .* set distil\.features=0"):
-        train.fit(taught(teacher, features=1.0, **slow), examples, tmp_path / "run")
+        fit.fit(taught(teacher, features=1.0, **slow), examples, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -165,10 +167,10 @@ def test_a_student_learns_from_soft_targets_alone_though_the_labels_are_wrong(ex
         if e.split != "valid"
     ]
     settings = taught(teacher, epochs=25, soft=1.0, augment={}, keep="last")
-    train.fit(settings, lied, tmp_path / "student")
+    fit.fit(settings, lied, tmp_path / "student")
     test = [e for e in lied if e.split == "test"]
     assert _accuracy(tmp_path / "student", test) == 1.0
-    train.fit(quick(epochs=25, augment={}, keep="last"), lied, tmp_path / "alone")
+    fit.fit(quick(epochs=25, augment={}, keep="last"), lied, tmp_path / "alone")
     assert _accuracy(tmp_path / "alone", test) == 0.0
 
 
@@ -182,7 +184,7 @@ def test_teachers_stay_as_they_are_and_are_no_part_of_the_student(examples, teac
     trainee = Trainee(settings, LABELS, 4, {})
     trainee.learn_from(loaded)
     trainee.train()
-    batch = train.clips_of(settings, examples, LABELS, "train").__getitems__([0, 1, 2, 3])
+    batch = fit.clips_of(settings, examples, LABELS, "train").__getitems__([0, 1, 2, 3])
     trainee.log = trainee.log_dict = lambda *given, **named: None
     trainee.optimizers = lambda: trainee.configure_optimizers()["optimizer"]
     trainee.training_step(batch, 0).backward()
@@ -191,18 +193,18 @@ def test_teachers_stay_as_they_are_and_are_no_part_of_the_student(examples, teac
         assert all(torch.equal(value, state[name]) for name, value in one.network.state_dict().items())
         assert not any(p.requires_grad or p.grad is not None for p in one.network.parameters())
     assert all(p.grad is not None for p in trainee.parameters())
-    train.fit(settings, examples, tmp_path)
+    fit.fit(settings, examples, tmp_path)
     assert {path: path.read_bytes() for path in before} == before
     plain = Trainee(quick(), LABELS, 4, {}).network.state_dict()
     assert {name: value.shape for name, value in weights(tmp_path).items()} == {k: v.shape for k, v in plain.items()}
-    kept = torch.load(tmp_path / train.LAST, weights_only=True)["state_dict"]
+    kept = torch.load(tmp_path / fit.LAST, weights_only=True)["state_dict"]
     further = {name for name in kept if not name.startswith("network.")}
     assert further == ({f"matches.{n}.projection.{kind}" for n in (0, 1) for kind in ("weight", "bias")} if features else set())
 
 
 def test_feature_matching_brings_the_maps_together(examples, teacher, tmp_path):
     said: list[str] = []
-    train.fit(taught(teacher, features=1.0, soft=0.5, augment={}, epochs=12), examples, tmp_path, say=said.append)
+    fit.fit(taught(teacher, features=1.0, soft=0.5, augment={}, epochs=12), examples, tmp_path, say=said.append)
     losses = [float(line.split("features loss ")[1].split(",")[0]) for line in said if "features loss" in line]
     assert len(losses) == 12
     assert losses[-1] < 0.7 * losses[0]
@@ -213,7 +215,7 @@ def test_teachers_hear_the_students_augmented_and_mixed_waveform_without_its_mas
     trainee = Trainee(settings, LABELS, 4, {})
     trainee.learn_from(teachers.load(settings, LABELS, examples))
     trainee.seed_epoch(0)
-    batch = train.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
+    batch = fit.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
     waveform, targets, sound = trainee.hear(*batch)
     assert waveform.shape == (4, 999)
     assert not torch.equal(targets["label"], batch[1]["label"])
@@ -232,7 +234,7 @@ def test_a_deployed_file_teaches_what_its_checkpoint_does(tones, examples, teach
     folder = changed(teacher, tmp_path / "folder", activation="sigmoid" if multi_label else "softmax")
     file = tmp_path / "teacher.onnx"
     clips = [np.resize(audio.read(example.path, RATE), 2999) for example in examples[:90:30]]
-    onnx.export(checkpoint.load(folder), file, clips)
+    onnx_export.export(checkpoint.load(folder), file, clips)
     settings = {"window_seconds": 0.75, "cut_seconds": 0.0, "temperature": 0.25, "multi_label": multi_label}
     waveform, sound = torch.from_numpy(np.stack(clips)), torch.full((3,), 2999)
     by_folder, by_file = (teachers.load(taught(of, **settings), LABELS, examples)(waveform, sound) for of in (folder, file))
@@ -260,7 +262,7 @@ def test_what_a_student_hears_and_sees_does_not_depend_on_its_teachers(examples,
     for settings in (quick(), taught(teacher)):
         trainee = Trainee(settings, LABELS, 4, {})
         trainee.seed_epoch(3)
-        batch = train.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
+        batch = fit.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
         batches.append(trainee.prepare(*batch))
     assert torch.equal(batches[0][0], batches[1][0])
     assert torch.equal(batches[0][1]["label"], batches[1][1]["label"])
@@ -268,7 +270,7 @@ def test_what_a_student_hears_and_sees_does_not_depend_on_its_teachers(examples,
 
 def test_kept_scores_are_those_of_asking_at_every_step_where_nothing_is_augmented(examples, teacher, other, tmp_path):
     for name, cache in (("asked", False), ("kept", True)):
-        train.fit(taught(teacher, other, cache=cache, **WHOLE), examples, tmp_path / name)
+        fit.fit(taught(teacher, other, cache=cache, **WHOLE), examples, tmp_path / name)
     asked, kept = weights(tmp_path / "asked"), weights(tmp_path / "kept")
     assert all(torch.allclose(asked[name], kept[name], atol=1e-3) for name in asked)
     assert not (tmp_path / "asked" / teachers.KEPT).exists()
@@ -279,7 +281,7 @@ def test_kept_scores_are_those_of_asking_at_every_step_where_nothing_is_augmente
 
 def test_mixing_mixes_kept_scores_as_it_mixes_targets(examples, teacher, tmp_path):
     settings = taught(teacher, cache=True, **{**WHOLE, "augment": {"mixup": 1.0}})
-    clips = train.clips_of(settings, examples, LABELS, "train")
+    clips = fit.clips_of(settings, examples, LABELS, "train")
     clips.extra = teachers.load(settings, LABELS, examples).remember(clips, tmp_path / teachers.KEPT)
     batch = clips.__getitems__([0, 8, 16])
     name = teachers.score_name("label")
@@ -304,7 +306,7 @@ def test_scores_are_kept_until_the_teachers_or_the_sound_change(examples, teache
 
     def remember(settings: TrainConfig, chosen=examples) -> dict[str, torch.Tensor]:
         asked.clear()
-        clips = train.clips_of(settings, chosen, LABELS, "train")
+        clips = fit.clips_of(settings, chosen, LABELS, "train")
         return teachers.load(settings, LABELS, examples).remember(clips, path)
 
     first = remember(taught(teacher, cache=True, **WHOLE))
@@ -327,8 +329,8 @@ def test_scores_are_kept_until_the_teachers_or_the_sound_change(examples, teache
 def test_one_score_for_long_clips_is_refused(examples, teacher, tmp_path):
     short = taught(teacher, cache=True, window_seconds=0.2, cut_seconds=0.2)
     with pytest.raises(DataError, match=r"of the 24 training clips are longer than 2\.5 training cuts of 0\.2 s.*cache=false"):
-        train.fit(short, examples, tmp_path / "run")
-    assert not (tmp_path / "run" / train.CONFIG).exists()
+        fit.fit(short, examples, tmp_path / "run")
+    assert not (tmp_path / "run" / fit.CONFIG).exists()
 
 
 def test_a_multi_label_student_learns_of_a_multi_label_teacher(examples, teacher, tmp_path):
@@ -336,22 +338,22 @@ def test_a_multi_label_student_learns_of_a_multi_label_teacher(examples, teacher
         replace(e, labels={"label": ("low",) if e.labels["label"] == ("low",) else ("low", *e.labels["label"])})
         for e in examples
     ]
-    train.fit(quick(epochs=2, multi_label=True), several, tmp_path / "teacher")
-    train.fit(taught(tmp_path / "teacher", epochs=1, multi_label=True, features=0.1), several, tmp_path / "student")
+    fit.fit(quick(epochs=2, multi_label=True), several, tmp_path / "teacher")
+    fit.fit(taught(tmp_path / "teacher", epochs=1, multi_label=True, features=0.1), several, tmp_path / "student")
     assert checkpoint.load(tmp_path / "student").info.activation == "sigmoid"
     with pytest.raises(CheckpointError, match="is single-label, the student multi-label"):
-        train.fit(taught(teacher, multi_label=True), several, tmp_path / "other")
+        fit.fit(taught(teacher, multi_label=True), several, tmp_path / "other")
 
 
 def test_two_heads_are_both_taught(examples, tmp_path):
     double = [
         replace(e, labels={"pitch": e.labels["label"], "parity": (("even", "odd")[int(e.path.stem) % 2],)}) for e in examples
     ]
-    train.fit(quick(epochs=1), double, tmp_path / "teacher")
-    train.fit(taught(tmp_path / "teacher", epochs=1, cache=True, **WHOLE), double, tmp_path / "student")
+    fit.fit(quick(epochs=1), double, tmp_path / "teacher")
+    fit.fit(taught(tmp_path / "teacher", epochs=1, cache=True, **WHOLE), double, tmp_path / "student")
     assert set(load_file(tmp_path / "student" / teachers.KEPT)) == {"clips", "pitch of teachers", "parity of teachers"}
     one = [replace(e, labels={"pitch": e.labels["label"]}) for e in examples]
-    train.fit(taught(tmp_path / "teacher", epochs=1), one, tmp_path / "narrower")
+    fit.fit(taught(tmp_path / "teacher", epochs=1), one, tmp_path / "narrower")
     assert set(checkpoint.load(tmp_path / "narrower").info.labels) == {"pitch"}
 
 
@@ -370,7 +372,7 @@ def test_teachers_that_would_mislead_are_refused_in_words(examples, teacher, tmp
     ]
     for settings, chosen, text in cases:
         with pytest.raises(CheckpointError, match=text):
-            train.fit(settings, chosen, tmp_path / "run")
+            fit.fit(settings, chosen, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert teachers._difference(["a"], ["a", "b"]) == "it lacks b"
 
@@ -380,14 +382,14 @@ def test_a_teacher_that_was_trained_on_the_clips_to_measure_on_is_refused(exampl
     swapped = {"train": split, split: "train"}
     mine = [replace(e, split=swapped.get(e.split, e.split)) for e in examples]
     with pytest.raises(DataError, match=rf"was trained on 24 of the 24 {split} clips"):
-        train.fit(taught(teacher), mine, tmp_path / "run")
+        fit.fit(taught(teacher), mine, tmp_path / "run")
     about = checkpoint.load(teacher).info.provenance
     grandchild = changed(teacher, tmp_path / "grandchild", provenance={"seen": {}, "teachers": [{"seen": about["seen"]}]})
     with pytest.raises(DataError, match=rf"was trained on 24 of the 24 {split} clips"):
-        train.fit(taught(grandchild), mine, tmp_path / "run")
+        fit.fit(taught(grandchild), mine, tmp_path / "run")
     silent = changed(teacher, tmp_path / "silent", provenance={})
     said: list[str] = []
-    train.fit(taught(silent, epochs=1), mine, tmp_path / "run", say=said.append)
+    fit.fit(taught(silent, epochs=1), mine, tmp_path / "run", say=said.append)
     assert sum("silent does not tell which clips it was trained on" in line for line in said) == 1
 
 
@@ -419,29 +421,32 @@ def test_the_checkpoint_is_an_ordinary_one_that_names_its_teachers(tones, exampl
     card = (tmp_path / checkpoint.CARD).read_text()
     assert "- Distilled from `arin_pico` (top1 100.0%, " in card
     assert "- Distilled from `arin_pico`\n" in card
-    assert json.loads((tmp_path / train.CONFIG).read_text())["teachers"] == [t["weights"] for t in told]
-    assert bundle.ModelInfo.from_metadata(checkpoint.load(tmp_path).info.to_metadata(), tmp_path).provenance["teachers"] == told
+    assert json.loads((tmp_path / fit.CONFIG).read_text())["teachers"] == [t["weights"] for t in told]
+    assert (
+        model_info.ModelInfo.from_metadata(checkpoint.load(tmp_path).info.to_metadata(), tmp_path).provenance["teachers"]
+        == told
+    )
 
 
 def test_a_run_goes_on_only_with_the_teachers_it_had(examples, teacher, tmp_path):
     mine = changed(teacher, tmp_path / "mine")
-    train.fit(taught(mine, epochs=1), examples, tmp_path / "run")
-    train.fit(taught(mine, epochs=1), examples, tmp_path / "run")
+    fit.fit(taught(mine, epochs=1), examples, tmp_path / "run")
+    fit.fit(taught(mine, epochs=1), examples, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"other settings \(distil changed\)"):
-        train.fit(taught(teacher, epochs=1), examples, tmp_path / "run")
+        fit.fit(taught(teacher, epochs=1), examples, tmp_path / "run")
     tensors = {name: value + 1 if value.is_floating_point() else value for name, value in weights(mine).items()}
     checkpoint.save(mine, _with(checkpoint.load(mine).network, tensors), checkpoint.load(mine).info, "arin_pico")
     with pytest.raises(ConfigError, match=r"other settings \(its teachers' weights changed\)"):
-        train.fit(taught(mine, epochs=1), examples, tmp_path / "run")
+        fit.fit(taught(mine, epochs=1), examples, tmp_path / "run")
 
 
 def test_a_run_that_is_older_than_distillation_goes_on(examples, tmp_path):
-    train.fit(quick(epochs=1), examples, tmp_path)
-    record = json.loads((tmp_path / train.CONFIG).read_text())
+    fit.fit(quick(epochs=1), examples, tmp_path)
+    record = json.loads((tmp_path / fit.CONFIG).read_text())
     assert "teachers" not in record
     del record["config"]["distil"]
-    (tmp_path / train.CONFIG).write_text(json.dumps(record))
-    train.fit(quick(epochs=1), examples, tmp_path)
+    (tmp_path / fit.CONFIG).write_text(json.dumps(record))
+    fit.fit(quick(epochs=1), examples, tmp_path)
 
 
 @pytest.mark.slow
@@ -454,19 +459,19 @@ def test_a_killed_distillation_goes_on_as_if_it_had_not_been(tones, examples, te
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "audiorep.cli", "distil", str(tones), "--teacher", str(teacher), "--recipe", str(recipe)]
     with processes.started([*command, "-o", str(killed)], stderr=subprocess.DEVNULL) as process:
-        processes.wait_until((killed / train.LAST).exists, process)
+        processes.wait_until((killed / fit.LAST).exists, process)
         time.sleep(0.1)
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait(timeout=30) == -signal.SIGKILL
     assert not (killed / checkpoint.WEIGHTS).exists()
-    assert _epoch(killed / train.LAST) < 39
+    assert _epoch(killed / fit.LAST) < 39
     settings = config.load(TrainConfig, {**values, "distil": {"teachers": [str(teacher)], **distil_values}}, "test")
     for folder in (killed, tmp_path / "unbroken"):
-        train.fit(settings, examples, folder)
+        fit.fit(settings, examples, folder)
     resumed, unbroken = weights(killed), weights(tmp_path / "unbroken")
     assert all(torch.allclose(resumed[name], unbroken[name], atol=1e-6) for name in unbroken)
     last = [
-        torch.load(folder / train.LAST, weights_only=True)["current_model_state"] for folder in (killed, tmp_path / "unbroken")
+        torch.load(folder / fit.LAST, weights_only=True)["current_model_state"] for folder in (killed, tmp_path / "unbroken")
     ]
     assert all(torch.allclose(last[0][name], last[1][name], atol=1e-6) for name in last[1])
 
@@ -477,7 +482,7 @@ def test_the_command_puts_teachers_in_the_settings_and_refuses_every_fold(tones,
     shared = [str(tones), "--recipe", str(recipe), "-o", str(tmp_path / "run")]
     done = _audiorep("distil", "--teacher", str(teacher), "--set", "distil.temperature=3", *shared)
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "run" / train.CONFIG).read_text())["config"]["distil"]
+    told = json.loads((tmp_path / "run" / fit.CONFIG).read_text())["config"]["distil"]
     assert (told["teachers"], told["soft"], told["temperature"]) == ([str(teacher)], 0.5, 3.0)
     done = _audiorep("train", "--every-fold", *shared)
     assert done.returncode == 2

@@ -18,16 +18,19 @@ import torch
 from test_fixed import telling, tones
 from test_runtimes import LABELS, clips, lively, made
 
-from audiorep import bundle, checkpoint, models
-from audiorep.bundle import ModelInfo
+from audiorep import models
 from audiorep.errors import BundleError
-from audiorep.frontend import FRONT_ENDS, LogMel
-from audiorep.predict import Classifier
-from audiorep.runtimes import Checked, fixed, open_session
-from audiorep.runtimes import executorch as runtime
-from audiorep.runtimes.check import PARITY_LIMIT, compare
-from audiorep.runtimes.executorch import ExecuTorchSession, export
-from audiorep.runtimes.fixed_program import fixed_program
+from audiorep.export import executorch as executorch_export
+from audiorep.export.executorch import export
+from audiorep.export.fixed_program import fixed_program
+from audiorep.export.parity import PARITY_LIMIT, compare
+from audiorep.info import model_info
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.models.front_end import FRONT_ENDS, LogMel
+from audiorep.predict.classifier import Classifier
+from audiorep.runtimes import Checked, fixed_shape, open_session
+from audiorep.runtimes.executorch import ExecuTorchSession
 from audiorep.runtimes.torch import TorchSession
 
 
@@ -173,7 +176,7 @@ def test_foreign_files_are_refused_with_their_path(tmp_path, exported):
     text.write_text("hello")
     with pytest.raises(BundleError, match=r"text\.pte is not an audiorep model"):
         ExecuTorchSession(text)
-    bundle.append(text, made().info)
+    model_info.append(text, made().info)
     with pytest.raises(BundleError, match=r"text\.pte is not a model that ExecuTorch reads \(.*\)\."):
         ExecuTorchSession(text)
     foreign = tmp_path / "foreign.pte"
@@ -205,7 +208,7 @@ def test_a_damaged_file_is_refused(tmp_path, exported):
 )
 def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path, exported, changes):
     (tmp_path / "wrong.pte").write_bytes(without_metadata(exported[0]))
-    bundle.append(tmp_path / "wrong.pte", replace(made().info, **changes))
+    model_info.append(tmp_path / "wrong.pte", replace(made().info, **changes))
     with pytest.raises(BundleError, match=r"wrong\.pte: its program has shapes .* are needed\. Export the model again\."):
         ExecuTorchSession(tmp_path / "wrong.pte")
 
@@ -232,7 +235,7 @@ def test_int8_is_a_fraction_of_the_weights_in_float32(int8):
 
 def test_int8_weights_have_a_scale_for_each_channel_and_no_offset():
     model = telling()
-    network = runtime._quantised(*fixed_program(model, small=True), fixed.inputs(model.info, tones(10)))
+    network = executorch_export._quantised(*fixed_program(model, small=True), fixed_shape.inputs(model.info, tones(10)))
     weights = [node.args for node in network.graph.nodes if "dequantize_per_channel" in str(node.target)]
     assert len(weights) == 1 + 4 * 5 + 3 + 1
     for held, scales, offsets, axis, *_ in weights:

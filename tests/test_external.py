@@ -12,9 +12,12 @@ import torch
 from networks import randomise
 from torch import nn
 
-from audiorep import checkpoint, cli, external, models
-from audiorep.bundle import ModelInfo
+from audiorep import models
+from audiorep.cli import main
 from audiorep.errors import ConfigError
+from audiorep.hub import networks
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
 
 SOURCE = """
 import torch
@@ -59,7 +62,7 @@ def run(capsys, monkeypatch, tmp_path):
     def command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["audiorep", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            main.main()
         printed = capsys.readouterr()
         return int(stopped.value.code or 0), printed.out, printed.err
 
@@ -88,7 +91,7 @@ def test_a_plan_says_the_same_and_checks_nothing(run):
 def test_the_merged_network_is_written_with_its_free_sizes(run, tmp_path, suffix):
     path = tmp_path / f"merged{suffix}"
     assert run("fuse", "strangers:image", "--input", "1x3x16x16", "-o", path)[0] == 0
-    network = external.network("strangers:image")
+    network = networks.network("strangers:image")
     x = torch.randn(5, 3, 9, 12)
     if suffix == ".pt2":
         found = torch.export.load(path).module()(x)
@@ -106,13 +109,13 @@ def test_weights_are_read_safely(run, tmp_path, name):
 
     state = {
         key: tensor + 1 if tensor.is_floating_point() else tensor
-        for key, tensor in external.network("strangers:image").state_dict().items()
+        for key, tensor in networks.network("strangers:image").state_dict().items()
     }
     if name.endswith(".safetensors"):
         save_file(state, tmp_path / name)
     else:
         torch.save({"state_dict": state} if name.startswith("nested") else state, tmp_path / name)
-    made = external.network("strangers:image", tmp_path / name)
+    made = networks.network("strangers:image", tmp_path / name)
     assert all(torch.equal(made.state_dict()[key], value) for key, value in state.items())
 
 
@@ -126,9 +129,9 @@ def test_weights_are_read_safely(run, tmp_path, name):
     ],
 )
 def test_weights_with_the_usual_prefixes_load_with_a_line_that_says_so(run, tmp_path, prefix, wrap):
-    plain = {key: tensor + 1 for key, tensor in external.network("strangers:image").state_dict().items()}
+    plain = {key: tensor + 1 for key, tensor in networks.network("strangers:image").state_dict().items()}
     torch.save(wrap({f"{prefix}{key}": tensor for key, tensor in plain.items()}), tmp_path / "w.ckpt")
-    made = external.network("strangers:image", tmp_path / "w.ckpt")
+    made = networks.network("strangers:image", tmp_path / "w.ckpt")
     assert all(torch.equal(made.state_dict()[key], value) for key, value in plain.items())
     status, _, err = run("fuse", "strangers:image", "--input", "1x3x16x16", "--weights", "w.ckpt")
     assert status == 0
@@ -205,9 +208,9 @@ def test_wrong_words_are_refused_in_a_sentence(run, tmp_path, arguments, sentenc
 
 
 def test_an_example_has_the_shape_and_type_asked_for():
-    assert external.example("2×3x4:float16").shape == (2, 3, 4)
-    tokens = external.example("2x3:int64")
+    assert networks.example("2×3x4:float16").shape == (2, 3, 4)
+    tokens = networks.example("2x3:int64")
     assert tokens.dtype == torch.int64
     assert set(np.unique(tokens.numpy())) <= {0, 1}
     with pytest.raises(ConfigError, match="no shape"):
-        external.example("0x3")
+        networks.example("0x3")

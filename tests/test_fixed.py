@@ -16,13 +16,13 @@ from conftest import make_info
 from test_runtimes import clips, made
 
 from audiorep import models
-from audiorep.bundle import ModelInfo
-from audiorep.checkpoint import Checkpoint
 from audiorep.errors import BundleError
-from audiorep.frontend import FrontEndConfig, LogMel
-from audiorep.runtimes import fixed
-from audiorep.runtimes.fixed_program import fixed_program
-from audiorep.runtimes.quiet import quiet
+from audiorep.export.fixed_program import fixed_program
+from audiorep.info.model_info import ModelInfo
+from audiorep.models.checkpoint import Checkpoint
+from audiorep.models.front_end import FrontEndConfig, LogMel
+from audiorep.runtimes import fixed_shape
+from audiorep.runtimes.silence import quiet
 from audiorep.runtimes.torch import Pipeline
 
 INFO = make_info(labels={"first": ["a", "b"], "second": ["c", "d"]})
@@ -68,42 +68,42 @@ def telling() -> Checkpoint:
 def test_a_batch_is_run_clip_by_clip_and_heads_keep_their_order():
     batch = np.zeros((3, 999), np.float32)
     batch[:, 5] = [0.1, 0.2, 0.3]
-    found = fixed.scores(INFO, batch, told)
+    found = fixed_shape.scores(INFO, batch, told)
     assert list(found) == ["first", "second"]
     assert np.allclose(found["first"], [[0.1, 999], [0.2, 999], [0.3, 999]])
     assert found["second"].dtype == np.float32
 
 
 def test_an_empty_batch_gives_empty_scores():
-    assert fixed.scores(INFO, np.zeros((0, 999), np.float32), told)["first"].shape == (0, 2)
+    assert fixed_shape.scores(INFO, np.zeros((0, 999), np.float32), told)["first"].shape == (0, 2)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 998, 1000, 5000])
 def test_another_length_is_refused_with_the_seconds_it_takes(samples):
     with pytest.raises(BundleError, match=rf"takes 1 s \(999 samples\) at a time; .* \({samples}\) were given"):
-        fixed.scores(INFO, np.zeros((1, samples), np.float32), told)
+        fixed_shape.scores(INFO, np.zeros((1, samples), np.float32), told)
 
 
 def test_a_model_that_fills_short_clips_is_told_their_length():
     info = replace(INFO, padding="edge_frames")
-    found = fixed.scores(info, np.full((1, 300), 0.5, np.float32), told)
+    found = fixed_shape.scores(info, np.full((1, 300), 0.5, np.float32), told)
     assert found["first"].tolist() == [[0.5, 999]]
     assert found["second"].tolist() == [[300, 0]]
     with pytest.raises(BundleError, match="takes at most 1 s"):
-        fixed.scores(info, np.zeros((1, 1000), np.float32), told)
+        fixed_shape.scores(info, np.zeros((1, 1000), np.float32), told)
 
 
 def test_clips_to_calibrate_on_are_given_as_the_model_takes_them():
-    (values,) = fixed.inputs(INFO, [np.full(999, 0.5, np.float32)])
+    (values,) = fixed_shape.inputs(INFO, [np.full(999, 0.5, np.float32)])
     assert [(name, value.shape, value.dtype) for name, value in values.items()] == [("waveform", (1, 999), np.float32)]
-    short, whole = fixed.inputs(replace(INFO, padding="edge_frames"), [np.full(n, 0.5, np.float32) for n in (300, 999)])
+    short, whole = fixed_shape.inputs(replace(INFO, padding="edge_frames"), [np.full(n, 0.5, np.float32) for n in (300, 999)])
     assert list(short) == ["waveform", "samples"]
     assert (short["waveform"][0, 298:302].tolist(), short["samples"].tolist()) == ([0.5, 0.5, 0, 0], [300])
     assert whole["samples"].dtype == np.int32
     with pytest.raises(BundleError, match=r"takes 1 s \(999 samples\) at a time; .* \(300\) were given"):
-        fixed.inputs(INFO, [np.zeros(300, np.float32)])
+        fixed_shape.inputs(INFO, [np.zeros(300, np.float32)])
     with pytest.raises(BundleError, match=r"int8 needs clips .* --calibration"):
-        fixed.inputs(INFO, [])
+        fixed_shape.inputs(INFO, [])
 
 
 def test_a_small_program_has_half_the_fourier_constants_and_computes_the_same():
@@ -157,7 +157,7 @@ def test_quiet_lets_exceptions_through_and_ends(capfd):
 
 def test_quiet_works_without_standard_error():
     code = (
-        "import os, sys; os.close(2); sys.stderr = None; from audiorep.runtimes.quiet import quiet\n"
+        "import os, sys; os.close(2); sys.stderr = None; from audiorep.runtimes.silence import quiet\n"
         "with quiet(): print('no')\n"
         "print('yes')"
     )

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from audiorep.errors import ConfigError
-from audiorep.frontend import FRONT_ENDS, LOG_OFFSET, EdgeFrames, FrontEndConfig, LogMel, repeat_last
+from audiorep.models.front_end import FRONT_ENDS, LOG_OFFSET, EdgeFrames, FrontEndConfig, LogMel, repeat_last
 
 
 def librosa_log_mel(waveform: np.ndarray, config: FrontEndConfig) -> np.ndarray:

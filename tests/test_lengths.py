@@ -14,9 +14,9 @@ import soundfile
 from conftest import loudest_frequency, sine
 
 from audiorep import audio
+from audiorep.audio.formats import flac
+from audiorep.audio.formats.splice import Region
 from audiorep.errors import AudioError
-from audiorep.formats import flac
-from audiorep.formats.splice import Region
 
 RATE = 16000
 

@@ -20,16 +20,19 @@ from ai_edge_litert import interpreter
 from test_fixed import telling, tones
 from test_runtimes import LABELS, clips, lively, made
 
-from audiorep import bundle, checkpoint, models
-from audiorep.bundle import ModelInfo
+from audiorep import models
 from audiorep.errors import BundleError
-from audiorep.frontend import FRONT_ENDS, LogMel, MatrixLogMel
-from audiorep.predict import Classifier
+from audiorep.export import litert as litert_export
+from audiorep.export.litert import export
+from audiorep.export.parity import PARITY_LIMIT, compare
+from audiorep.info import model_info
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.models.front_end import FRONT_ENDS, LogMel, MatrixLogMel
+from audiorep.predict.classifier import Classifier
 from audiorep.runtimes import Checked, open_session
-from audiorep.runtimes import litert as runtime
-from audiorep.runtimes.check import PARITY_LIMIT, compare
-from audiorep.runtimes.litert import LiteRtSession, export
-from audiorep.runtimes.quiet import quiet
+from audiorep.runtimes.litert import LiteRtSession
+from audiorep.runtimes.silence import quiet
 from audiorep.runtimes.torch import TorchSession
 
 
@@ -169,7 +172,7 @@ def test_foreign_files_are_refused_with_their_path(tmp_path, exported):
     text.write_text("hello")
     with pytest.raises(BundleError, match=r"text\.tflite is not an audiorep model"):
         LiteRtSession(text)
-    bundle.append(text, made().info)
+    model_info.append(text, made().info)
     with pytest.raises(BundleError, match=r"text\.tflite is not a model that LiteRT reads \(.*\)\."):
         LiteRtSession(text)
     foreign = tmp_path / "foreign.tflite"
@@ -201,7 +204,7 @@ def test_a_damaged_file_is_refused(tmp_path, exported):
 )
 def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path, exported, changes):
     (tmp_path / "wrong.tflite").write_bytes(without_metadata(exported[0]))
-    bundle.append(tmp_path / "wrong.tflite", replace(made().info, **changes))
+    model_info.append(tmp_path / "wrong.tflite", replace(made().info, **changes))
     with pytest.raises(BundleError, match=r"wrong\.tflite: its graph has .* are needed\. Export the model again\."):
         LiteRtSession(tmp_path / "wrong.tflite")
 
@@ -272,7 +275,7 @@ def test_int8_leaves_the_front_end_in_float(int8, level):
 def test_constants_in_float16_keep_slow_sounds_better_than_rounding_each_alone():
     config = FRONT_ENDS["light"]
     exact, halved = MatrixLogMel(config, "quarters").spectra, MatrixLogMel(config, "quarters")
-    runtime._halve(halved)
+    litert_export._halve(halved)
     for name, wanted in exact.named_parameters():
         found = halved.spectra.get_parameter(name)
         assert torch.equal(found, found.half().float())

@@ -12,7 +12,7 @@ from audiorep import datasets
 from audiorep.datasets import Example, Splits
 from audiorep.datasets.manifest import joined, separated
 from audiorep.errors import DataError
-from audiorep.workflow import write_clips
+from audiorep.training.workflow import write_clips
 
 
 def manifest(folder: Path, content: str | bytes, encoding: str = "utf-8") -> Path:

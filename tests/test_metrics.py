@@ -14,7 +14,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from audiorep.metrics import in_words, joint, score
+from audiorep.evaluation.metrics import in_words, joint, score
 
 LABELS = [f"class {k}" for k in range(8)]
 

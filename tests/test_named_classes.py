@@ -14,11 +14,13 @@ from test_names import cells
 from test_train import pytestmark as pytestmark
 from test_train import quick
 
-from audiorep import checkpoint, datasets, workflow
-from audiorep.evaluate import evaluate
-from audiorep.output import CsvWriter
-from audiorep.predict import Classifier, Recording
+from audiorep import datasets
+from audiorep.evaluation.evaluate import evaluate
+from audiorep.models import checkpoint
+from audiorep.predict.classifier import Classifier, Recording
+from audiorep.predict.output import CsvWriter
 from audiorep.runtimes.torch import TorchSession
+from audiorep.training import workflow
 
 RATE = 4000
 NAMES = ["$x^2$", "a|b;c\\", "*s*_[b](c)", '=1+1, "q"', "new\nline", "cafe\u0301", "[bold] <i>"]

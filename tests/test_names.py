@@ -17,17 +17,18 @@ import processes
 import pytest
 from conftest import make_info
 
-from audiorep import report, screen
-from audiorep.card import model_card
+from audiorep.cli import terminal
 from audiorep.datasets import Example, Splits
 from audiorep.datasets.check import check
 from audiorep.datasets.example import spelled_plainly, split_examples
 from audiorep.datasets.spelling import difference, is_text, look_alikes, plain
 from audiorep.escape import code, markdown, shell, toml, visible
-from audiorep.evaluate import Evaluation, targets_of
-from audiorep.metrics import score
-from audiorep.output import AudacityFiles, CsvWriter, JsonLinesWriter, RavenFiles
-from audiorep.predict import Detection, Recording
+from audiorep.evaluation import pictures
+from audiorep.evaluation.evaluate import Evaluation, targets_of
+from audiorep.evaluation.metrics import score
+from audiorep.predict.classifier import Detection, Recording
+from audiorep.predict.output import AudacityFiles, CsvWriter, JsonLinesWriter, RavenFiles
+from audiorep.training.card import model_card
 
 LABELS = [
     "dog", "dog_bark", "_silence_", "__bold__", "*star*", "**", "$x^2$", "$", "\\$5 \\frac{1}{2}", "a|b", "\\|", "|", "`code`",
@@ -139,7 +140,7 @@ def test_every_name_is_one_cell_of_one_row_for_audacity_and_raven():
 
 
 def test_table_on_the_screen_has_a_row_for_each_name(capsys):
-    screen.show_table(["class", "clips"], [[label, "1"] for label in LABELS], right={1})
+    terminal.show_table(["class", "clips"], [[label, "1"] for label in LABELS], right={1})
     lines = capsys.readouterr().out.split("\n")[1:-1]
     assert [line[: -len(" 1")].rstrip() for line in lines] == [visible(label).rstrip() for label in LABELS]
 
@@ -163,8 +164,8 @@ def scorecard(labels: list[str]):
 
 @pytest.mark.parametrize("labels", [LABELS[k::10] for k in range(10)])
 def test_model_card_names_the_classes_as_they_are(labels):
-    from audiorep.checkpoint import Checkpoint
     from audiorep.models import Cost
+    from audiorep.models.checkpoint import Checkpoint
 
     info = make_info(name="net|*1*", labels={"label": labels}, front_end={"mels": 64, "window_ms": 25.0, "hop_ms": 10.0})
     model = Checkpoint(None, None, info, "arin_pico")  # type: ignore[arg-type]  # the card looks at no weights
@@ -179,7 +180,7 @@ def test_model_card_names_the_classes_as_they_are(labels):
 
 def test_pictures_draw_names_as_they_are(tmp_path, monkeypatch):
     drawn: list[str] = []
-    save = report._save
+    save = pictures._save
 
     def look(figure, path):
         from matplotlib.text import Text
@@ -189,25 +190,25 @@ def test_pictures_draw_names_as_they_are(tmp_path, monkeypatch):
         assert not any(text.get_parse_math() or text.get_usetex() for text in texts)
         drawn.extend(text.get_text() for text in texts)
 
-    monkeypatch.setattr(report, "_save", look)
-    labels = [label for label in LABELS if len(visible(label)) <= report.LONGEST][:40]
+    monkeypatch.setattr(pictures, "_save", look)
+    labels = [label for label in LABELS if len(visible(label)) <= pictures.LONGEST][:40]
     for some in (labels[k : k + 20] for k in range(0, len(labels), 20)):
-        report.confusion(scorecard(some), some, "split of $x_1$ {y}\ntop1 50 %", tmp_path / "confusion.png")
+        pictures.confusion(scorecard(some), some, "split of $x_1$ {y}\ntop1 50 %", tmp_path / "confusion.png")
     shown = {text for label in labels if label not in ("音", "😀") for text in [visible(label)]}
     assert shown <= set(drawn)
     assert "split of $x_1$ {y}\ntop1 50 %" in drawn
-    report.tradeoff([("n$_1$", "$\\frac", 1.0, 1e5), ("_n", "b", 30.0, 2e6)], "ms", tmp_path / "tradeoff.png")
-    report.compression([("0_$x$", 300.0, 0.5, 0.4, 0.6, 1.0), ("1", 2.0, 0.4, 0.3, 0.5, None)], "top1", tmp_path / "c.png")
+    pictures.tradeoff([("n$_1$", "$\\frac", 1.0, 1e5), ("_n", "b", 30.0, 2e6)], "ms", tmp_path / "tradeoff.png")
+    pictures.compression([("0_$x$", 300.0, 0.5, 0.4, 0.6, 1.0), ("1", 2.0, 0.4, 0.3, 0.5, None)], "top1", tmp_path / "c.png")
     assert {"n$_1$", "_n", "0_$x$", "100,000"} <= set(drawn)
     assert not any("mathdefault" in text for text in drawn)
 
 
 def test_long_name_and_one_of_letters_that_no_font_has_can_be_drawn(tmp_path):
     labels = ["x" * 300, "y" * 300, "\U000e0101\U0001f9ff", "dog"]
-    report.confusion(scorecard(labels), labels, "t" * 500, tmp_path / "confusion.png")
+    pictures.confusion(scorecard(labels), labels, "t" * 500, tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    assert len(report._drawn("x" * 300)) == report.LONGEST
-    assert report._drawn("\U0001f9ff") in ("\U0001f9ff", "\\U0001f9ff")
+    assert len(pictures._drawn("x" * 300)) == pictures.LONGEST
+    assert pictures._drawn("\U0001f9ff") in ("\U0001f9ff", "\\U0001f9ff")
 
 
 # ---------------------------------------------------------------- spellings

@@ -12,20 +12,21 @@ import torch
 from test_runtimes import LABELS, clips, made
 
 from audiorep.errors import BundleError, ConfigError
+from audiorep.export.parity import LIMITS, PARITY_LIMIT, Parity, compare
 from audiorep.runtimes import RUNTIMES, files_of, open_session
-from audiorep.runtimes.check import LIMITS, PARITY_LIMIT, Parity, compare
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 
-from audiorep.runtimes import onnx as onnx_runtime  # noqa: E402
+from audiorep.export import onnx as onnx_export  # noqa: E402
+from audiorep.export import openvino as openvino_export  # noqa: E402
 from audiorep.runtimes import openvino as runtime  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("openvino")
-    parity = runtime.export(made(), folder / "tiny.xml", clips())
-    onnx_runtime.export(made(), folder / "tiny.onnx", clips())
+    parity = openvino_export.export(made(), folder / "tiny.xml", clips())
+    onnx_export.export(made(), folder / "tiny.onnx", clips())
     return folder, parity
 
 
@@ -54,11 +55,11 @@ def test_a_bundle_runs_in_it(files):
 @pytest.mark.parametrize(("batch", "samples"), [(1, 15_999), (3, 15_999), (1, 320), (2, 40_000)])
 def test_batch_and_length_are_dynamic(files, batch, samples):
     waveform = (0.1 * np.random.default_rng(1).standard_normal((batch, samples))).astype(np.float32)
-    found = open_session(files[0] / "tiny.xml")(waveform)
+    installed = open_session(files[0] / "tiny.xml")(waveform)
     expected = open_session(files[0] / "tiny.onnx")(waveform)
     for head, labels in LABELS.items():
-        assert found[head].shape == (batch, len(labels))
-        assert np.abs(found[head] - expected[head]).max() <= PARITY_LIMIT
+        assert installed[head].shape == (batch, len(labels))
+        assert np.abs(installed[head] - expected[head]).max() <= PARITY_LIMIT
 
 
 def test_scores_survive_the_next_call(files):
@@ -72,13 +73,13 @@ def test_scores_survive_the_next_call(files):
 def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
     generator = np.random.default_rng(3)
     sounds = [(level * generator.standard_normal(15_999)).astype(np.float32) for level in np.geomspace(1e-3, 0.5, 30)]
-    parity = runtime.export(made(), tmp_path / "small.xml", sounds[::3], "int8", sounds)
+    parity = openvino_export.export(made(), tmp_path / "small.xml", sounds[::3], "int8", sounds)
     assert parity.largest > PARITY_LIMIT
     assert parity.agreement >= 0.9
     assert runtime.OpenVinoSession(tmp_path / "small.xml").info.provenance["precision"] == "int8"
     model = runtime.core().read_model(tmp_path / "small.xml")
-    log_mel = runtime._log_mel(model)
-    front_end = {node.get_friendly_name() for node in runtime._above(log_mel)}
+    log_mel = runtime.log_mel_of(model)
+    front_end = {node.get_friendly_name() for node in openvino_export._above(log_mel)}
     quantised = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]
     assert len(quantised) > 10
     assert not front_end & set(quantised)
@@ -86,7 +87,7 @@ def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
 
 def test_int8_needs_clips(tmp_path):
     with pytest.raises(BundleError, match="int8 needs clips"):
-        runtime.export(made(), tmp_path / "m.xml", clips(), "int8")
+        openvino_export.export(made(), tmp_path / "m.xml", clips(), "int8")
     assert not list(tmp_path.iterdir())
 
 
@@ -152,7 +153,7 @@ def test_an_export_that_differs_is_not_left_behind(tmp_path):
     model.network.heads["verb"].bias.data.fill_(float("nan"))
     (tmp_path / "m.xml").write_text("older")
     with pytest.raises(BundleError, match="up to nan"):
-        runtime.export(model, tmp_path / "m.xml", clips())
+        openvino_export.export(model, tmp_path / "m.xml", clips())
     assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
 
 
@@ -185,9 +186,9 @@ def test_runtimes_are_chosen_by_file_and_checked(files, tmp_path):
 
 
 def test_every_runtime_is_found_or_says_how_to_get_it():
-    from audiorep.runtimes import found
+    from audiorep.runtimes import installed
 
-    rows = {row.name: row for row in found.runtimes()}
+    rows = {row.name: row for row in installed.runtimes()}
     assert set(rows) == set(RUNTIMES)
     assert "CPU" in rows["onnx"].hardware
     assert "cores" in rows["torch"].hardware
@@ -225,21 +226,21 @@ def test_int8_under_control_leaves_what_it_is_told_and_loses_no_more_than_allowe
     exact = open_session_of(model, tmp_path / "exact.xml")
     wanted = [{head: int(values.argmax()) for head, values in exact(clip).items()} for clip in sounds]
     targets = [{head: np.eye(len(LABELS[head]))[k] for head, k in labels.items()} for labels in wanted]
-    control = runtime.Control(list(zip(sounds, targets, strict=True)), 0.0, ("stem.conv",))
+    control = openvino_export.Control(list(zip(sounds, targets, strict=True)), 0.0, ("stem.conv",))
     with pytest.raises(ConfigError, match=r"There is no layer stem\.none; the layers are stem\.conv, stages"):
-        runtime.export(model, tmp_path / "small.xml", clips(), "int8", clips(), replace(control, left=("stem.none",)))
-    parity = runtime.export(model, tmp_path / "small.xml", clips(), "int8", clips(), control)
-    found = open_session(tmp_path / "small.xml")
-    assert [{head: int(values.argmax()) for head, values in found(clip).items()} for clip in sounds] == wanted
+        openvino_export.export(model, tmp_path / "small.xml", clips(), "int8", clips(), replace(control, left=("stem.none",)))
+    parity = openvino_export.export(model, tmp_path / "small.xml", clips(), "int8", clips(), control)
+    installed = open_session(tmp_path / "small.xml")
+    assert [{head: int(values.argmax()) for head, values in installed(clip).items()} for clip in sounds] == wanted
     assert parity.agreement == 1.0
     graph = runtime.core().read_model(tmp_path / "small.xml")
     stem = next(node for node in graph.get_ordered_ops() if node.get_type_name() == "Convolution")
     assert "stem.conv" in stem.get_friendly_name()
-    above = {node.get_type_name() for node in runtime._above(stem.output(0))}
+    above = {node.get_type_name() for node in openvino_export._above(stem.output(0))}
     assert "FakeQuantize" not in above
     assert any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops()) or parity.largest < PARITY_LIMIT
 
 
 def open_session_of(model, path):
-    runtime.export(model, path, clips())
+    openvino_export.export(model, path, clips())
     return open_session(path)

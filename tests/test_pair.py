@@ -18,7 +18,7 @@ from audiorep.runtimes import open_session, pair
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 
-from audiorep.runtimes import openvino as runtime  # noqa: E402
+from audiorep.export import openvino as openvino_export  # noqa: E402
 
 SEAL = re.compile(rb"\n<!-- audiorep: weights of \d+ bytes, CRC-32 [0-9a-f]{8} -->\n\Z")
 
@@ -36,7 +36,7 @@ def models(tmp_path_factory) -> tuple[Path, Path]:
         if name == "new":
             for parameter in model.network.parameters():
                 parameter.data.mul_(1.1)
-        runtime.export(model, folder / f"{name}.xml", clips())
+        openvino_export.export(model, folder / f"{name}.xml", clips())
     return folder / "old.xml", folder / "new.xml"
 
 
@@ -137,5 +137,5 @@ def test_no_room_for_a_model_in_the_making_is_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(openvino, "save_model", full)
     with pytest.raises(BundleError, match=r"OpenVINO cannot write a model to .*iostream error\). Is there room left\?"):
-        runtime.export(made(), tmp_path / "m.xml", clips())
+        openvino_export.export(made(), tmp_path / "m.xml", clips())
     assert list(tmp_path.iterdir()) == []

@@ -14,13 +14,14 @@ import torch
 from networks import randomise
 from torch import nn
 
-from audiorep import checkpoint, models, reparam
-from audiorep.bundle import ModelInfo
+from audiorep import models, reparam
 from audiorep.errors import ConfigError, MissingExtraError
-from audiorep.frontend import FRONT_ENDS
+from audiorep.export.onnx import to_onnx
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.models.front_end import FRONT_ENDS
 from audiorep.models.replknet import Residual
 from audiorep.reparam import Parallel
-from audiorep.runtimes.onnx import to_onnx
 
 PAPER = (1, 1, 512, 128)
 PAGE = Path(__file__).parent.parent / "docs" / "peers.md"

@@ -14,11 +14,12 @@ import pytest
 import soundfile
 from conftest import RATE, make_info
 
-from audiorep import audio, decode
-from audiorep.bundle import ModelInfo
-from audiorep.decode import Stretch
+from audiorep import audio
+from audiorep.audio import decode
+from audiorep.audio.decode import Stretch
 from audiorep.errors import AudioError, BundleError
-from audiorep.predict import Classifier, Detection, Failure, Recording
+from audiorep.info.model_info import ModelInfo
+from audiorep.predict.classifier import Classifier, Detection, Failure, Recording
 
 LENGTH = RATE - 1  # samples in a window of one second
 

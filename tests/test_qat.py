@@ -9,9 +9,12 @@ import torch
 from test_train import pytestmark as quiet
 from test_train import quick, tones  # noqa: F401
 
-from audiorep import checkpoint, datasets, qat, steps, workflow
+from audiorep import datasets
+from audiorep.compress import qat, steps
 from audiorep.errors import ConfigError, MissingExtraError
+from audiorep.models import checkpoint
 from audiorep.runtimes import open_session
+from audiorep.training import workflow
 
 pytestmark = quiet
 installed = pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is not installed")

@@ -15,11 +15,13 @@ import soundfile
 import torch
 from test_train import pytestmark as quiet
 
-from audiorep import checkpoint, config, datasets, models, train, workflow
-from audiorep.bundle import ModelInfo
+from audiorep import config, datasets, models
 from audiorep.datasets import vggsound
 from audiorep.errors import ConfigError
-from audiorep.recipe import PROTOCOLS, TrainConfig, configure
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.training import fit, workflow
+from audiorep.training.recipe import PROTOCOLS, TrainConfig, configure
 
 pytestmark = quiet
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -219,9 +221,7 @@ def test_learning_rate_falls_at_the_start_of_an_epoch():
 
 
 def test_masks_and_momentum_reach_the_optimiser(tmp_path):
-    optimizer = train.Trainee(load("vggsound", network=NARROW), {"label": ["a", "b"]}, 10, {}).configure_optimizers()[
-        "optimizer"
-    ]
+    optimizer = fit.Trainee(load("vggsound", network=NARROW), {"label": ["a", "b"]}, 10, {}).configure_optimizers()["optimizer"]
     assert isinstance(optimizer, torch.optim.SGD)
     assert all(group["nesterov"] and group["momentum"] == 0.9 for group in optimizer.param_groups)
     assert sorted(group["weight_decay"] for group in optimizer.param_groups) == [0, 1e-4]

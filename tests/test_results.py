@@ -22,12 +22,14 @@ import pytest
 import soundfile
 from conftest import make_info
 
-from audiorep import cli, files, interrupts, report
+from audiorep import files, interrupts
+from audiorep.cli import main
 from audiorep.errors import ConfigError
+from audiorep.evaluation import pictures
+from audiorep.export import coreml as coreml_export
 from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
-from audiorep.output import Outputs
-from audiorep.predict import Classifier, Detection, Recording
-from audiorep.runtimes import coreml
+from audiorep.predict.classifier import Classifier, Detection, Recording
+from audiorep.predict.output import Outputs
 from audiorep.search import study
 
 FOUND = [Detection(0.0, 1.0, "label", "dog", 0.9), Detection(1.0, 2.0, "label", "cat", 0.8)]
@@ -55,7 +57,7 @@ def full(monkeypatch: pytest.MonkeyPatch, code: int = errno.ENOSPC) -> None:
         def write(self, text: str) -> int:
             return len(text)
 
-    monkeypatch.setattr("audiorep.output.open_text", Full)
+    monkeypatch.setattr("audiorep.predict.output.open_text", Full)
     monkeypatch.setattr("audiorep.files.open_text", Full)
 
 
@@ -90,7 +92,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 sys.path.insert(0, sys.argv[2])
 from test_results import FOUND, recording
-from audiorep.output import Outputs
+from audiorep.predict.output import Outputs
 try:
     with Outputs([Path(sys.argv[1])], None, []) as outputs:
         for number in range(1000):
@@ -242,7 +244,7 @@ def test_a_command_that_keeps_nothing_stops_in_a_word(unignored, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["audiorep", *command])
     monkeypatch.setattr(Classifier, "load", lambda *given: signal.raise_signal(getattr(signal, name)))
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     assert (ended.value.code, capsys.readouterr().err) == (status, "Stopped.\n")
 
 
@@ -272,7 +274,7 @@ def test_an_error_that_a_library_makes_of_a_signal_is_no_traceback(unignored, mo
     monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
     monkeypatch.setattr(Classifier, "load", broken)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     assert (ended.value.code, capsys.readouterr().err) == (143, "Stopped.\n")
 
 
@@ -285,7 +287,7 @@ def test_a_full_disk_is_told_also_after_a_signal(unignored, monkeypatch, capsys)
     monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
     monkeypatch.setattr(Classifier, "load", broken)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     assert (ended.value.code, capsys.readouterr().err) == (2, "Error: out.csv cannot be written: No space left on device.\n")
 
 
@@ -557,7 +559,7 @@ def test_a_picture_is_of_the_kind_its_name_says_or_a_png(tmp_path, name, start):
     reader = threading.Thread(target=lambda: heard.append(path.read_bytes()), daemon=True)
     if name == "pipe":
         reader.start()
-    report._save(report._figure(2, 2), path)
+    pictures._save(pictures._figure(2, 2), path)
     if name == "pipe":
         reader.join(timeout=10)
     assert (heard or [path.read_bytes()])[0].startswith(start)
@@ -574,12 +576,12 @@ def test_a_folder_s_older_self_stays_until_the_new_one_is_whole(tmp_path, monkey
     place = tmp_path / "m.mlpackage"
     (tmp_path / "link.mlpackage").symlink_to("m.mlpackage")
     for text, path in (("first", place), ("second", place), ("third", tmp_path / "link.mlpackage")):
-        with coreml._replacing(path) as partial:
+        with coreml_export._replacing(path) as partial:
             partial.mkdir()
             (partial / "weights").write_text(text)
         assert packages(tmp_path) == {"m.mlpackage": text}
-    with pytest.raises(ZeroDivisionError), coreml._replacing(place) as partial:
+    with pytest.raises(ZeroDivisionError), coreml_export._replacing(place) as partial:
         partial.mkdir(1 // 0)
-    with pytest.raises(WriteError, match=r"m\.mlpackage cannot be written: No such file"), coreml._replacing(place):
+    with pytest.raises(WriteError, match=r"m\.mlpackage cannot be written: No such file"), coreml_export._replacing(place):
         pass  # nothing was made
     assert packages(tmp_path) == {"m.mlpackage": "third"}

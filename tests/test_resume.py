@@ -15,9 +15,11 @@ import processes
 import pytest
 import soundfile
 
-from audiorep import checkpoint, config, datasets, train
+from audiorep import config, datasets
 from audiorep.files import WriteError
-from audiorep.recipe import TrainConfig
+from audiorep.models import checkpoint
+from audiorep.training import fit
+from audiorep.training.recipe import TrainConfig
 
 RATE = 4000
 pytestmark = pytest.mark.filterwarnings(
@@ -60,7 +62,7 @@ def clips(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def earlier(clips, tmp_path_factory) -> Path:
     """A finished run, to start from and to learn from."""
-    return train.fit(quick(epochs=1), datasets.examples(clips), tmp_path_factory.mktemp("earlier"))
+    return fit.fit(quick(epochs=1), datasets.examples(clips), tmp_path_factory.mktemp("earlier"))
 
 
 def quick(**changes: Any) -> TrainConfig:
@@ -91,25 +93,25 @@ class _Stop(Exception):  # noqa: N818
 def test_a_run_that_is_repeated_or_resumed_anywhere_gives_the_same_bytes(clips, earlier, tmp_path, recipe):
     settings = quick(**RECIPES[recipe](clips, earlier))
     examples = datasets.examples(clips, splits=settings.splits)
-    unbroken = digest(train.fit(settings, examples, tmp_path / "unbroken"))
-    assert digest(train.fit(settings, examples, tmp_path / "unbroken")) == unbroken
+    unbroken = digest(fit.fit(settings, examples, tmp_path / "unbroken"))
+    assert digest(fit.fit(settings, examples, tmp_path / "unbroken")) == unbroken
 
     (tmp_path / "unbroken" / checkpoint.WEIGHTS).unlink()  # as of a kill between the last epoch and the end
     (tmp_path / "unbroken" / checkpoint.CONFIG).unlink()
-    assert digest(train.fit(settings, examples, tmp_path / "unbroken")) == unbroken
+    assert digest(fit.fit(settings, examples, tmp_path / "unbroken")) == unbroken
 
     def stop(epoch: int, values: dict[str, float]) -> None:
         if epoch == 1:
             raise _Stop
 
     with pytest.raises(_Stop):
-        train.fit(settings, examples, tmp_path / "stopped", on_epoch=stop)
-    assert digest(train.fit(settings, examples, tmp_path / "stopped")) == unbroken
+        fit.fit(settings, examples, tmp_path / "stopped", on_epoch=stop)
+    assert digest(fit.fit(settings, examples, tmp_path / "stopped")) == unbroken
 
 
 def test_workers_give_precise_norms_the_same_cuts(clips, tmp_path):
     examples = datasets.examples(clips)
-    digests = {digest(train.fit(quick(epochs=1, workers=n), examples, tmp_path / str(n))) for n in (0, 1)}
+    digests = {digest(fit.fit(quick(epochs=1, workers=n), examples, tmp_path / str(n))) for n in (0, 1)}
     assert len(digests) == 1
 
 
@@ -118,7 +120,7 @@ def test_a_disk_that_fills_during_a_checkpoint_is_one_sentence(clips, tmp_path):
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))\n"
-        "from audiorep.cli import main; main()"
+        "from audiorep.cli.main import main; main()"
     )
     (tmp_path / "recipe.toml").write_text(
         'architecture = "arin_pico"\nepochs = 2\nfront_end = {sample_rate = 4000, window_ms = 32, hop_ms = 16, n_fft = 128, '
@@ -146,10 +148,10 @@ def test_a_full_disk_leaves_the_epoch_before(clips, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(WriteError, match=r"last\.ckpt cannot be written: No space left on device\."):
-        train.fit(settings, examples, tmp_path / "run")
+        fit.fit(settings, examples, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").glob("*.ckpt")] == ["last.ckpt"]
-    resumed = digest(train.fit(settings, examples, tmp_path / "run"))
-    assert resumed == digest(train.fit(settings, examples, tmp_path / "unbroken"))
+    resumed = digest(fit.fit(settings, examples, tmp_path / "run"))
+    assert resumed == digest(fit.fit(settings, examples, tmp_path / "unbroken"))
 
 
 @pytest.mark.slow
@@ -167,4 +169,4 @@ def test_a_training_that_is_ended_says_how_to_go_on(clips, tmp_path, name, statu
     assert process.returncode == status, lines
     assert lines[-1] == f"Stopped. The same command goes on from the last whole epoch in {tmp_path / 'run'}.\n"
     assert "Traceback" not in "".join(lines)
-    assert (tmp_path / "run" / train.LAST).exists()
+    assert (tmp_path / "run" / fit.LAST).exists()

@@ -11,13 +11,15 @@ import onnx
 import pytest
 import torch
 
-from audiorep import checkpoint, models, reparam
-from audiorep.bundle import ModelInfo
+from audiorep import models, reparam
 from audiorep.errors import BundleError
-from audiorep.frontend import FRONT_ENDS
-from audiorep.predict import Classifier
-from audiorep.runtimes.check import PARITY_LIMIT, compare
-from audiorep.runtimes.onnx import OnnxSession, export
+from audiorep.export.onnx import export
+from audiorep.export.parity import PARITY_LIMIT, compare
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.models.front_end import FRONT_ENDS
+from audiorep.predict.classifier import Classifier
+from audiorep.runtimes.onnx import OnnxSession
 from audiorep.runtimes.torch import TorchSession
 
 LABELS = {"verb": ["cut", "wash"], "noun": ["cup", "pan", "knife"]}
@@ -44,7 +46,7 @@ def made(activation: str = "softmax") -> checkpoint.Checkpoint:
     info = ModelInfo(
         "tiny", LABELS, 16_000, 1.0, 0.5, asdict(front_end), activation, licence="CC0", provenance={"clips": {"train": 3}}
     )
-    from audiorep.frontend import LogMel
+    from audiorep.models.front_end import LogMel
 
     return checkpoint.Checkpoint(network, LogMel(front_end), info, "arin_pico")
 

@@ -12,9 +12,9 @@ import pytest
 from conftest import make_info
 from onnx import TensorProto, helper, numpy_helper
 
-from audiorep.bundle import ModelInfo
 from audiorep.errors import BundleError
-from audiorep.predict import BUNDLED, Classifier
+from audiorep.info.model_info import ModelInfo
+from audiorep.predict.classifier import BUNDLED, Classifier
 from audiorep.runtimes import open_session, sealed
 from audiorep.runtimes.onnx import OnnxSession
 

@@ -20,17 +20,20 @@ from test_train import QUICK, _toml, folded, tones  # noqa: F401  # a fixture
 from test_train import pytestmark as quiet
 from typer.testing import CliRunner
 
-from audiorep import checkpoint, config, datasets, models, report, workflow
-from audiorep.cli import app
+from audiorep import config, datasets, models
+from audiorep.cli.main import app
 from audiorep.datasets import Splits
 from audiorep.errors import ConfigError, DataError
-from audiorep.evaluate import evaluate
-from audiorep.predict import Classifier
-from audiorep.recipe import TrainConfig, configure
+from audiorep.evaluation import pictures
+from audiorep.evaluation.evaluate import evaluate
+from audiorep.models import checkpoint
+from audiorep.predict.classifier import Classifier
 from audiorep.runtimes.torch import TorchSession
 from audiorep.search import clips, outcome, space, study, trial
 from audiorep.search.study import Budget
 from audiorep.search.trial import Rules, behind
+from audiorep.training import workflow
+from audiorep.training.recipe import TrainConfig, configure
 
 pytestmark = quiet
 RECIPE = {**QUICK, "network": {"depths": [1], "time_kernels": [3], "frequency_kernels": [3]}, "epochs": 2, "augment": {}}
@@ -511,5 +514,5 @@ def test_settings_are_written_as_toml_that_reads_back(tmp_path):
 
 def test_the_picture_takes_a_lone_trial_and_wide_costs(tmp_path):
     for done, stopped in (([(1.0, 0.5)], []), ([(1.0, 0.5), (100.0, 0.9)], [(30.0, 0.2)])):
-        report.pareto(done, stopped, [(*point, "3") for point in done], ("cost", "accuracy"), tmp_path / "p.png")
+        pictures.pareto(done, stopped, [(*point, "3") for point in done], ("cost", "accuracy"), tmp_path / "p.png")
         assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from audiorep import audio, sources
+from audiorep import audio
+from audiorep.audio import sources
 from audiorep.errors import AudioError
 
 

@@ -19,9 +19,10 @@ import soundfile
 from conftest import make_info, sine
 from processes import audiorep, started, wait_until
 
-from audiorep import audio, pipes, sources
+from audiorep import audio
+from audiorep.audio import pipes, sources
 from audiorep.errors import AudioError
-from audiorep.predict import Classifier
+from audiorep.predict.classifier import Classifier
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 

@@ -18,12 +18,14 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from audiorep import audio, checkpoint, config, datasets, train, workflow
+from audiorep import audio, config, datasets
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import CheckpointError, ConfigError, DataError
-from audiorep.predict import Classifier
-from audiorep.recipe import OptimizerConfig, ScheduleConfig, TrainConfig
-from audiorep.trainee import Trainee
+from audiorep.models import checkpoint
+from audiorep.predict.classifier import Classifier
+from audiorep.training import fit, workflow
+from audiorep.training.module import Trainee
+from audiorep.training.recipe import OptimizerConfig, ScheduleConfig, TrainConfig
 
 RATE = 4000
 pytestmark = pytest.mark.filterwarnings(
@@ -138,7 +140,7 @@ def test_the_checkpoint_is_the_classifier(trained, tones):
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tones, tmp_path):
     examples = datasets.examples(tones)
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-        train.fit(quick(seed=seed), examples, tmp_path / name)
+        fit.fit(quick(seed=seed), examples, tmp_path / name)
     first, again, other = (weights(tmp_path / name) for name in ("first", "again", "other"))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
@@ -155,7 +157,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
         command += ["--set", setting]
     killed = tmp_path / "killed"
     with processes.started([*command, "-o", str(killed)], stderr=subprocess.DEVNULL) as process:
-        processes.wait_until((killed / train.LAST).exists, process)
+        processes.wait_until((killed / fit.LAST).exists, process)
         time.sleep(0.1)
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait(timeout=30) == -signal.SIGKILL
@@ -163,9 +165,9 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
     (killed / "last.part.ckpt").write_bytes(b"half a checkpoint")  # what a kill while writing leaves
     values = {**QUICK, "epochs": 40, "workers": workers}
     examples = datasets.examples(tones)
-    assert _epoch(killed / train.LAST) < 39
-    train.fit(config.load(TrainConfig, values, "test"), examples, killed)
-    train.fit(config.load(TrainConfig, values, "test"), examples, tmp_path / "unbroken")
+    assert _epoch(killed / fit.LAST) < 39
+    fit.fit(config.load(TrainConfig, values, "test"), examples, killed)
+    fit.fit(config.load(TrainConfig, values, "test"), examples, tmp_path / "unbroken")
     resumed, unbroken = weights(killed), weights(tmp_path / "unbroken")
     assert all(torch.allclose(resumed[name], unbroken[name], atol=1e-6) for name in unbroken)
     assert len(list((killed / "logs").iterdir())) == 2
@@ -174,43 +176,43 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
 def test_workers_change_nothing(tones, tmp_path):
     examples = datasets.examples(tones)
     for workers in (0, 2):
-        train.fit(quick(workers=workers), examples, tmp_path / str(workers))
+        fit.fit(quick(workers=workers), examples, tmp_path / str(workers))
     alone, helped = weights(tmp_path / "0"), weights(tmp_path / "2")
     assert all(torch.equal(alone[name], helped[name]) for name in alone)
 
 
 def test_a_run_folder_of_other_settings_is_not_overwritten(tones, tmp_path):
     examples = datasets.examples(tones)
-    train.fit(quick(epochs=1), examples, tmp_path)
+    fit.fit(quick(epochs=1), examples, tmp_path)
     with pytest.raises(ConfigError, match=r"other settings \(epochs, batch_size changed\)"):
-        train.fit(quick(epochs=2, batch_size=4), examples, tmp_path)
+        fit.fit(quick(epochs=2, batch_size=4), examples, tmp_path)
     renamed = [replace(examples[0], path=examples[0].path.with_name("other.wav")), *examples[1:]]
     for changed in (examples[1:], renamed):
         with pytest.raises(ConfigError, match="its clips or labels"):
-            train.fit(quick(epochs=1), changed, tmp_path)
+            fit.fit(quick(epochs=1), changed, tmp_path)
     moved = [replace(e, path=Path("/elsewhere", *e.path.parts[-2:])) for e in examples]
-    assert train._record(quick(), {}, moved) == train._record(quick(), {}, examples)
+    assert fit._record(quick(), {}, moved) == fit._record(quick(), {}, examples)
 
 
 def test_a_damaged_last_checkpoint_is_refused_in_words(tones, tmp_path):
     examples = datasets.examples(tones)
-    train.fit(quick(epochs=1), examples, tmp_path)
-    (tmp_path / train.LAST).write_bytes(b"not a checkpoint")
-    real = (tmp_path / train.LAST).read_bytes()
+    fit.fit(quick(epochs=1), examples, tmp_path)
+    (tmp_path / fit.LAST).write_bytes(b"not a checkpoint")
+    real = (tmp_path / fit.LAST).read_bytes()
     for damaged in (b"not a checkpoint", b"abc\n", real[:5000], b""):
-        (tmp_path / train.LAST).write_bytes(damaged)
+        (tmp_path / fit.LAST).write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be read .* Delete .* to start again"):
-            train.fit(quick(epochs=1), examples, tmp_path)
+            fit.fit(quick(epochs=1), examples, tmp_path)
 
 
 @pytest.mark.parametrize("fractions", [{"valid_fraction": 0.0}, {}])
 def test_a_finished_run_run_again_keeps_its_averaged_weights(tones, tmp_path, fractions):
     settings = quick(ema_decay=0.99, splits=fractions)
     examples = datasets.examples(tones, splits=settings.splits)
-    train.fit(settings, examples, tmp_path)
+    fit.fit(settings, examples, tmp_path)
     first = weights(tmp_path)
-    raw = torch.load(tmp_path / train.LAST, weights_only=True)["current_model_state"]
-    train.fit(settings, examples, tmp_path)
+    raw = torch.load(tmp_path / fit.LAST, weights_only=True)["current_model_state"]
+    fit.fit(settings, examples, tmp_path)
     again = weights(tmp_path)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["stem.conv.weight"], raw["network.stem.conv.weight"])
@@ -221,7 +223,7 @@ def test_training_that_goes_out_of_range_is_refused(tones, tmp_path):
         epochs=2, optimizer={"learning_rate": 1e30}, gradient_clip=0.0, ema_decay=0.0, splits={"valid_fraction": 0}
     )
     with pytest.raises(ConfigError, match="Training diverged"):
-        train.fit(settings, datasets.examples(tones, splits=settings.splits), tmp_path)
+        fit.fit(settings, datasets.examples(tones, splits=settings.splits), tmp_path)
     assert not (tmp_path / checkpoint.WEIGHTS).exists()
 
 
@@ -230,9 +232,9 @@ def test_a_refused_setting_leaves_the_folder_free(tones, tmp_path):
         quick(network={"width": 0})
     wrong = quick(epochs=1, augment={"noise": 1.0, "noise_folder": str(tmp_path / "none")})
     with pytest.raises(DataError, match=r"noise_folder has no readable sound: .*none does not exist"):
-        train.fit(wrong, datasets.examples(tones), tmp_path / "run")
+        fit.fit(wrong, datasets.examples(tones), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    train.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "run")
+    fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "run")
 
 
 def test_unreadable_clips_are_left_out_and_named(tones, tmp_path):
@@ -240,7 +242,7 @@ def test_unreadable_clips_are_left_out_and_named(tones, tmp_path):
     broken.write_bytes(b"no audio")
     examples = [*datasets.examples(tones), datasets.Example(broken, {"label": ("low",)}, split="train")]
     said: list[str] = []
-    train.fit(quick(epochs=1), examples, tmp_path, say=said.append)
+    fit.fit(quick(epochs=1), examples, tmp_path, say=said.append)
     assert sum(line.startswith("Left out:") and "broken.wav" in line for line in said) == 1
     assert any(line.startswith("epoch 1/1: ") and "train loss" in line for line in said)
 
@@ -276,13 +278,13 @@ def test_two_heads_train_and_are_measured_together(tones, tmp_path):
 )
 @pytest.mark.parametrize("optimizer", [{"name": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4}])
 def test_other_settings_train_too(tones, tmp_path, changes, optimizer):
-    train.fit(quick(epochs=1, optimizer=optimizer, **changes), datasets.examples(tones), tmp_path)
+    fit.fit(quick(epochs=1, optimizer=optimizer, **changes), datasets.examples(tones), tmp_path)
     assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
 
 
 def test_noise_is_taken_from_recordings(tones, tmp_path):
     augment = {"noise": 1.0, "noise_folder": str(tones / "low")}
-    train.fit(quick(epochs=1, augment=augment), datasets.examples(tones), tmp_path)
+    fit.fit(quick(epochs=1, augment=augment), datasets.examples(tones), tmp_path)
     assert (tmp_path / checkpoint.WEIGHTS).exists()
 
 
@@ -357,12 +359,12 @@ def test_training_needs_two_classes_known_labels_and_one_label_a_clip(tones, tmp
     examples = datasets.examples(tones)
     low = [e for e in examples if e.labels["label"] == ("low",)]
     with pytest.raises(DataError, match="at least two classes"):
-        train.fit(quick(), low, tmp_path)
+        fit.fit(quick(), low, tmp_path)
     with pytest.raises(DataError, match="which no training clip is"):
-        train.fit(quick(), [e for e in examples if e.split == "test" or e.labels["label"] != ("low",)], tmp_path)
+        fit.fit(quick(), [e for e in examples if e.split == "test" or e.labels["label"] != ("low",)], tmp_path)
     double = datasets.Example(examples[0].path, {"label": ("low", "high")}, split="train")
     with pytest.raises(DataError, match="has 2 labels; one is needed, or multi_label = true"):
-        train.fit(quick(), [*examples, double], tmp_path)
+        fit.fit(quick(), [*examples, double], tmp_path)
 
 
 def test_wrong_settings_are_all_named():
@@ -435,7 +437,7 @@ def test_clip_that_takes_the_place_of_a_lost_one_brings_its_own_label(tones, tmp
 
 def test_frozen_norms_keep_their_statistics_and_still_learn(tones, trained, tmp_path):
     start, _ = trained
-    output = train.fit(
+    output = fit.fit(
         quick(start=str(start), freeze_norms=True, keep="last", ema_decay=0, epochs=2), datasets.examples(tones), tmp_path / "f"
     )
     before, after = weights(start), weights(output)
@@ -448,13 +450,13 @@ def test_frozen_norms_keep_their_statistics_and_still_learn(tones, trained, tmp_
 
 
 def test_norms_measured_at_the_end_hold_the_statistics_of_the_data(tones, tmp_path):
-    output = train.fit(
+    output = fit.fit(
         quick(epochs=1, precise_norms=2, keep="last", augment={}, ema_decay=0), datasets.examples(tones), tmp_path / "p"
     )
     found = weights(output)
     config_ = quick(epochs=1, augment={})
     model = checkpoint.load(output)
-    clips = train.clips_of(config_, datasets.examples(tones), model.info.labels, "train")
+    clips = fit.clips_of(config_, datasets.examples(tones), model.info.labels, "train")
     with torch.no_grad():
         batch = model.network.stem.conv(model.front_end(torch.stack([clips[i][0] for i in range(len(clips))])))
     assert torch.allclose(found["stem.bn.running_mean"], batch.mean((0, 2, 3)), rtol=0.15, atol=0.05)
@@ -465,19 +467,19 @@ def test_fine_tuning_takes_all_but_new_heads_and_says_so(tones, trained, tmp_pat
     start, _ = trained
     examples = [e for e in datasets.examples(tones) if e.labels["label"] != ("low",)]
     said: list[str] = []
-    train.fit(quick(start=str(start), epochs=1), examples, tmp_path / "two", say=said.append)
+    fit.fit(quick(start=str(start), epochs=1), examples, tmp_path / "two", say=said.append)
     [line] = [text for text in said if text.startswith("From ")]
     assert "heads.label.weight (2 × 16)" in line
     with pytest.raises(CheckpointError, match="another network"):
-        train.fit(quick(start=str(start), network={**QUICK["network"], "width": 4}), examples, tmp_path / "other")
+        fit.fit(quick(start=str(start), network={**QUICK["network"], "width": 4}), examples, tmp_path / "other")
 
 
 def test_official_classes_keep_their_order_and_may_be_without_clips(tones, tmp_path):
     classes = {"label": ["middle", "never", "low", "high"]}
-    output = train.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "a", classes=classes)
+    output = fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "a", classes=classes)
     assert checkpoint.load(output).info.labels == classes
     with pytest.raises(DataError, match="is labelled low, which is not a class of this data set"):
-        train.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "b", classes={"label": ["middle", "high"]})
+        fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "b", classes={"label": ["middle", "high"]})
 
 
 def folded(tones: Path, path: Path, folds: int) -> Path:
@@ -501,7 +503,7 @@ def test_every_fold_gives_mean_and_deviation(tones, tmp_path):
 def test_folds_must_be_named_or_a_random_split_asked_for(tones, tmp_path):
     data = folded(tones, tmp_path / "clips.csv", 3)
     with pytest.raises(DataError, match=r"has official folds \(1, 2, 3\) and none is named.*splits.random=true"):
-        train.fit(quick(), datasets.examples(data), tmp_path / "none")
+        fit.fit(quick(), datasets.examples(data), tmp_path / "none")
     drawn = datasets.examples(data, splits=datasets.Splits(random=True))
     assert {e.split for e in drawn} == {"train", "valid", "test"}
     assert all(e.drawn for e in drawn)
@@ -518,9 +520,9 @@ def test_data_without_folds_or_with_a_gap_cannot_be_cross_validated(tones, tmp_p
 
 def test_a_checkpoint_that_no_training_made_is_not_trained_over(tones, tmp_path):
     examples = datasets.examples(tones)
-    train.fit(quick(epochs=1), examples, tmp_path / "run")
-    (tmp_path / "run" / train.CONFIG).unlink()
+    fit.fit(quick(epochs=1), examples, tmp_path / "run")
+    (tmp_path / "run" / fit.CONFIG).unlink()
     before = (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes()
     with pytest.raises(ConfigError, match="run holds a checkpoint that no training here made; choose another folder"):
-        train.fit(quick(epochs=1, start=str(tmp_path / "run")), examples, tmp_path / "run")
+        fit.fit(quick(epochs=1, start=str(tmp_path / "run")), examples, tmp_path / "run")
     assert (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes() == before

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from audiorep import checkpoint, models
+from audiorep import models
 from audiorep.benchmark.engines import ENGINES, Job, load, write
-from audiorep.bundle import ModelInfo
-from audiorep.checkpoint import Checkpoint
 from audiorep.errors import AudiorepError, ConfigError, first_line
-from audiorep.frontend import FRONT_ENDS, LogMel, forms
-from audiorep.models import Cost
-from audiorep.parity import calibration_clips, noises
+from audiorep.export.sounds import calibration_clips, noises
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import Cost, checkpoint
+from audiorep.models.checkpoint import Checkpoint
+from audiorep.models.front_end import FRONT_ENDS, LogMel, forms
 from audiorep.runtimes.torch import Pipeline
 
 FORMS = {

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from audiorep.errors import AudioError, AudiorepError, DataError, MissingExtraError, require
-from audiorep.predict import Classifier, Recording
+from audiorep.predict.classifier import Classifier, Recording
 
 MOST = 200
 """Files that are labelled."""
@@ -92,7 +92,8 @@ def usual(folder: Path, threads: int | None = None) -> Callable[[Sequence[Path]]
         MissingExtraError: torch or librosa is not installed.
     """
     torch, librosa = require("torch", extra="train"), require("librosa", extra="dev")
-    from audiorep import checkpoint, models
+    from audiorep import models
+    from audiorep.models import checkpoint
 
     if threads:
         torch.set_num_threads(threads)
@@ -182,13 +183,14 @@ def exported(source: Path, runtimes: Sequence[str], folder: Path) -> dict[str, P
         BundleError: a file's scores are not the checkpoint's.
         MissingExtraError: a runtime is not installed.
     """
-    from audiorep import checkpoint, parity
-    from audiorep.runtimes import RUNTIMES, module
+    from audiorep.export import sounds, writer
+    from audiorep.models import checkpoint
+    from audiorep.runtimes import RUNTIMES
 
     model = checkpoint.load(source)
-    clips, _ = parity.parity_clips(source, model.info, None)
+    clips, _ = sounds.parity_clips(source, model.info, None)
     files = {}
     for runtime in runtimes:
         files[runtime] = folder / f"model{RUNTIMES[runtime].writes}"
-        module(runtime).export(model, files[runtime], clips)
+        writer(runtime)(model, files[runtime], clips)
     return files

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiorep.errors import ConfigError, require
-from audiorep.runtimes.onnx import session, to_onnx
+from audiorep.export.onnx import to_onnx
+from audiorep.runtimes.onnx import session
 
 if TYPE_CHECKING:  # a process that measures the memory of another runtime must not load torch
     from torch import Tensor, nn
@@ -143,11 +144,11 @@ def _quantize_onnx(path: Path, calibration: list[np.ndarray]) -> None:
     """Static, by channel, as QDQ nodes; with 7 bits a weight, which is right on every processor and as fast."""
     import onnx
 
-    from audiorep.compress import quantize
+    from audiorep.export import qdq
 
-    model = quantize.prepared(onnx.load(path))
-    ranges = quantize.measure(model, calibration)
-    path.write_bytes(quantize.static(model, ranges["minmax"], reduced=True).SerializeToString())
+    model = qdq.prepared(onnx.load(path))
+    ranges = qdq.measure(model, calibration)
+    path.write_bytes(qdq.static(model, ranges["minmax"], reduced=True).SerializeToString())
 
 
 def _load_onnx(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
@@ -157,7 +158,8 @@ def _load_onnx(path: Path, precision: str, threads: int) -> Callable[[np.ndarray
 
 def _write_openvino(job: Job) -> Path:
     openvino = require("openvino", extra="openvino")
-    from audiorep.runtimes.openvino import core, quantized
+    from audiorep.export.openvino import quantized
+    from audiorep.runtimes.openvino import core
 
     source = _write_onnx(Job(**{**vars(job), "precision": "fp32"}))
     model = core().read_model(source)

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from audiorep import report
 from audiorep.benchmark.cases import Case, Missing, Plan, cases
 from audiorep.benchmark.environment import environment, in_words
 from audiorep.benchmark.measure import Timing, timings
 from audiorep.errors import ConfigError
 from audiorep.escape import code
 from audiorep.escape import markdown as markdown_of
+from audiorep.evaluation import pictures
 from audiorep.files import write_json, write_text
 
 NUMBERS = ("median_ms", "p90_ms", "throughput", "ratio", "ratio_low", "ratio_high", "peak_memory_mb")
@@ -152,7 +152,7 @@ def write(bench: Bench, path: Path, command: str) -> list[Path]:
     write_json(written[0], values)
     write_text(written[1], _csv(bench.rows))
     write_text(written[2], markdown(bench, command))
-    report.tradeoff(
+    pictures.tradeoff(
         [
             (row.network, f"{row.form}, {row.runtime}, {row.precision}", row.median_ms / row.batch, row.parameters)
             for row in bench.rows

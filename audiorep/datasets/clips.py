@@ -11,7 +11,8 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset, Sampler
 
-from audiorep import audio, containers
+from audiorep import audio
+from audiorep.audio import containers
 from audiorep.datasets.example import Example
 from audiorep.errors import AudioError, AudiorepError, DataError
 

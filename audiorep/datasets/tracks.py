@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from audiorep import containers
-from audiorep.audio import SUFFIXES
+from audiorep.audio import SUFFIXES, containers
 from audiorep.errors import DataError
 
 _PLACES = ("", "annotations", "meta", "metadata")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiorep.sources import OTHER_SUFFIXES, SUFFIXES
+from audiorep.audio.sources import OTHER_SUFFIXES, SUFFIXES
 
 MACHINE_MADE = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 

@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from audiorep.config import load
 from audiorep.errors import ConfigError
-from audiorep.foreign import brief, is_text
 from audiorep.models.arin import Arin, ArinConfig, merge_branches
 from audiorep.models.ast import Ast, AstConfig
 from audiorep.models.cnn14 import Cnn14, Cnn14Config
@@ -24,6 +23,7 @@ from audiorep.models.mobilenetv3 import MobileNetV3, MobileNetV3Config
 from audiorep.models.replknet import RepLKNet, RepLKNetConfig
 from audiorep.models.resnet import ResNet, ResNetConfig
 from audiorep.models.slowfast import SlowFast, SlowFastConfig
+from audiorep.untrusted import brief, is_text
 
 LARGEST = 100_000  # of any size in a configuration
 LONGEST = 32  # of any list of sizes in it

@@ -16,9 +16,9 @@ from audiorep.errors import FuseError
 from audiorep.reparam import branches, lapses, recurrent, rules, simplify
 from audiorep.reparam.affine import NORMS, Affine, Constants, Sum, identity, module_path
 from audiorep.reparam.capture import Capture
-from audiorep.reparam.check import NotEqualError, difference
 from audiorep.reparam.layout import hint, is_layout
 from audiorep.reparam.lift import Lifter
+from audiorep.reparam.merge_check import NotEqualError, difference
 from audiorep.reparam.report import Merge, Skip
 from audiorep.reparam.rules import Edit, Match, RefusalError
 

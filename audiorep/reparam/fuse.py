@@ -15,7 +15,6 @@ from audiorep.errors import FuseError
 from audiorep.reparam import calls, lapses
 from audiorep.reparam.aliases import to_copy
 from audiorep.reparam.capture import Capture, capture, is_single
-from audiorep.reparam.check import FLOAT64_LIMIT
 from audiorep.reparam.compare import Difference, difference
 from audiorep.reparam.copies import in_double, shallow, whole
 from audiorep.reparam.counts import count, total_parameters
@@ -24,6 +23,7 @@ from audiorep.reparam.engine import Engine, macs_of
 from audiorep.reparam.hooks import hooked
 from audiorep.reparam.idle import settled
 from audiorep.reparam.layout import hint
+from audiorep.reparam.merge_check import FLOAT64_LIMIT
 from audiorep.reparam.module import Fused
 from audiorep.reparam.parts import by_parts
 from audiorep.reparam.reference import measure, order_matters

@@ -13,10 +13,10 @@ from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
 from audiorep.reparam.capture import Capture
-from audiorep.reparam.check import FLOAT32_FACTOR, FLOAT64_LIMIT
 from audiorep.reparam.compare import Difference, difference
 from audiorep.reparam.conditions import Condition
 from audiorep.reparam.copies import shallow, to_double
+from audiorep.reparam.merge_check import FLOAT32_FACTOR, FLOAT64_LIMIT
 from audiorep.reparam.outputs import leaves
 
 OWN_LIMIT = 0.1  # a network whose own rounding changes a tenth of its outputs shows nothing about its merged form

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from audiorep.bundle import ModelInfo
 from audiorep.errors import AudiorepError, BundleError, ConfigError, first_line, require
+from audiorep.info.model_info import ModelInfo
 
 SAMPLES_AT_ONCE = 160_000  # two windows of 5 s; a batch of sixteen is a quarter slower a window on two cores
 
@@ -70,7 +70,7 @@ class Runtime:
     """Where a runtime's code and packages are, and what it reads and writes."""
 
     module: str
-    """In this package, with the session class and, where it writes files, `export`."""
+    """In this package, with the session class; where there is a writer, in `audiorep.export` too."""
     session: str
     """The class."""
     package: str
@@ -137,18 +137,14 @@ def open_session(
     if row.extra:
         require(row.package, row.extra)
     options: dict[str, Any] = {"precision": precision} if len(row.precisions) > 1 else {}
-    return checked(getattr(module(runtime), row.session)(path, threads, **options), str(path))
+    module = importlib.import_module(f"{__name__}.{row.module}")
+    return checked(getattr(module, row.session)(path, threads, **options), str(path))
 
 
 def able_to_open(path: Path) -> list[str]:
     """The runtimes that open such a file, or a checkpoint folder; the first is taken where none is named."""
     suffix = "" if path.is_dir() and path.suffix != ".mlpackage" else path.suffix
     return [name for name, row in RUNTIMES.items() if suffix in row.opens]
-
-
-def module(runtime: str) -> Any:
-    """The code of a runtime, with its `export` and its session class."""
-    return importlib.import_module(f"audiorep.runtimes.{RUNTIMES[runtime].module}")
 
 
 def files_of(path: Path) -> list[Path]:

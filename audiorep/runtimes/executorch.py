@@ -1,28 +1,18 @@
-"""ExecuTorch, PyTorch's runtime for phones and small boards: export a checkpoint to `.pte`, and run it."""
+"""Run `.pte` files with ExecuTorch, PyTorch's runtime for phones and small boards."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiorep import bundle
 from audiorep.errors import BundleError, ConfigError, first_line, require
-from audiorep.files import replacing
-from audiorep.foreign import brief
-from audiorep.runtimes import cores, existing, fixed, running
-from audiorep.runtimes.check import Parity, accept
-from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from audiorep.checkpoint import Checkpoint
-    from audiorep.runtimes.fixed_program import FixedPipeline
+from audiorep.info import model_info
+from audiorep.runtimes import cores, existing, fixed_shape, running
+from audiorep.runtimes.silence import TORCH_LOGGERS, quiet
+from audiorep.untrusted import brief
 
 METHOD = "forward"  # the only one of a program
 
@@ -43,8 +33,8 @@ class ExecuTorchSession:
         self._torch = require("torch", extra="train")
         with quiet(*TORCH_LOGGERS):
             runtime = require("executorch.runtime", extra="executorch").Runtime.get()
-        self.info = bundle.appended(path)
-        _settle(threads)
+        self.info = model_info.appended(path)
+        settle(threads)
         try:
             with quiet():
                 self._method = runtime.load_program(path).load_method(METHOD)
@@ -60,11 +50,11 @@ class ExecuTorchSession:
         Raises:
             BundleError: another number of samples than the model takes.
         """
-        return fixed.scores(self.info, waveform, self._run)
+        return fixed_shape.scores(self.info, waveform, self._run)
 
     def _run(self, clip: np.ndarray, samples: int) -> dict[str, np.ndarray]:
         values = [self._torch.from_numpy(clip)]
-        if fixed.fills(self.info):
+        if fixed_shape.fills(self.info):
             values.append(self._torch.tensor([samples], dtype=self._torch.int32))
         with running(self._path):
             outputs = self._method.execute(values)  # in the order of the labels: a program's have no names
@@ -78,7 +68,7 @@ class ExecuTorchSession:
         return [list(meta.sizes()) for meta in found]
 
     def _check_shapes(self, found: list[list[int]], path: Path) -> None:
-        samples = [[1]] if fixed.fills(self.info) else []
+        samples = [[1]] if fixed_shape.fills(self.info) else []
         needed = [[1, self.info.window_samples], *samples, *([1, len(names)] for names in self.info.labels.values())]
         if found != needed:
             raise BundleError(
@@ -86,33 +76,7 @@ class ExecuTorchSession:
             )
 
 
-def export(
-    model: Checkpoint,
-    path: str | os.PathLike[str],
-    clips: Sequence[np.ndarray],
-    precision: str = "fp32",
-    calibration: Sequence[np.ndarray] = (),
-) -> Parity:
-    """Writes `model` to `path` as one self-describing `.pte`, waveform in and scores out, and checks it on `clips`.
-
-    The network is fused, the front end is inside as matrix products, what XNNPACK has kernels for is given to it, and the
-    shape is one clip of one window. `clips` are (N,) float32 waveforms at the model's rate. The file appears only after its
-    scores agree with the checkpoint's. int8 is static: weights by channel, activations by the ranges seen on the
-    `calibration` waveforms, (N,) each; the front end and the activation stay in float32.
-
-    Raises:
-        BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
-        MissingExtraError: torch or executorch is not installed.
-    """
-    path = Path(path)
-    seen = fixed.inputs(model.info, calibration) if precision == "int8" else []
-    with replacing(path) as partial:
-        partial.write_bytes(_converted(model, seen).buffer)
-        bundle.append(partial, model.info.in_precision(precision) if seen else model.info)
-        return accept(model, ExecuTorchSession(partial), clips, path, precision)
-
-
-def _settle(threads: int | None) -> None:
+def settle(threads: int | None) -> None:
     """Sets the size of ExecuTorch's one thread pool, once: a session loaded before would crash the process afterwards."""
     global _settled
     if _settled is None:
@@ -124,44 +88,3 @@ def _settle(threads: int | None) -> None:
             f"ExecuTorch has one pool of threads, which has {_settled} in this process; {threads} were asked for. "
             "Use another process."
         )
-
-
-def _converted(model: Checkpoint, calibration: Sequence[dict[str, np.ndarray]]) -> Any:
-    """The program, its network in int8 where there is something to calibrate it on."""
-    torch = require("torch", extra="train")
-    from audiorep.runtimes.fixed_program import fixed_program
-
-    program, example = fixed_program(model, small=bool(calibration))
-    with quiet(*TORCH_LOGGERS):
-        lowering = require("executorch.exir", extra="executorch")
-        xnnpack = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", extra="executorch")
-        if calibration:
-            program.pipeline.network = _quantised(program, example, calibration)
-        exported = torch.export.export(program, example)
-        lowered = lowering.to_edge_transform_and_lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
-        return lowered.to_executorch()
-
-
-def _quantised(program: FixedPipeline, example: tuple[Tensor, ...], calibration: Sequence[dict[str, np.ndarray]]) -> Any:
-    """The network in int8, by the ranges it sees.
-
-    It is made apart from the program: a quantiser that is told to leave the front end does not.
-
-    Raises:
-        BundleError: it gives NaN or infinite values.
-    """
-    torch = require("torch", extra="train")
-    pt2e = require("torchao.quantization.pt2e.quantize_pt2e", extra="executorch")
-    xnnpack = require("executorch.backends.xnnpack.quantizer.xnnpack_quantizer", extra="executorch")
-    settings = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
-    with torch.no_grad():
-        network = torch.export.export(program.pipeline.network, (program.spectrogram(*example),)).module()
-        observed = pt2e.prepare_pt2e(network, xnnpack.XNNPACKQuantizer().set_global(settings))
-        try:
-            for values in calibration:
-                observed(program.spectrogram(*(torch.from_numpy(value) for value in values.values())))
-        except RuntimeError as error:
-            if "not finite" in str(error):  # of the histogram that an observer makes
-                raise BundleError(fixed.UNMEASURABLE) from None
-            raise
-        return pt2e.convert_pt2e(observed)

@@ -1,30 +1,20 @@
-"""LiteRT (once TensorFlow Lite), for phones and small boards: export a checkpoint to `.tflite`, and run it."""
+"""Run `.tflite` files with LiteRT (once TensorFlow Lite), for phones and small boards."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from audiorep import bundle
 from audiorep.errors import BundleError, first_line, require
-from audiorep.files import replacing
-from audiorep.foreign import brief
-from audiorep.runtimes import cores, existing, fixed, running
-from audiorep.runtimes.check import Parity, accept
-from audiorep.runtimes.quiet import TORCH_LOGGERS, quiet
-
-if TYPE_CHECKING:
-    from audiorep.checkpoint import Checkpoint
-    from audiorep.frontend import LogMel, MatrixLogMel
+from audiorep.info import model_info
+from audiorep.runtimes import cores, existing, fixed_shape, running
+from audiorep.runtimes.silence import quiet
+from audiorep.untrusted import brief
 
 INPUTS = ["waveform", "samples"]  # names in the signature; the second only where the model fills short clips
-FRONT_END, NETWORK = "front_end", "network"
-PARTS = {FRONT_END: b"_front_end", NETWORK: b"_network"}
-"""Of a pipeline, and how the converter's names tell of them: by class and name of each module."""
 
 
 class LiteRtSession:
@@ -44,7 +34,7 @@ class LiteRtSession:
                 require("ai_edge_litert", extra="litert"),
                 require("ai_edge_litert.interpreter", extra="litert"),
             )
-        self.info = bundle.appended(path)
+        self.info = model_info.appended(path)
         try:
             with quiet():
                 self._interpreter = interpreter.Interpreter(str(path), num_threads=threads or cores() or 1)
@@ -62,7 +52,7 @@ class LiteRtSession:
         Raises:
             BundleError: another number of samples than the model takes.
         """
-        return fixed.scores(self.info, waveform, self._run)
+        return fixed_shape.scores(self.info, waveform, self._run)
 
     def _run(self, clip: np.ndarray, samples: int) -> dict[str, np.ndarray]:
         values = {"waveform": clip, "samples": np.array([samples], np.int32)}
@@ -77,100 +67,9 @@ class LiteRtSession:
         inputs, outputs = (runner.get_input_details(), runner.get_output_details()) if runner else ({}, {})
         found = {name: tuple(map(int, tensor["shape"])) for name, tensor in [*inputs.items(), *outputs.items()]}
         needed: dict[str, tuple[int, ...]] = {"waveform": (1, self.info.window_samples)}
-        if fixed.fills(self.info):
+        if fixed_shape.fills(self.info):
             needed["samples"] = (1,)
         needed |= {head: (1, len(names)) for head, names in self.info.labels.items()}
         if found != needed:
             raise BundleError(f"{path}: its graph has {brief(found)}; {brief(needed)} are needed. Export the model again.")
         return {name: inputs[name]["index"] for name in inputs}, {head: outputs[head]["index"] for head in self.info.labels}
-
-
-def export(
-    model: Checkpoint,
-    path: str | os.PathLike[str],
-    clips: Sequence[np.ndarray],
-    precision: str = "fp32",
-    calibration: Sequence[np.ndarray] = (),
-) -> Parity:
-    """Writes `model` to `path` as one self-describing `.tflite`, waveform in and scores out, and checks it on `clips`.
-
-    The network is fused, the front end is inside as matrix products, and the shape is one clip of one window. `clips` are
-    (N,) float32 waveforms at the model's rate. The file appears only after its scores agree with the checkpoint's. int8 is
-    static: weights by channel, activations by the ranges seen on the `calibration` waveforms, (N,) each; the front end and
-    the activation compute in float32, the former with constants stored in float16.
-
-    Raises:
-        BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
-        MissingExtraError: torch, litert-torch or, for int8, ai-edge-quantizer is not installed.
-    """
-    path = Path(path)
-    seen = fixed.inputs(model.info, calibration) if precision == "int8" else []
-    with replacing(path) as partial:
-        _write(model, partial, small=bool(seen))
-        if seen:
-            with quiet():
-                partial.write_bytes(_quantised(_renamed(partial.read_bytes()), seen))
-        bundle.append(partial, model.info.in_precision(precision) if seen else model.info)
-        return accept(model, LiteRtSession(partial), clips, path, precision)
-
-
-def _write(model: Checkpoint, path: Path, small: bool) -> None:
-    require("torch", extra="train")
-    from audiorep.runtimes.fixed_program import fixed_program
-
-    program, example = fixed_program(model, small)
-    if small:
-        _halve(program.pipeline.front_end)
-    with quiet(*TORCH_LOGGERS):
-        litert_torch = require("litert_torch", extra="litert-export")
-        litert_torch.convert(program, sample_kwargs=dict(zip(INPUTS, example, strict=False))).export(str(path))
-
-
-def _halve(front_end: LogMel | MatrixLogMel) -> None:
-    """Rounds the Fourier matrices of an exportable front end to float16 values, in place.
-
-    What one sample's row loses is made good in the next: the error then lies at high frequencies, where sounds have little,
-    and half as much of a loud sound, or less, leaks into quiet bands.
-    """
-    for matrix in front_end.get_submodule("spectra").parameters():
-        lost = 0.0
-        for row in matrix.numpy():  # of one sample and every bin; in the matrix's own memory
-            wanted = row + lost
-            row[:] = wanted.astype(np.float16)
-            lost = wanted - row
-
-
-def _renamed(content: bytes) -> bytes:
-    """The model with short names for its tensors that begin with what they are part of.
-
-    They are paths of modules in each of a hundred operators, a fifth of a small file, and are read by nothing else.
-    """
-    graphs = require("ai_edge_litert.tools.flatbuffer_utils", extra="litert-export")
-    model = graphs.read_model_from_bytearray(content)
-    for index, tensor in enumerate(tensor for graph in model.subgraphs for tensor in graph.tensors):
-        part = next((part for part, mark in PARTS.items() if mark in tensor.name), "")
-        tensor.name = f"{part}{index}".encode()
-    return bytes(graphs.convert_object_to_bytearray(model))
-
-
-def _quantised(content: bytes, calibration: Sequence[dict[str, np.ndarray]]) -> bytes:
-    """A renamed model with its network in int8 and the matrices of its front end stored in float16.
-
-    Raises:
-        BundleError: the network gives NaN.
-    """
-    quantizer, calibrator, recipes, types, updates, algorithms = (
-        require(f"ai_edge_quantizer.{name}", extra="litert-export")
-        for name in ("quantizer", "calibrator", "recipe_manager", "qtyping", "utils.qsv_utils", "algorithm_manager")
-    )
-    recipe, operators = recipes.RecipeManager(), types.TFLOperationName
-    recipe.add_static_config(f"^{NETWORK}", operators.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
-    recipe.add_weight_only_config(
-        f"^{FRONT_END}", operators.FULLY_CONNECTED, num_bits=16, algorithm_key=algorithms.AlgorithmName.FLOAT_CASTING
-    )
-    observer = calibrator.Calibrator(content, cores() or 1, qsv_update_func=updates.min_max_update)  # the default forgets
-    observer.calibrate({next(iter(observer.get_signature_list())): calibration}, recipe)
-    ranges = observer.get_model_qsvs()
-    if any(np.isnan(bound).any() for seen in ranges.values() for bound in seen.values()):
-        raise BundleError(fixed.UNMEASURABLE)
-    return bytes(quantizer.Quantizer(content, recipe.get_quantization_recipe()).quantize(ranges).quantized_model)

@@ -1,30 +1,17 @@
-"""ONNX Runtime, the default: export a checkpoint to the one-file bundle, and run it on whatever the machine has."""
+"""Run bundles with ONNX Runtime, the default, on whatever the machine has."""
 
 from __future__ import annotations
 
-import logging
 import os
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from audiorep.errors import BundleError, first_line, require
-from audiorep.files import replacing
-from audiorep.foreign import brief
+from audiorep.errors import BundleError, first_line
 from audiorep.runtimes import cores, existing, in_slices, running, sealed
-from audiorep.runtimes.check import Parity, first_accepted
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from audiorep.checkpoint import Checkpoint
-
+from audiorep.untrusted import brief
 
 LOG_MEL = "log_mel"
 """The name, in a bundle's graph, of what the front end gives and the network takes."""
@@ -72,147 +59,6 @@ class OnnxSession:
             )
 
 
-def export(
-    model: Checkpoint,
-    path: str | os.PathLike[str],
-    clips: Sequence[np.ndarray],
-    precision: str = "fp32",
-    calibration: Sequence[np.ndarray] = (),
-) -> Parity:
-    """Writes `model` to `path` as one self-describing `.onnx`, waveform in and scores out, and checks it on `clips`.
-
-    The network is fused, batch and length are dynamic, and the front end is inside as matrix products, in the form that is
-    fastest here of those that are exact enough for `clips`: (N,) float32 waveforms at the model's rate. The file appears only
-    after its scores agree with the checkpoint's.
-
-    `int8` is static, with ranges from the `calibration` waveforms by the method that changes the scores of `clips` least; the
-    other forms of `compress.weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end stays
-    in float32.
-
-    Raises:
-        BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`).
-        DataError: no calibration clips for int8.
-        MissingExtraError: torch or onnx is not installed.
-    """
-    path = Path(path)
-    fused = model.fuse().model
-    with replacing(path) as partial:
-
-        def attempts() -> Iterator[OnnxSession]:
-            for form in fastest_first(model, caller):
-                partial.write_bytes(
-                    sealed.seal(_in_precision(bundle(model, fused, form), model, precision, clips, calibration))
-                )
-                yield OnnxSession(partial)
-
-        return first_accepted(model, attempts(), clips, path, precision)
-
-
-def _in_precision(
-    content: bytes, model: Checkpoint, precision: str, clips: Sequence[np.ndarray], calibration: Sequence[np.ndarray]
-) -> bytes:
-    if precision == "fp32":
-        return content
-    from audiorep.runtimes.small import Quantiser, nearest, stored
-
-    if precision != "int8":
-        return stored(content, precision)
-    quantiser = Quantiser(content, calibration)
-    return quantiser.make(nearest(quantiser, content, clips))
-
-
-def bundle(model: Checkpoint, fused: nn.Module, form: str) -> bytes:
-    """The unchecked bundle of `model`, whose merged network is `fused`, with the front end in a form of `frontend.forms`."""
-    torch = require("torch", extra="train")
-    from audiorep.runtimes.torch import Pipeline
-
-    info = model.info.noting(front_end_form=form)
-    pipeline = Pipeline(model.front_end.exportable(form), fused, info).eval()
-    proto = to_onnx(pipeline, (torch.zeros(2, info.window_samples),), list(info.labels), **_waveform_shapes())
-    _name_log_mel(proto)
-    for key, value in info.to_metadata().items():
-        proto.metadata_props.add(key=key, value=value)
-    return proto.SerializeToString()
-
-
-def fastest_first(model: Checkpoint, runs: Callable[[bytes], Callable[[np.ndarray], object]], rounds: int = 15) -> list[str]:
-    """The forms of the model's front end by their best time on one window in a runtime, where `runs` loads ONNX.
-
-    They take turns, so that a busy machine hurts all alike.
-    """
-    calls = {form: runs(content) for form, content in _front_ends(model).items()}
-    noise = np.random.default_rng(0).standard_normal((1, model.info.window_samples)).astype(np.float32)
-    best = dict.fromkeys(calls, float("inf"))
-    for _ in range(rounds if len(calls) > 1 else 0):
-        for form, call in calls.items():
-            start = time.perf_counter()
-            call(0.1 * noise)
-            best[form] = min(best[form], time.perf_counter() - start)
-    return sorted(best, key=best.__getitem__)
-
-
-def caller(content: bytes) -> Callable[[np.ndarray], object]:
-    """An ONNX model ready to be called on a waveform (B, N)."""
-    ready = session(content)
-    return lambda waveform: ready.run(None, {"waveform": waveform})
-
-
-def _front_ends(model: Checkpoint) -> dict[str, bytes]:
-    """Each form of the front end alone, as ONNX."""
-    import torch
-
-    from audiorep.frontend import forms
-
-    names, example = forms(model.front_end.config), torch.zeros(2, model.info.window_samples)
-    made = {form: model.front_end.exportable(form).eval() for form in names}
-    return {
-        form: to_onnx(front_end, (example,), [LOG_MEL], **_waveform_shapes()).SerializeToString()
-        for form, front_end in made.items()
-    }
-
-
-def _waveform_shapes() -> dict[str, Any]:
-    import torch
-
-    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}
-    return {"input_names": ["waveform"], "dynamic_shapes": {"waveform": shape}}
-
-
-def _name_log_mel(proto: Any) -> None:
-    """Gives the front end's last value a name, by which others find where the network begins."""
-    last = next(node for node in proto.graph.node if node.op_type == "Log").output[0]
-    for node in proto.graph.node:
-        for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                if name == last:
-                    names[place] = LOG_MEL
-    for value in proto.graph.value_info:
-        if value.name == last:
-            value.name = LOG_MEL
-
-
-def to_onnx(network: Any, args: tuple[Any, ...] | None, outputs: list[str], **more: Any) -> Any:
-    """The ONNX model of a torch module or exported program, without traces of the machine it was made on.
-
-    Raises:
-        MissingExtraError: torch or onnxscript is not installed.
-    """
-    torch, _ = require("torch", extra="train"), require("onnxscript", extra="train")
-    with _quiet():
-        program = torch.onnx.export(network, args or (), dynamo=True, output_names=outputs, verbose=False, **more)
-    proto = program.model_proto  # made anew at every look
-    _strip(proto)
-    return proto
-
-
-def _strip(proto: Any) -> None:
-    """Removes the exporter's notes, which hold stack traces with the paths of the exporting machine."""
-    graph = proto.graph
-    for noted in (proto, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
-        del noted.metadata_props[:]
-        noted.doc_string = ""
-
-
 def session(model: Path | bytes, threads: int | None = None, profile: str | None = None) -> Any:
     """ONNX Runtime with all its providers on this machine, but a remote one; `profile` is where its times go."""
     options = onnxruntime.SessionOptions()
@@ -222,18 +68,3 @@ def session(model: Path | bytes, threads: int | None = None, profile: str | None
         options.enable_profiling, options.profile_file_prefix = True, profile
     providers = [name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"]
     return onnxruntime.InferenceSession(model, options, providers=providers)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's talk of its own deprecations and of torchvision, which no user can act on."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            yield
-    finally:
-        logger.setLevel(level)

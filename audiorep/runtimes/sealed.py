@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audiorep.bundle import PREFIX, ModelInfo
 from audiorep.errors import BundleError
-from audiorep.foreign import from_json
+from audiorep.info.model_info import PREFIX, ModelInfo
+from audiorep.untrusted import from_json
 
 KEY = f"{PREFIX}seal"
 METADATA = 14  # field of a ModelProto (onnx.proto): entries of `key` (field 1) and `value` (field 2)

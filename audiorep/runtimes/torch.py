@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiorep import checkpoint
-from audiorep.bundle import ModelInfo
-from audiorep.checkpoint import Checkpoint
-from audiorep.frontend import EdgeFrames, LogMel, MatrixLogMel
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.models.checkpoint import Checkpoint
+from audiorep.models.front_end import EdgeFrames, LogMel, MatrixLogMel
 from audiorep.models.layers import channels_last
 from audiorep.runtimes import running
 

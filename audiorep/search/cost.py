@@ -13,13 +13,14 @@ import numpy as np
 from torch import nn
 
 from audiorep import models, reparam
-from audiorep.bundle import ModelInfo
-from audiorep.checkpoint import Checkpoint, read_json
 from audiorep.datasets import Labels
+from audiorep.export.onnx import bundle
 from audiorep.files import replacing, write_json
-from audiorep.frontend import LogMel, forms
-from audiorep.recipe import TrainConfig
-from audiorep.runtimes import onnx
+from audiorep.info.model_info import ModelInfo
+from audiorep.models.checkpoint import Checkpoint, read_json
+from audiorep.models.front_end import LogMel, forms
+from audiorep.runtimes.onnx import session
+from audiorep.training.recipe import TrainConfig
 
 Objective = Literal["macs", "latency", "parameters"]
 REFERENCE, REFERENCE_TIME = "reference.onnx", "reference.json"
@@ -111,12 +112,12 @@ def _seconds(call: Callable[[], object]) -> float:
 def _call(content: bytes, samples: int) -> Callable[[], object]:
     """One window of noise through a bundle, on one thread: others' would wait by spinning and slow it."""
     noise = 0.1 * np.random.default_rng(0).standard_normal((1, samples)).astype(np.float32)
-    ready = onnx.session(content, threads=1)
+    ready = session(content, threads=1)
     return lambda: ready.run(None, {"waveform": noise})
 
 
 def _bundle(model: Checkpoint) -> bytes:
-    return onnx.bundle(model, model.fuse().model, forms(model.front_end.config)[-1])
+    return bundle(model, model.fuse().model, forms(model.front_end.config)[-1])
 
 
 def _untrained(config: TrainConfig, classes: Labels) -> Checkpoint:

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiorep import report
 from audiorep.benchmark.environment import environment
 from audiorep.errors import require
 from audiorep.escape import toml
+from audiorep.evaluation import pictures
 from audiorep.files import open_text, replacing, write_json, write_text
 from audiorep.search import cost as costs
 from audiorep.search.study import SEARCH, settings, shown
@@ -174,7 +174,7 @@ def _draw(found: Outcome, path: Path) -> None:
         ((row.cost or 0) * unit.scale, max(row.epochs)) for row in own if row.accuracy is None and row.epochs and comparable
     ]
     front = [((row.cost or 0) * unit.scale, row.accuracy or 0.0, str(row.number)) for row in found.front]
-    report.pareto(done, stopped, front, (unit.words, f"validation {found.metric}"), path)
+    pictures.pareto(done, stopped, front, (unit.words, f"validation {found.metric}"), path)
 
 
 def _recipe(job: Job, found: Outcome, row: Row) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 from audiorep import models
 from audiorep.errors import ConfigError, require
-from audiorep.frontend import FRONT_ENDS
-from audiorep.recipe import TrainConfig, configure
+from audiorep.models.front_end import FRONT_ENDS
+from audiorep.training.recipe import TrainConfig, configure
 
 RANGE_KEYS = {"low", "high", "log", "step"}
 FIXED = {

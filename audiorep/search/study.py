@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from audiorep import interrupts
-from audiorep.checkpoint import read_json
 from audiorep.errors import AudiorepError, ConfigError, first_line, require
 from audiorep.files import named, write_json
+from audiorep.models.checkpoint import read_json
 from audiorep.runtimes import cores
 from audiorep.search import cost as costs
 from audiorep.search.trial import Job, run
-from audiorep.train import quieten
+from audiorep.training.fit import quieten
 
 if TYPE_CHECKING:  # an extra's, imported where it is used
     from optuna import Study, Trial

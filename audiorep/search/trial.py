@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiorep import checkpoint
 from audiorep.errors import ConfigError, DataError, FuseError, require
-from audiorep.evaluate import evaluate
-from audiorep.predict import Classifier
-from audiorep.recipe import TrainConfig
+from audiorep.evaluation.evaluate import evaluate
+from audiorep.models import checkpoint
+from audiorep.predict.classifier import Classifier
 from audiorep.runtimes.torch import TorchSession
 from audiorep.search import cost as costs
 from audiorep.search.clips import SearchClips
 from audiorep.search.space import Space
-from audiorep.train import BEST, LAST, fit
+from audiorep.training.fit import BEST, LAST, fit
+from audiorep.training.recipe import TrainConfig
 
 if TYPE_CHECKING:  # an extra's, imported where it is used
     from optuna import Study, Trial

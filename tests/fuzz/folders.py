@@ -8,11 +8,11 @@ from pathlib import Path
 from random import Random
 
 from audiorep import datasets
+from audiorep.audio.sources import SUFFIXES
 from audiorep.datasets import Example
 from audiorep.datasets.draw import groups_of
 from audiorep.datasets.spelling import look_alikes, plain
 from audiorep.errors import DataError
-from audiorep.sources import SUFFIXES
 from fuzz import words
 from fuzz.oracle import demand
 

@@ -14,7 +14,7 @@ from audiorep.datasets import Example
 from audiorep.datasets.manifest import joined, separated
 from audiorep.datasets.spelling import plain
 from audiorep.errors import DataError
-from audiorep.workflow import write_clips
+from audiorep.training.workflow import write_clips
 from fuzz import words
 from fuzz.oracle import demand
 

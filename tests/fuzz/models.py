@@ -17,11 +17,14 @@ import torch
 from onnx import helper, numpy_helper
 from their_network import TheirNetwork
 
-from audiorep import authors, bundle, checkpoint, external, models
-from audiorep.bundle import ModelInfo
-from audiorep.decode import Decoder
-from audiorep.frontend_config import FRONT_ENDS
-from audiorep.predict import Classifier
+from audiorep import models
+from audiorep.audio.decode import Decoder
+from audiorep.hub import authors, networks
+from audiorep.info import model_info
+from audiorep.info.front_end import FRONT_ENDS
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.predict.classifier import Classifier
 from audiorep.runtimes import pair, sealed
 from fuzz.mutations import cut, flipped, replaced
 from fuzz.oracle import demand
@@ -92,12 +95,12 @@ def appended(chance: Random, seeds: Path, place: Path) -> None:
     """What LiteRT's and ExecuTorch's files carry at their end."""
     info, content = _whole(seeds)[0], _with_information(seeds, place)
     changed = flipped(chance, content, chance.choice([0, 1000]))
-    demand(bundle.appended(_write(place / "m.tflite", changed)) == info, "other metadata was accepted")
+    demand(model_info.appended(_write(place / "m.tflite", changed)) == info, "other metadata was accepted")
 
 
 def appended_cut(chance: Random, seeds: Path, place: Path) -> None:
     """The same, cut short."""
-    bundle.appended(_write(place / "m.tflite", cut(chance, _with_information(seeds, place))))
+    model_info.appended(_write(place / "m.tflite", cut(chance, _with_information(seeds, place))))
     demand(False, "a truncated file was accepted")
 
 
@@ -165,7 +168,7 @@ def weights(chance: Random, seeds: Path, place: Path) -> None:
         with_odd_tensor(chance, network.state_dict(), path)
     else:
         torch_file(chance, (seeds / "authors.pyth").read_bytes(), path)
-    external._load(network, path, lambda text: None)
+    networks._load(network, path, lambda text: None)
 
 
 # ---------------------------------------------------------------- helpers
@@ -223,7 +226,7 @@ def _run_checkpoint(folder: Path) -> None:
 def _with_information(seeds: Path, place: Path) -> bytes:
     """A file of a runtime with audiorep's information at its end."""
     path = _write(place / "whole", bytes(1000))
-    bundle.append(path, _whole(seeds)[0])
+    model_info.append(path, _whole(seeds)[0])
     return path.read_bytes()
 
 

@@ -14,18 +14,19 @@ import markdown_it
 import numpy as np
 from torch.nn import Module
 
-from audiorep import report, screen
-from audiorep.bundle import ModelInfo
-from audiorep.card import model_card
-from audiorep.checkpoint import Checkpoint
+from audiorep.cli import terminal
 from audiorep.escape import markdown, shell, toml, visible
-from audiorep.evaluate import Evaluation
-from audiorep.frontend import LogMel
-from audiorep.frontend_config import FRONT_ENDS
-from audiorep.metrics import score
+from audiorep.evaluation import pictures
+from audiorep.evaluation.evaluate import Evaluation
+from audiorep.evaluation.metrics import score
+from audiorep.info.front_end import FRONT_ENDS
+from audiorep.info.model_info import ModelInfo
 from audiorep.models import Cost
-from audiorep.output import AudacityFiles, CsvWriter, JsonLinesWriter, RavenFiles
-from audiorep.predict import Detection, Recording
+from audiorep.models.checkpoint import Checkpoint
+from audiorep.models.front_end import LogMel
+from audiorep.predict.classifier import Detection, Recording
+from audiorep.predict.output import AudacityFiles, CsvWriter, JsonLinesWriter, RavenFiles
+from audiorep.training.card import model_card
 from fuzz import words
 from fuzz.oracle import demand
 
@@ -58,11 +59,11 @@ def evaluations(chance: Random, seeds: Path, place: Path) -> None:
         labels,
     )
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()):
-        screen.show_evaluation(evaluation, every_class=True)
-        screen.say(f"{title}\nx")
+        terminal.show_evaluation(evaluation, every_class=True)
+        terminal.say(f"{title}\nx")
     demand(len(out.getvalue().split("\n")) == 4 + len(labels), out.getvalue())
     if chance.random() < 0.05:
-        report.confusion(found, labels, f"{title}\ntop1", place / "c.png")
+        pictures.confusion(found, labels, f"{title}\ntop1", place / "c.png")
 
 
 def predictions(chance: Random, seeds: Path, place: Path) -> None:

@@ -17,13 +17,13 @@ import soundfile
 
 from audiorep import audio
 from audiorep.errors import AudioError
-from audiorep.predict import Classifier, Failure, Recording
+from audiorep.predict.classifier import Classifier, Failure, Recording
 from fuzz import mutations
 from fuzz.oracle import WrongError, demand
 
 RATE = 16_000  # Hz
 FRAMES = 12_000
-SLACK = 64  # bytes that are forgiven at the end of the samples (`audiorep.formats.chunks`)
+SLACK = 64  # bytes that are forgiven at the end of the samples (`audiorep.audio.formats.chunks`)
 TELLS_LENGTH = [
     ("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "PCM_U8"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAV", "IMA_ADPCM"),
     ("WAV", "MS_ADPCM"),

@@ -1,0 +1,132 @@
+"""Read sound files of any rate and channel count as mono float32 at one rate, in blocks of constant memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from audiorep.audio.channels import Mixer
+from audiorep.audio.decoders import Sound
+from audiorep.audio.sources import SUFFIXES, find
+from audiorep.audio.windows import TAIL, pad, views, windows
+from audiorep.errors import AudioError
+
+__all__ = ["SUFFIXES", "TAIL", "AudioFile", "blocks", "find", "pad", "probe", "read", "views", "windows"]
+
+BLOCK_SECONDS = 10.0
+LOUDEST = 64.0  # floats above this are integers in disguise; honest overshoot of -1..1 stays far below
+
+_BLOCK_VALUES = 1 << 22  # of all channels together, whatever rate a header names
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """What a sound file says of itself."""
+
+    path: Path
+    sample_rate: int
+    """Hz, as stored."""
+    channels: int
+    frames: int
+    """Samples in each channel, as promised by the header; a damaged file holds fewer."""
+    encoding: str
+    """Container and sample type, for example `WAV PCM_16`."""
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.sample_rate
+
+
+def probe(path: str | os.PathLike[str]) -> AudioFile:
+    """What the headers of the file at `path` say, of all streams in it; lengths that are known to be wrong are put right.
+
+    Raises:
+        AudioError: the file is missing, a folder, empty, or not audio that libsndfile reads.
+    """
+    with Sound(Path(path)) as sound:
+        return _describe(sound)
+
+
+def read(
+    path: str | os.PathLike[str], sample_rate: int, start: float = 0.0, end: float | None = None, channel: str = "mean"
+) -> np.ndarray:
+    """The file, or its stretch from `start` to `end` seconds, as (N,) float32 mono in -1..1 at `sample_rate` Hz.
+
+    Raises:
+        AudioError: as `blocks`.
+    """
+    return np.concatenate(list(blocks(path, sample_rate, start, end, channel)))
+
+
+def blocks(
+    path: str | os.PathLike[str],
+    sample_rate: int,
+    start: float = 0.0,
+    end: float | None = None,
+    channel: str = "mean",
+    notes: list[str] | None = None,
+) -> Iterator[np.ndarray]:
+    """Consecutive (n,) float32 mono blocks at `sample_rate` Hz, about ten seconds each, whatever the file's length.
+
+    `channel` is `mean`, `left`, `right` or a channel's number from 1. Where a block's channels cancel each other out, a
+    loud one is taken for their mean, and at the end `notes` gains a sentence on it. Resampling is soxr's high quality,
+    streamed, so block borders leave no trace.
+
+    Raises:
+        AudioError: the file is missing, a folder, empty, truncated, not audio, holds NaN or infinite samples, or the
+            stretch or the channel lies outside it. Raised where the fault is met: blocks before it are good.
+    """
+    with Sound(Path(path)) as sound:
+        about = _describe(sound)
+        first, last = _stretch(sound, about, start, end)
+        mixer = Mixer(about.path, about.channels, channel)
+        resampler = (
+            None if about.sample_rate == sample_rate else soxr.ResampleStream(about.sample_rate, sample_rate, 1, "float32")
+        )
+        size = max(1, min(int(BLOCK_SECONDS * about.sample_rate), _BLOCK_VALUES // about.channels))
+        for block in sound.blocks(first, about.frames if last is None else last, size):
+            mono = _checked(mixer.mix(block), about)
+            yield mono if resampler is None else resampler.resample_chunk(mono)
+        if last is None and sound.cut:
+            raise sound.truncated(about.frames, "its last page is cut off")
+        if resampler is not None:
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        if notes is not None:
+            notes.extend(mixer.notes(about.sample_rate))
+
+
+def _describe(sound: Sound) -> AudioFile:
+    return AudioFile(sound.path, sound.sample_rate, sound.channels, sound.frames, sound.encoding)
+
+
+def _stretch(sound: Sound, about: AudioFile, start: float, end: float | None) -> tuple[int, int | None]:
+    """First frame, and the frame after the last (None reads on to the end of the file)."""
+    if about.frames == 0 and sound.cut:
+        raise sound.truncated(0, "the data ends early")
+    if about.frames == 0:
+        raise AudioError(f"{about.path} has no samples. Re-export the file.", "empty")
+    first = round(start * about.sample_rate)
+    last = None if end is None else round(end * about.sample_rate)
+    beyond = about.frames + about.sample_rate // 20  # annotations round up; a twentieth of a second is forgiven
+    if first < 0 or first >= about.frames or (last is not None and not first < last <= beyond):
+        stop = "its end" if end is None else f"{end:g} s"
+        raise AudioError(f"{about.path} lasts {about.seconds:.2f} s; the stretch from {start:g} s to {stop} is not inside it.")
+    return first, None if last is None or last >= about.frames else last
+
+
+def _checked(mono: np.ndarray, about: AudioFile) -> np.ndarray:
+    """(n,) as it is, if its numbers are those of a sound."""
+    peak = float(np.abs(mono).max(initial=0.0))
+    if not np.isfinite(peak):
+        raise AudioError(f"{about.path} holds NaN or infinite samples. Re-export the file.", "non-finite")
+    if peak > LOUDEST:
+        raise AudioError(
+            f"{about.path} holds samples up to {peak:.0f}; floats must lie in -1..1. Divide integer samples by their range."
+        )
+    return mono

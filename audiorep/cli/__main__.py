@@ -1,0 +1,5 @@
+"""`python -m audiorep.cli`, which is the command `audiorep`."""
+
+from audiorep.cli.main import main
+
+main()

@@ -1,0 +1,144 @@
+"""The command line: its commands by name, and what becomes of errors."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import Annotated, Any, NoReturn, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+import audiorep
+from audiorep import interrupts
+from audiorep.cli import bench, compress, data, deploy, models, predict, search, terminal, train
+from audiorep.cli.options import DONE, SOME_FAILED, WRONG_USAGE
+from audiorep.errors import AudiorepError
+
+
+class _Commands(TyperGroup):
+    """The commands; one that is stopped says what it keeps in its exception's notes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; Ctrl-C, SIGTERM and SIGHUP end it with a line and the status that a shell gives to them."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            terminal.say(" ".join(getattr(stop, "__notes__", ["Stopped."])))
+            raise typer.Exit(INTERRUPTED) from None
+
+
+INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell gives to Ctrl-C; to other signals likewise
+UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF}  # a file that cannot be written is named where it is
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Recognise sounds fast on small machines.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
+models_app = typer.Typer(help="Look at networks and models.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+app.add_typer(models_app, name="models")
+
+for command in (
+    predict.predict,
+    train.train,
+    train.distil,
+    predict.evaluate,
+    deploy.export,
+    deploy.fuse,
+    compress.quantize,
+    compress.prune,
+    compress.low_rank,
+    compress.compress,
+    compress.verify,
+    bench.bench,
+    search.search,
+    deploy.doctor,
+):
+    app.command()(command)
+app.command("import")(train.import_)
+data_app.command()(data.check)
+data_app.command()(data.prepare)
+models_app.command("list")(models.list_)
+models_app.command()(models.info)
+
+
+def main() -> None:
+    """Runs the command line; what is refused becomes one sentence and exit status 2."""
+    _open_streams()
+    with interrupts.heard() as signals:
+        try:
+            _run()
+        except AudiorepError as error:
+            _refuse(str(error))
+        except BrokenPipeError:  # the reader of our output has left
+            _drop(sys.stdout)
+            sys.exit(SOME_FAILED)
+        except OSError as error:
+            _drop(sys.stdout)
+            stream = "The standard output cannot be written" if error.errno in UNWRITTEN else "A file cannot be used"
+            _refuse(f"{f'{error.filename} cannot be used' if error.filename else stream}: {error.strerror or error}.")
+        except SystemExit as end:
+            sys.exit(INTERRUPTED - signal.SIGINT + signals[0] if signals and end.code == INTERRUPTED else end.code)
+        except BaseException:
+            if not signals:
+                raise
+            terminal.say("Stopped.")  # in the midst of a library that makes an error of its own of it
+            sys.exit(INTERRUPTED - signal.SIGINT + signals[0])
+
+
+def _run() -> None:
+    try:
+        app(prog_name="audiorep")
+    except SystemExit:
+        sys.stdout.flush()  # what cannot be written is told here, and not by the interpreter as it ends
+        raise
+
+
+def _refuse(sentence: str) -> NoReturn:
+    with suppress(OSError):  # nobody can be told
+        terminal.say(f"Error: {sentence}")
+    sys.exit(WRONG_USAGE)
+
+
+def _open_streams() -> None:
+    """Makes both streams fit for any text, and gives those that are closed a place: the next file would take it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
+
+
+def _drop(stream: TextIO) -> None:
+    """If what is left to write has no place to go, it goes nowhere, so that the interpreter does not try again as it ends."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(audiorep.__version__)
+        raise typer.Exit(DONE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Networks and models looked at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiorep.cli import terminal
+from audiorep.cli.options import Json
+from audiorep.errors import MissingExtraError, require
+from audiorep.escape import visible
+
+
+def list_(as_json: Json = False) -> None:
+    """The architectures, with parameters and multiply-accumulates at the paper's input."""
+    torch = require("torch", extra="train")
+    from audiorep import models
+
+    rows: list[tuple[str, int, int, str]] = []
+    for name, row in models.ARCHITECTURES.items():
+        try:
+            with torch.device("meta"):  # counts need no weights
+                cost = models.cost(models.build(name, {"label": 309}), (1, 1, 512, 128))
+        except MissingExtraError as error:
+            terminal.say(f"{name} is left out. {error}")
+            continue
+        rows.append((name, cost.parameters, cost.macs, row.about))
+    if as_json:
+        print(json.dumps([dict(zip(("name", "parameters", "macs", "about"), row, strict=True)) for row in rows]))
+        return
+    cells = [[name, f"{parameters:,}", f"{macs / 1e9:.3f} G", about] for name, parameters, macs, about in rows]
+    terminal.show_table(["name", "parameters", "MACs", "about"], cells, right={1, 2})
+    print("309 classes, input 512×128, as trained; audiorep fuse shows what merging saves")
+
+
+def info(
+    path: Annotated[
+        Path | None, typer.Argument(help="Bundle (.onnx) or checkpoint folder; default: the one inside the package.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What is inside a model file: labels, rates, window, front end, licence, provenance."""
+    from audiorep.predict.classifier import BUNDLED, Classifier
+
+    classifier = Classifier.load(path)
+    about = classifier.info
+    values = {**vars(about), "task": about.task, "path": str(path or BUNDLED), "runs_on": classifier.session.device}
+    if as_json:
+        print(json.dumps(values, ensure_ascii=False))
+        return
+    for key, value in values.items():
+        if key == "labels":
+            for head, labels in about.labels.items():
+                print(f"{'labels ' + head:<16} {len(labels)}: {', '.join(map(visible, labels))}")
+        elif value not in ({}, ""):
+            text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+            print(f"{key:<16} {visible(text)}")

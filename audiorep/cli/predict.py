@@ -1,0 +1,148 @@
+"""Sounds to labels, and how often the labels are right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiorep.cli import terminal
+from audiorep.cli.options import (
+    SOME_FAILED,
+    Channel,
+    DataRoot,
+    Folds,
+    Format,
+    Json,
+    Model,
+    Precision,
+    RuntimeName,
+    Threads,
+    ValidFolds,
+    View,
+    share,
+)
+from audiorep.errors import DataError, require
+
+
+def predict(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Sound files, folders (searched recursively), patterns, and - for standard input.", show_default=False
+        ),
+    ],
+    model: Model = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output", "-o", help="File (.csv, .jsonl), or folder for --format audacity or raven; may be given again."
+        ),
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="csv, jsonl, audacity or raven; default: the output's suffix.")] = None,
+    view: Annotated[
+        View, typer.Option(help="One answer a file, each window, or windows merged; auto: file up to 30 s, then merged.")
+    ] = "auto",
+    top: Annotated[int, typer.Option(min=1, help="Labels for each file or window.")] = 1,
+    threshold: Annotated[
+        float | None, typer.Option(callback=share, help="Report scores from here; default: the model's.")
+    ] = None,
+    window: Annotated[float | None, typer.Option(help="Seconds heard at once; default: the model's.")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds between windows; default: the model's.")] = None,
+    channel: Channel = "mean",
+    threads: Threads = None,
+    runtime: RuntimeName = None,
+    precision: Precision = "fp32",
+    as_json: Json = False,
+) -> None:
+    """Recognise the sounds in files: labels with times and scores."""
+    from audiorep.audio import decode, pipes, sources
+    from audiorep.escape import visible
+    from audiorep.predict.classifier import Classifier, Failure
+    from audiorep.predict.output import Outputs
+
+    classifier = Classifier.load(model, threads, runtime, precision).with_windows(window, hop)
+    passed_over: list[Path] = []
+    files = list(sources.find(paths, passed_over.append))
+    if passed_over:
+        terminal.say(visible(sources.passed_over(passed_over)))
+    done = failed = 0
+    try:
+        with (
+            pipes.kept(),
+            Outputs(output or [], format, files, channels_apart=channel == "each") as outputs,
+            terminal.progress("Listening", terminal.total_seconds(files)) as advance,
+        ):
+            for result in classifier.files(decode.of_channels(files, channel), advance):
+                found = [] if isinstance(result, Failure) else terminal.chosen(result, view, top, threshold)
+                lost = outputs.write(result, found)
+                done += 1
+                failed += isinstance(result, Failure) or bool(lost)
+                for error in lost:
+                    terminal.say(f"Error: {error}")
+                terminal.show(result, found, as_json, several=len(files) > 1 or channel == "each")
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
+        raise
+    if failed:
+        terminal.say(f"{failed} of {f'{done} channels' if channel == 'each' else f'{len(files)} files'} could not be used.")
+        raise typer.Exit(SOME_FAILED)
+
+
+def evaluate(
+    model: Annotated[
+        Path, typer.Argument(help="Bundle (.onnx), other exported file or checkpoint folder.", show_default=False)
+    ],
+    data: DataRoot,
+    split: Annotated[str, typer.Option(help="train, valid, test, or all.")] = "test",
+    test_fold: Folds = None,
+    valid_fold: ValidFolds = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all numbers.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG file for the confusion matrix.")] = None,
+    data_format: Format = None,
+    views: Annotated[
+        int | None, typer.Option(min=0, help="Windows spread over each clip; 0: all, one hop apart; default: the model's.")
+    ] = None,
+    threads: Threads = None,
+    runtime: RuntimeName = None,
+    precision: Precision = "fp32",
+    as_json: Json = False,
+) -> None:
+    """Measure a model on labelled clips, through the same path as predict."""
+    require("torchmetrics", extra="train")
+    from audiorep import datasets
+    from audiorep.evaluation import pictures
+    from audiorep.evaluation.evaluate import describe_split, splits_of
+    from audiorep.evaluation.evaluate import evaluate as run
+    from audiorep.files import reserve, write_json
+    from audiorep.predict.classifier import Classifier
+
+    for made in (output, picture):
+        if made is not None:
+            reserve(made, *([model] if model else []))
+    classifier = Classifier.load(model, threads, runtime, precision)
+    splits = datasets.Splits() if split == "all" else splits_of(classifier.info.provenance, test_fold, valid_fold)
+    try:
+        everything = datasets.examples(data, None, data_format, splits)
+        examples = datasets.of_split(everything, split, data)
+    except DataError as error:
+        raise DataError(f"{error} Clips that this model was never trained on are measured whole with --split all.") from None
+    terminal.tell(data, data_format)
+    trained = [] if split in ("all", "train") else [e for e in everything if e.split == "train"]
+    with terminal.progress("Evaluating", None) as advance:
+        evaluation = run(classifier, examples, describe_split(data, split, examples), trained, advance, views)
+    if output is not None:
+        write_json(output, evaluation.summary())
+    if picture is not None:
+        head, card = next(iter(evaluation.heads.items()))
+        pictures.confusion(card, classifier.info.labels[head], evaluation.title, picture)
+    if as_json:
+        print(json.dumps(evaluation.summary(), ensure_ascii=False))
+    else:
+        terminal.show_evaluation(evaluation, every_class=True)
+    for failure in evaluation.failures:
+        terminal.say(f"Error: {failure.error}")
+    if evaluation.failures:
+        raise typer.Exit(SOME_FAILED)

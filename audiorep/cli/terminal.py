@@ -1,0 +1,181 @@
+"""What the command line shows: results, tables, progress, and words on the error stream."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audiorep.escape import visible
+
+if TYPE_CHECKING:  # what shows things must not slow the start: each function imports what it needs
+    from audiorep.datasets import Example
+    from audiorep.datasets.check import Problem
+    from audiorep.evaluation.evaluate import Evaluation
+    from audiorep.predict.classifier import Detection, Failure, Recording
+
+LONG_SECONDS = 30.0  # files up to this get one answer, longer ones times
+SHOWN = 10  # problems of a kind that are listed
+
+
+def chosen(recording: Recording, view: str, top: int, threshold: float | None) -> list[Detection]:
+    """The labels to report of a recording."""
+    if view == "auto":
+        view = "file" if recording.seconds <= LONG_SECONDS else "merged"
+    if view == "windows":
+        return recording.detections(top, threshold)
+    return recording.whole(top, threshold) if view == "file" else recording.merged(top, threshold)
+
+
+def show(result: Recording | Failure, found: Sequence[Detection], as_json: bool, several: bool) -> None:
+    """One file's result."""
+    from audiorep.predict.classifier import Failure
+    from audiorep.predict.output import as_dict
+
+    if isinstance(result, Failure):
+        say(f"Error: {result.error}")
+    else:
+        for note in result.notes:
+            say(f"Note: {note} --channel chooses.")
+    if as_json:
+        print(json.dumps(as_dict(result, found), ensure_ascii=False), flush=True)
+    elif not isinstance(result, Failure):
+        _print_result(result, found, several)
+
+
+def _print_result(recording: Recording, found: Sequence[Detection], several: bool) -> None:
+    whole = len(found) > 0 and all(d.start == 0 and d.end == recording.seconds for d in found)
+    if whole or not found:
+        labels = ", ".join(f"{visible(d.label)} {d.score:.0%}" for d in found) or "nothing above the threshold"
+        print(f"{visible(recording.title)}: {labels}" if several else labels, flush=True)
+        return
+    print(f"{visible(recording.title)} ({clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
+    for d in found:
+        print(f"  {clock(d.start)} – {clock(d.end)}  {visible(d.label)} {d.score:.0%}", flush=True)
+
+
+def clock(seconds: float) -> str:
+    """A time for people, for example `2:00.0` or `1:00:00.0`, rounded before it is divided: never sixty seconds."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    hours, minutes = divmod(minutes, 60)
+    rest = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
+
+
+def show_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
+    """Metrics of each head, and on request of each class, weakest first."""
+    from audiorep.evaluation.metrics import in_words
+
+    print(visible(evaluation.title))
+    if evaluation.joint:
+        print(f"  all heads at once: {in_words(evaluation.joint)}")
+    for head, card in evaluation.heads.items():
+        title = f"  {head}: " if len(evaluation.heads) > 1 else "  "
+        print(title + in_words(card.summary))
+        if every_class:
+            cells = [
+                [r.label, str(r.clips), f"{r.recall:.0%}", f"{r.precision:.0%}", f"{r.average_precision:.3f}", r.mistaken_for]
+                for r in sorted(card.classes, key=lambda r: r.recall)
+            ]
+            show_table(["class", "clips", "recall", "precision", "AP", "mistaken most for"], cells, right={1, 2, 3, 4})
+
+
+def show_folds(summary: dict[str, Any]) -> None:
+    """Each metric's mean and deviation over the folds, and its values."""
+    for head, metrics in summary["heads"].items():
+        for name, values in metrics.items():
+            scale, unit = (1.0, "") if name == "d_prime" else (100.0, " %")
+            each = ", ".join(f"{scale * value:.1f}" for value in values["folds"])
+            found = f"{scale * values['mean']:.1f}{unit} ± {scale * values['deviation']:.1f}"
+            print(f"{head} {name.replace('_', ' ')}: {found} over {len(values['folds'])} folds ({each})")
+
+
+def show_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> None:
+    """The first problems of each kind, and a table of how many there are."""
+    from audiorep.datasets.check import KINDS
+
+    counts = Counter(problem.kind for problem in problems)
+    shown: Counter[str] = Counter()
+    for problem in problems:
+        shown[problem.kind] += 1
+        if shown[problem.kind] <= SHOWN:
+            detail = problem.detail.removeprefix(problem.subject).strip()
+            print(visible(f"{problem.kind}: {problem.subject}: {detail}"))
+    if problems:
+        print()
+        show_table(
+            ["problem", "count", "meaning"],
+            [[kind, str(counts[kind]), text] for kind, text in KINDS.items() if counts[kind]],
+            right={1},
+        )
+    hidden = sum(max(count - SHOWN, 0) for count in counts.values())
+    print(
+        f"{len(examples)} clips, {len(problems)} problems"
+        + (f"; {hidden} not listed here, -o writes them all" if hidden else "")
+    )
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
+    """Columns as wide as their cells; those in `right` are aligned right."""
+    rows = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        print(
+            "  ".join(
+                f"{cell:>{w}}" if i in right else f"{cell:<{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+        )
+
+
+def total_seconds(files: Sequence[Path]) -> float | None:
+    """Seconds of sound in all, or None where no one watches; unreadable files count nothing."""
+    if not sys.stderr.isatty():
+        return None
+    from audiorep import audio
+    from audiorep.errors import AudioError
+
+    total = 0.0
+    for path in files:
+        try:
+            total += audio.probe(path).seconds
+        except AudioError:
+            continue
+    return total
+
+
+@contextmanager
+def progress(title: str, total: float | None) -> Iterator[Callable[[float], None]]:
+    """A progress bar on the error stream, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda amount: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    ]
+    to_file = not sys.stdout.isatty()  # what goes to a file must not be drawn on the terminal
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=not to_file) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+def tell(data: Path, format: str | None) -> None:
+    """What a user should know of how a data set was read, a line each."""
+    from audiorep import datasets
+
+    for note in datasets.notes(data, format):
+        say(f"Note: {note}")
+
+
+def say(text: str) -> None:
+    """A line on the error stream, where it is in no program's way."""
+    print("\n".join(map(visible, text.split("\n"))), file=sys.stderr, flush=True)

@@ -1,1 +1,0 @@
-"""The command line's commands: each parses, makes one library call, and prints."""

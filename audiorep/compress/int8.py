@@ -1,0 +1,293 @@
+"""Static int8 chosen by what it costs in accuracy: calibrations compared, and layers that cost most left in float32."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from audiorep import audio
+from audiorep.datasets import Example
+from audiorep.errors import AudioError, ConfigError, DataError
+from audiorep.evaluation.compare import Difference, Judged, compare, judge
+from audiorep.evaluation.evaluate import targets_of
+from audiorep.export.onnx import bundle, caller, fastest_first
+from audiorep.export.smaller import SETTINGS, Quantiser, Setting, scores
+from audiorep.export.sounds import low_rates, noises, spread
+from audiorep.files import open_text, replacing
+from audiorep.info.model_info import ModelInfo
+from audiorep.models.checkpoint import Checkpoint
+from audiorep.predict.classifier import Classifier
+from audiorep.reparam import FuseResult
+from audiorep.runtimes.onnx import OnnxSession
+from audiorep.runtimes.sealed import seal
+
+CALIBRATION = 200  # clips; ranges of more hardly differ
+CHOICE = 400  # clips that methods are compared on
+PROBES = 32  # clips that a layer's cost is measured on
+TIMES = 15  # that a window is timed
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A way of quantising and what it costs on the clips that it is chosen by."""
+
+    setting: Setting
+    accuracy: float
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What int8 in one layer alone does to the scores."""
+
+    layer: str
+    change: float
+    """Mean difference of a score."""
+    agreement: float
+    """Share of clips that keep their label."""
+    weight_range: float
+    """Largest weight over the largest before merging: above 1, merging made int8 coarser."""
+    channel_spread: float
+    """Largest weight of the layer over the median of its channels' largest: what a scale for all channels would lose."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A static int8 bundle, how it came about, and what it was compared with."""
+
+    content: bytes
+    setting: Setting
+    tried: list[Tried]
+    sensitivities: list[Sensitivity]
+    """Of all layers, the costliest first; empty where none was needed."""
+    chosen_on: str
+    """Which clips the choice was made on, in words."""
+    speed: float
+    """Float32's time of a window over int8's, in the same runtime on this machine."""
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """The clips that a quantisation uses: none of the test split."""
+
+    calibration: list[np.ndarray]
+    """(N,) windows to measure ranges on."""
+    choice: list[Example]
+    """Labelled clips to compare on."""
+    origin: str
+    """Where those are from, in words."""
+
+
+def sounds_of(examples: Sequence[Example], info: ModelInfo, say: Callable[[str], None] = lambda text: None) -> Sounds:
+    """Calibration windows from the training clips, and clips to choose by: the validation clips, or other training clips.
+
+    Raises:
+        DataError: no training clip can be read, or there are none to choose by.
+    """
+    train = [example for example in examples if example.split == "train"]
+    valid = [example for example in examples if example.split == "valid"]
+    every = max(1, len(train) // CALIBRATION)
+    chosen = train[::every][:CALIBRATION]
+    windows, first = [], None
+    for example in chosen:
+        try:
+            windows.append(audio.pad(_window(example, info), info.window_samples, info.padding))
+        except AudioError as error:
+            first = first or error
+            say(f"Left out: {error}")
+    if not windows:
+        raise DataError(f"int8 needs training clips to calibrate on, and none can be read{f': {first}' if first else ''}.")
+    low_rates([example.path for example in chosen], info, say)
+    used = set(map(id, chosen))
+    choice = spread(valid or [example for example in train if id(example) not in used], CHOICE)
+    if not choice:
+        raise DataError("int8 needs labelled clips to be chosen by, besides those it is calibrated on; there are none.")
+    return Sounds(windows, choice, "validation clips" if valid else "training clips that were not calibrated on")
+
+
+def quantise(
+    model: Checkpoint,
+    sounds: Sounds,
+    loss: float = 0.01,
+    left: Sequence[str] = (),
+    sensitivity: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    network: nn.Module | None = None,
+) -> Quantised:
+    """The static int8 bundle of `model` that keeps most of its accuracy on the clips to choose by.
+
+    Each method of calibration is tried with 8 and 7 bits a weight. If the best loses more than `loss`, the layers that cost
+    most are left in float32, twice as many at each try.
+
+    Args:
+        model: the checkpoint.
+        sounds: what to calibrate on and to choose by.
+        loss: share of clips that may be lost.
+        left: layers to leave in float32 in any case.
+        sensitivity: measure what each layer costs, needed or not.
+        say: told what is under way.
+        network: the merged network, where its weights are no longer the checkpoint's (see `qat`).
+
+    Raises:
+        ConfigError: an unknown layer, or a loss that cannot be kept.
+        DataError: as `evaluate.evaluate`.
+    """
+    fused = model.fuse()
+    content = bundle(model, network or fused.model, fastest_first(model, caller)[0])
+    say(f"Measuring ranges on {len(sounds.calibration)} clips")
+    quantiser = Quantiser(content, sounds.calibration)
+    if unknown := sorted(set(left) - set(quantiser.layers)):
+        raise ConfigError(f"There is no layer {', '.join(unknown)}; the layers are {', '.join(quantiser.layers)}.")
+    original = _judged(content, sounds)
+    tried = [_try(quantiser, Setting(s.method, s.reduced, tuple(left)), original, sounds, say) for s in SETTINGS]
+    best = max(tried, key=lambda one: (one.accuracy, -one.difference.mean))
+    costs: list[Sensitivity] = []
+    if sensitivity or best.difference.refusal(loss):
+        say(f"Measuring what each of {len(quantiser.layers)} layers costs")
+        costs = sensitivities(quantiser, content, best.setting, sounds.calibration[:PROBES], fused)
+    count = 1
+    while best.difference.refusal(loss) and count < len(costs):
+        kept = tuple(dict.fromkeys([*left, *(row.layer for row in costs[:count])]))
+        tried.append(_try(quantiser, Setting(best.setting.method, best.setting.reduced, kept), original, sounds, say))
+        best, count = max(best, tried[-1], key=lambda one: (one.accuracy, -one.difference.mean)), 2 * count
+    if refusal := best.difference.refusal(loss):
+        most = len(tried[-1].setting.left)
+        raise ConfigError(f"int8 costs too much even with {most} of {len(quantiser.layers)} layers in float32: {refusal}.")
+    made = quantiser.make(best.setting)
+    return Quantised(made, best.setting, tried, costs, sounds.origin, _speed(caller(content), caller(made), model.info))
+
+
+def write(
+    model: Checkpoint,
+    sounds: Sounds,
+    path: Path,
+    loss: float = 0.01,
+    left: Sequence[str] = (),
+    table: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    network: nn.Module | None = None,
+) -> Quantised:
+    """Writes what `quantise` makes to `path`, and what its layers cost to `table` where one is asked for.
+
+    Raises:
+        ConfigError, DataError: as `quantise`.
+    """
+    made = quantise(model, sounds, loss, left, table is not None, say, network)
+    if table is not None:
+        write_sensitivities(made.sensitivities, table)
+    with replacing(path) as partial:
+        partial.write_bytes(seal(made.content))
+    return made
+
+
+def write_openvino(model: Checkpoint, sounds: Sounds, path: Path, loss: float = 0.01, left: Sequence[str] = ()) -> float:
+    """Writes an int8 model for OpenVINO, quantised by NNCF, with layers put back to float32 until `loss` is kept.
+
+    NNCF looks at each clip's first window, and at its best class; what it leaves is then judged on whole clips.
+
+    Returns:
+        Float32's time of a window over int8's, in OpenVINO on this machine.
+
+    Raises:
+        BundleError: its labels are not the checkpoint's.
+        ConfigError: an unknown layer, or a loss that is not kept.
+        DataError: as `evaluate.evaluate`.
+        MissingExtraError: openvino or nncf is not installed.
+    """
+    from audiorep.export import openvino
+    from audiorep.runtimes import pair
+    from audiorep.runtimes.openvino import OpenVinoSession
+
+    control = openvino.Control(_with_targets(model, sounds), loss, tuple(left))
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "float32.xml", Path(folder) / path.name
+        openvino.export(model, before, sounds.calibration[:PROBES])
+        openvino.export(model, after, sounds.calibration[:PROBES], "int8", sounds.calibration, control)
+        sessions = [OpenVinoSession(made) for made in (before, after)]
+        first, second = (judge(Classifier(made), sounds.choice, sounds.origin, "model", seen=True) for made in sessions)
+        if refusal := compare(first, second).refusal(loss):
+            raise ConfigError(f"int8 costs too much even with the layers that NNCF put back to float32: {refusal}.")
+        pair.move(after, path)
+    return _speed(sessions[0], sessions[1], model.info)
+
+
+def _with_targets(model: Checkpoint, sounds: Sounds) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """The first window (1, N) of each clip to choose by that can be read, and {head: (K,) of 0 and 1}."""
+    targets = {head: targets_of(sounds.choice, head, names) for head, names in model.info.labels.items()}
+    clips = []
+    for index, example in enumerate(sounds.choice):
+        try:
+            window = audio.pad(_window(example, model.info), model.info.window_samples, model.info.padding)
+        except AudioError:
+            continue
+        clips.append((window[None], {head: values[index] for head, values in targets.items()}))
+    return clips
+
+
+def _speed(before: Callable[[np.ndarray], object], after: Callable[[np.ndarray], object], info: ModelInfo) -> float:
+    """The median, over calls in turns on a window of noise, of one's time over the other's."""
+    noise = noises(info)[0][None]
+    ratios = []
+    for _ in range(TIMES + 1):
+        times = []
+        for call in (before, after):
+            start = time.perf_counter()
+            call(noise)
+            times.append(time.perf_counter() - start)
+        ratios.append(times[0] / times[1])
+    return float(np.median(ratios[1:]))
+
+
+def sensitivities(
+    quantiser: Quantiser, content: bytes, setting: Setting, clips: Sequence[np.ndarray], fused: FuseResult
+) -> list[Sensitivity]:
+    """What each layer costs alone, the costliest first, on `clips` of (N,)."""
+    expected = scores(content, clips)
+    spreads = quantiser.channel_spreads()
+    rows = []
+    for layer in quantiser.layers:
+        found = scores(quantiser.make_one(layer, setting), clips)
+        same = float((found.argmax(1) == expected.argmax(1)).mean())
+        ranges = [merge.weight_range for merge in fused.merges if merge.into == layer and merge.weight_range]
+        change = float(np.abs(found - expected).mean())
+        rows.append(Sensitivity(layer, change, same, max(ranges, default=1.0), spreads[layer]))
+    return sorted(rows, key=lambda row: -row.change)
+
+
+def write_sensitivities(rows: Sequence[Sensitivity], path: Path) -> None:
+    """The table as CSV."""
+    with replacing(path) as partial, open_text(partial) as file:
+        writer = csv.DictWriter(file, list(Sensitivity.__dataclass_fields__))
+        writer.writeheader()
+        writer.writerows({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in asdict(row).items()} for row in rows)
+
+
+def _try(quantiser: Quantiser, setting: Setting, original: Judged, sounds: Sounds, say: Callable[[str], None]) -> Tried:
+    judged = _judged(quantiser.make(setting), sounds)
+    tried = Tried(setting, judged.accuracy, compare(original, judged))
+    bits = f"{setting.method}, {7 if setting.reduced else 8} bits a weight"
+    floats = f", {len(setting.left)} layers in float32" if setting.left else ""
+    same = tried.difference.agreement
+    say(f"{bits}{floats}: {judged.accuracy:.1%} ({original.accuracy:.1%} in float32), {same:.1%} same labels")
+    return tried
+
+
+def _judged(content: bytes, sounds: Sounds) -> Judged:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(content)
+        return judge(Classifier(OnnxSession(path)), sounds.choice, sounds.origin, "model", seen=True)
+
+
+def _window(example: Example, info: ModelInfo) -> np.ndarray:
+    clip_ends = audio.probe(example.path).seconds if example.end is None else example.end
+    wanted = example.start + info.window_seconds
+    end = wanted if wanted < clip_ends else example.end
+    return audio.read(example.path, info.sample_rate, example.start, end)[: info.window_samples]

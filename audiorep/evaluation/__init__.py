@@ -1,0 +1,1 @@
+"""Metrics of models on labelled clips, models compared, and pictures of both."""

@@ -1,0 +1,162 @@
+"""Two models, checkpoints or deployed files, on the same labelled clips: accuracy and its uncertainty, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from audiorep import runtimes
+from audiorep.datasets import Example
+from audiorep.errors import ConfigError
+from audiorep.evaluation.evaluate import Scored, refuse_seen, score_clips
+from audiorep.evaluation.metrics import score
+from audiorep.predict.classifier import Classifier
+
+CONFIDENCE = 0.95
+RESAMPLES = 1000  # of the clips, for intervals that have no formula
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model's accuracy on labelled clips."""
+
+    name: str
+    clips: int
+    metric: str
+    """`top1`, or `mean_average_precision` for multi-label models; of several heads, their mean."""
+    accuracy: float
+    low: float
+    """The lower end of its 95 % interval over clips like these."""
+    high: float
+    scored: Scored = field(repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {key: value for key, value in vars(self).items() if key != "scored"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a model differs from another on the same clips."""
+
+    change: float
+    """Accuracy of the second less that of the first."""
+    low: float
+    """The lower end of its 95 % interval, by resampling the clips (paired)."""
+    high: float
+    agreement: float
+    """Share of clips given the same label in every head."""
+    largest: float
+    """Largest difference of a score."""
+    mean: float
+
+    def refusal(self, loss: float, agreement: float = 0.0) -> str | None:
+        """Why the second model does not pass for the first, or None."""
+        if refusal := loses(self.change, loss):
+            return refusal
+        if self.agreement < agreement:
+            return f"labels are the same on {self.agreement:.1%} of the clips; {agreement:.1%} is needed"
+        return None
+
+    def summary(self) -> dict[str, float]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def loses(change: float, loss: float) -> str | None:
+    """Why a change of accuracy is more than the `loss` that is allowed, or None."""
+    if change >= -loss - 1e-9:  # NaN is not
+        return None
+    return f"accuracy falls by {-100 * change:.1f} points; {100 * loss:g} are allowed"
+
+
+def judge(
+    model: Classifier | str | Path,
+    examples: Sequence[Example],
+    split: str,
+    name: str = "",
+    on_progress: Callable[[float], None] | None = None,
+    seen: bool = False,
+) -> Judged:
+    """The accuracy of a model on `examples`, called `split` in words; `seen` allows clips that it was trained on.
+
+    Raises:
+        DataError: as `evaluate.evaluate`.
+        BundleError, CheckpointError, ConfigError, MissingExtraError: the model cannot be run here.
+    """
+    classifier = model if isinstance(model, Classifier) else Classifier(runtimes.open_session(model))
+    if not seen:
+        refuse_seen(classifier, examples, split)
+    scored = score_clips(classifier, examples, split, on_progress)
+    multi_label = classifier.info.activation == "sigmoid"
+    metric = "mean_average_precision" if multi_label else "top1"
+
+    def accuracy(chosen: np.ndarray | None = None) -> float:
+        return _accuracy(scored, metric, chosen)
+
+    clips = len(scored.examples)
+    found = accuracy()
+    low, high = _resampled(accuracy, clips) if multi_label or len(scored.scores) > 1 else wilson(found, clips)
+    return Judged(name or str(model), clips, metric, found, low, high, scored)
+
+
+def compare(first: Judged, second: Judged) -> Difference:
+    """How `second` differs from `first`.
+
+    Raises:
+        ConfigError: they were not judged on the same clips, or have other heads or classes, or those in another order.
+    """
+    if first.scored.labels != second.scored.labels:
+        raise ConfigError(
+            f"{first.name} and {second.name} cannot be compared: they have other classes, or another order of them."
+        )
+    if first.scored.examples != second.scored.examples:
+        raise ConfigError(f"{first.name} and {second.name} cannot be compared: they could not read the same clips.")
+    one, other = first.scored.scores, second.scored.scores
+    gaps = np.concatenate([np.abs(one[head] - other[head]).ravel() for head in one])
+    same = np.all([one[head].argmax(1) == other[head].argmax(1) for head in one], axis=0)
+    low, high = _change_interval(first, second)
+    return Difference(second.accuracy - first.accuracy, low, high, float(same.mean()), float(gaps.max()), float(gaps.mean()))
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` trials (Wilson 1927)."""
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
+
+
+def _accuracy(scored: Scored, metric: str, chosen: np.ndarray | None) -> float:
+    values = []
+    for head, scores in scored.scores.items():
+        targets = scored.targets[head]
+        if chosen is not None:
+            scores, targets = scores[chosen], targets[chosen]
+        if metric == "top1":
+            values.append(float((scores.argmax(1) == targets.argmax(1)).mean()))
+        else:
+            names = [str(k) for k in range(scores.shape[1])]
+            values.append(score(scores, targets, names, multi_label=True).summary[metric])
+    return float(np.mean(values))
+
+
+def _resampled(value: Callable[[np.ndarray], float], clips: int) -> tuple[float, float]:
+    """The 95 % interval of a value over resamples of the clips (bootstrap percentiles)."""
+    generator = np.random.default_rng(0)
+    found = [value(generator.integers(clips, size=clips)) for _ in range(RESAMPLES)]
+    edge = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(found, [edge, 1 - edge])
+    return float(low), float(high)
+
+
+def _change_interval(first: Judged, second: Judged) -> tuple[float, float]:
+    def change(chosen: np.ndarray) -> float:
+        return _accuracy(second.scored, second.metric, chosen) - _accuracy(first.scored, first.metric, chosen)
+
+    return _resampled(change, first.clips)

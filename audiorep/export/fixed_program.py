@@ -1,0 +1,51 @@
+"""A checkpoint as a torch module of one fixed shape, for formats whose graphs have no dynamic ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audiorep.models.checkpoint import Checkpoint
+from audiorep.models.front_end import forms, repeat_last
+from audiorep.runtimes.fixed_shape import fills
+from audiorep.runtimes.torch import Pipeline
+
+
+class FixedPipeline(nn.Module):
+    """A checkpoint, fused, for one clip of one window: (1, N) waveform to {head: scores (1, K)}, heads in order of `labels`.
+
+    A shape that does not change cannot be a short clip's. Where the model fills one with its last log-mel frame (`padding`
+    edge_frames), zeros follow it in the waveform, and its length in samples, (1,) int32, says from which frame on.
+    """
+
+    centres: Tensor
+
+    def __init__(self, model: Checkpoint, form: str = "halves") -> None:
+        super().__init__()
+        self.pipeline = Pipeline(model.front_end.exportable(form), model.fuse().model, model.info)
+        self.pipeline.pad = nn.Identity()
+        front_end = model.front_end.config
+        centres = front_end.hop * torch.arange(front_end.frames(model.info.window_samples), dtype=torch.int32)
+        self.register_buffer("centres", centres[None], persistent=False)  # (1, T), in samples
+        self.heads = list(model.info.labels)
+
+    def forward(self, waveform: Tensor, samples: Tensor | None = None) -> dict[str, Tensor]:
+        """(1, N) and, where it matters, (1,) samples of sound, to {head: scores (1, K)}."""
+        logits = self.pipeline.network(self.spectrogram(waveform, samples))
+        return {head: self.pipeline.activation(logits[head]) for head in self.heads}
+
+    def spectrogram(self, waveform: Tensor, samples: Tensor | None = None) -> Tensor:
+        """What the network sees: (1, 1, T, F)."""
+        spectrogram = self.pipeline.front_end(waveform)
+        if samples is None:
+            return spectrogram
+        frames = (self.centres <= samples[:, None]).int().sum(1)  # counted, since coremltools makes a quotient a float
+        return repeat_last(spectrogram, frames)
+
+
+def fixed_program(model: Checkpoint, small: bool = False) -> tuple[FixedPipeline, tuple[Tensor, ...]]:
+    """The module, its front end in the form of fewest constants where it is to be small, and an example of what it takes."""
+    form = forms(model.front_end.config)[-1] if small else "halves"
+    samples = model.info.window_samples
+    example = (torch.zeros(1, samples), *([torch.tensor([samples], dtype=torch.int32)] if fills(model.info) else []))
+    return FixedPipeline(model, form).eval(), example

@@ -1,0 +1,1 @@
+"""Checkpoints and networks that other people made."""

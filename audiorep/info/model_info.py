@@ -1,0 +1,228 @@
+"""The one-file format: what a deployed model says of itself, kept as metadata inside its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audiorep.errors import BundleError
+from audiorep.escape import visible
+from audiorep.info import checks
+from audiorep.info.front_end import RATES
+from audiorep.untrusted import LARGEST_JSON, brief, from_json, is_number, is_plain, is_text, is_whole, shallow
+
+FORMAT_VERSION = 1
+PREFIX = "audiorep."
+MEMBER = "audiorep.json"
+"""What a format without metadata of its own carries, in a zip archive at its end (see `append`)."""
+SEAL = "model"
+"""Beside the metadata in it: length and CRC-32 of the model before the archive."""
+ACTIVATIONS = ("softmax", "sigmoid")
+PADDINGS = ("zeros", "edge", "edge_frames")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model needs to be run and judged, in a checkpoint's `config.json` and a bundle's metadata alike."""
+
+    name: str
+    """Architecture, or the name its maker gave it."""
+    labels: dict[str, list[str]]
+    """Class names of each head, in the order of its scores."""
+    sample_rate: int
+    """Hz of the waveform it takes."""
+    window_seconds: float
+    """Length of sound it sees at once."""
+    hop_seconds: float
+    """Default distance between windows in a long recording."""
+    front_end: dict[str, Any]
+    """Settings of the log-mel inside (see `audiorep.models.front_end.FrontEndConfig`)."""
+    activation: str = "softmax"
+    """How logits became scores: `softmax` (one label a window) or `sigmoid` (any number of labels)."""
+    padding: str = "zeros"
+    """What follows a clip shorter than a window: `zeros`, `edge` (its last sample), `edge_frames` (its last log-mel frame)."""
+    views: int = 0
+    """Windows whose scores a clip's are the mean of when it is evaluated, spread evenly from its start to its end; 0: all
+    windows, one hop apart."""
+    thresholds: dict[str, list[float]] = field(default_factory=dict)
+    """Score from which a label is reported, per class of each head; a missing head reports from 0 (softmax) or 0.5."""
+    licence: str = "unknown"
+    """Of the weights."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Data, code version, date and measured accuracy."""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        damaged = [text for fine, text in self._type_checks() if not fine]
+        if damaged:
+            name = visible(self.name) if is_text(self.name) else brief(self.name)
+            raise BundleError(f"model {name}: its settings are damaged: {'; '.join(damaged)}. Export the model again.")
+        problems = [text for fine, text in self._checks() if not fine]
+        if problems:
+            raise BundleError(f"model {visible(self.name)}: " + "; ".join(problems) + ".")
+
+    @property
+    def task(self) -> str:
+        """`single-label` or `multi-label`."""
+        return "single-label" if self.activation == "softmax" else "multi-label"
+
+    @property
+    def window_samples(self) -> int:
+        """Samples in a window: one short, so that a centred STFT yields a whole number of frames."""
+        return round(self.window_seconds * self.sample_rate) - 1
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between windows."""
+        return max(1, round(self.hop_seconds * self.sample_rate))
+
+    def threshold(self, head: str) -> list[float]:
+        """The reporting threshold of each class of `head`."""
+        default = 0.0 if self.activation == "softmax" else 0.5
+        return self.thresholds.get(head) or [default] * len(self.labels[head])
+
+    def noting(self, **about: Any) -> ModelInfo:
+        """The same with more in its provenance."""
+        return dataclasses.replace(self, provenance={**self.provenance, **about})
+
+    def in_precision(self, precision: str, **about: Any) -> ModelInfo:
+        """The same of a file of fewer bits, whose accuracy is not known: what was measured is called that of float32."""
+        kept = {("measured_in_float32" if key == "measured" else key): value for key, value in self.provenance.items()}
+        return dataclasses.replace(self, provenance={**kept, "precision": precision, **about})
+
+    def to_metadata(self) -> dict[str, str]:
+        """Flat strings for a model file; every value but the task is JSON."""
+        return {f"{PREFIX}{key}": json.dumps(value) for key, value in {**dataclasses.asdict(self), "task": self.task}.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> ModelInfo:
+        """The information in a model file's metadata.
+
+        Raises:
+            BundleError: it was not written by audiorep, by a newer version, or is damaged.
+        """
+        values = {}
+        for key, text in metadata.items():
+            if key.startswith(PREFIX):
+                try:
+                    values[key.removeprefix(PREFIX)] = from_json(text)
+                except ValueError as error:
+                    raise BundleError(f"{path}: its metadata {visible(key[:80])} {error}. Export the model again.") from None
+        return cls.from_dict(values, path)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], path: Path) -> ModelInfo:
+        """The information in a mapping, refused with `path` where a field is missing or unknown to this version.
+
+        Raises:
+            BundleError: as `from_metadata`.
+        """
+        if not values:
+            raise BundleError(
+                f"{path} is not an audiorep model: it carries no labels or settings. Make one with: audiorep export"
+            )
+        version = values.get("format_version")
+        if not is_whole(version) or not 1 <= version <= FORMAT_VERSION:
+            raise BundleError(
+                f"{path} has format version {brief(version)}; this audiorep reads up to {FORMAT_VERSION}. Upgrade audiorep."
+            )
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        missing = [
+            n
+            for n, f in fields.items()
+            if n not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        if missing:
+            raise BundleError(f"{path} lacks {', '.join(missing)}. Export the model again.")
+        try:
+            return cls(**{name: values[name] for name in fields if name in values})
+        except BundleError as error:
+            raise BundleError(f"{path}, {error}") from None
+
+    def _type_checks(self) -> list[tuple[bool, str]]:
+        """Whether each field is of its kind; what it may be beyond that is for `_checks`."""
+        numbers = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
+        whole = {"sample_rate": self.sample_rate, "views": self.views, "format_version": self.format_version}
+        texts = {"name": self.name, "activation": self.activation, "padding": self.padding, "licence": self.licence}
+        tables = {"front_end": self.front_end, "provenance": self.provenance}
+        return [
+            *((is_text(v), f"{n} is {brief(v)}; a text is needed") for n, v in texts.items()),
+            *((is_whole(v), f"{n} is {brief(v)}; a whole number is needed") for n, v in whole.items()),
+            *((is_number(v) or isinstance(v, float), f"{n} is {brief(v)}; a number is needed") for n, v in numbers.items()),
+            *(
+                (isinstance(v, dict) and shallow(v) and is_plain(v), f"{n} is {brief(v)}; a table of plain values is needed")
+                for n, v in tables.items()
+            ),
+            (checks.lists(self.labels), f"labels are {brief(self.labels)}; a list of names for each head is needed"),
+            (checks.lists(self.thresholds), f"thresholds are {brief(self.thresholds)}; a list of numbers a head is needed"),
+        ]
+
+    def _checks(self) -> list[tuple[bool, str]]:
+        lowest, highest = RATES
+        return [
+            *checks.labels(self.labels),
+            (
+                lowest <= self.sample_rate <= highest,
+                f"sample_rate is {brief(self.sample_rate)} Hz; {lowest} to {highest} is allowed",
+            ),
+            *checks.windows(self.window_seconds, self.hop_seconds, self.sample_rate),
+            (self.activation in ACTIVATIONS, f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}"),
+            (self.padding in PADDINGS, f"padding is {self.padding!r}; allowed are {', '.join(PADDINGS)}"),
+            (0 <= self.views <= checks.MOST_VIEWS, f"views is {brief(self.views)}; 0 to {checks.MOST_VIEWS} is allowed"),
+            *checks.thresholds(self.thresholds, self.labels),
+            *checks.front_end(self.front_end, self.sample_rate, self.window_seconds),
+            *checks.provenance(self.provenance),
+        ]
+
+
+def append(path: Path, info: ModelInfo) -> None:
+    """Adds what a model says of itself to the end of its file, as a zip archive, with the length and CRC of what was there.
+
+    For formats that have no metadata and do not mind what follows them: LiteRT's and ExecuTorch's FlatBuffers are read from
+    their start, zip archives from their end (TensorFlow Lite's own metadata keeps label files in the same way).
+    """
+    model = path.read_bytes()
+    seal = {SEAL: json.dumps([len(model), zlib.crc32(model)])}
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(MEMBER), json.dumps({**info.to_metadata(), **seal}, ensure_ascii=False))
+
+
+def appended(path: Path) -> ModelInfo:
+    """What `append` added to the model in `path`.
+
+    Raises:
+        BundleError: it is missing, or not an audiorep model, or damaged.
+    """
+    if not path.is_file():
+        raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a model file is needed.")
+    if (content := _member(path)) is None:
+        raise BundleError(
+            f"{path} is not an audiorep model, or was cut short: it carries no labels or settings. "
+            "Make one with: audiorep export"
+        )
+    try:
+        values = from_json(content.decode())
+        length, checksum = from_json(values.pop(SEAL))
+        with path.open("rb") as file:
+            whole = zlib.crc32(file.read(length)) == checksum
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        raise BundleError(f"{path}: its metadata is damaged. Export the model again.") from None
+    if not whole:
+        raise BundleError(f"{path} is damaged: its content is not what was exported. Copy or export it again.")
+    return ModelInfo.from_metadata(values, path)
+
+
+def _member(path: Path) -> bytes | None:
+    """What `MEMBER` holds in the archive at the end of a file; None if there is none that can be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = archive.getinfo(MEMBER).file_size > LARGEST_JSON  # a few bytes can stand for gigabytes
+            return None if packed else archive.read(MEMBER)
+    except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, ValueError, OSError, zlib.error):  # it has no one error
+        return None

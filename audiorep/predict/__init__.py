@@ -1,0 +1,1 @@
+"""Sounds to labels with times, and the files that hold them."""

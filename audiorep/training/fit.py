@@ -1,0 +1,378 @@
+"""Training: a `TrainConfig` and labelled clips to a checkpoint folder, on Lightning."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from audiorep import __version__, audio, interrupts
+from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, seen_clips, undivided
+from audiorep.datasets.clips import Clips, EpochSampler
+from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
+from audiorep.files import named, replacing, write_json
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint, tensors
+from audiorep.training import teachers
+from audiorep.training.module import Trainee
+from audiorep.training.recipe import TrainConfig
+from audiorep.training.teachers import Teachers
+
+CONFIG, LAST, BEST = "train.json", "last.ckpt", "best.ckpt"
+AVERAGE_EVERY = 4  # steps
+FAILURES_SAID = 5
+STEPS_AT_LEAST = 4  # an epoch; batches of a tiny data set are made smaller for it
+
+
+def fit(
+    config: TrainConfig,
+    examples: Sequence[Example],
+    output: str | os.PathLike[str],
+    progress: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    classes: Labels | None = None,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+) -> Path:
+    """Trains on the `train` clips, or goes on where a run in `output` stopped, and writes the checkpoint there.
+
+    With `valid` clips the weights of the best epoch are kept (unless `config.keep` says the last). `progress` shows a bar;
+    without it `say` is told a line an epoch. `classes` gives all classes in their order; without it they are those of the
+    training clips, sorted. `on_epoch` is given each epoch, from 0, and its metrics by name, and may raise to end the training.
+    Returns the folder.
+
+    Raises:
+        DataError: no readable training clips, fewer than two classes, labels that do not fit the task or `classes`, or a
+            teacher that was trained on other clips of the data than the training ones.
+        ConfigError: `output` holds a run with other settings, other data or other teachers.
+        CheckpointError: the run in `output`, the checkpoint to start from, or a teacher cannot be used.
+        KeyboardInterrupt: the user stopped it; the last whole epoch is kept in `output`.
+    """
+    output = Path(output)
+    labels = _labels(config, examples, classes)
+    taught_by = teachers.load(config, labels, examples, say)
+    record = _record(config, labels, examples, taught_by)
+    _check(output, record)
+    info = _info(config, labels, examples, taught_by)  # what it refuses is better known before training than after
+    lightning.seed_everything(config.seed, verbose=False)
+    train, valid = (clips_of(config, examples, labels, split) for split in ("train", "valid"))
+    sampler = EpochSampler(train, config.seed, config.balance == "sampling")
+    loaders = make_loaders(config, train, valid, sampler)
+    trainee = Trainee(config, labels, len(loaders[0]), _class_weights(train, config))
+    noise, silent = _noise(config)
+    trainee.noise, trainee.sampler = noise, sampler
+    _teach(trainee, taught_by, train, output)
+    _say_failures([*train.failures, *valid.failures, *silent], say)
+    if config.start and not (output / LAST).exists():
+        moved = checkpoint.transfer(trainee.network, checkpoint.load(config.start), labels)
+        say(f"From {config.start}: {moved.summary}")
+    write_json(output / CONFIG, record)
+    trainer = make_trainer(config, output, progress, len(valid) > 0, say)
+    if on_epoch is not None:
+        trainer.callbacks.insert(0, EpochValues(on_epoch))  # type: ignore[attr-defined]  # Lightning's own come last
+    say(f"Training {config.architecture} on {len(train)} clips, {trainer.strategy.root_device}")
+    _run(trainer, trainee, loaders, output)
+    _take_weights(trainee, output / (BEST if config.keep == "best" and (output / BEST).exists() else LAST))
+    _measure_norms(trainee, loaders[0], trainer.strategy.root_device)
+    checkpoint.save(output, trainee.network, info, config.architecture)
+    return output
+
+
+def quieten() -> None:
+    """Silences Lightning's advertising and its advice on settings that this project makes on purpose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
+
+
+class MovingAverage(WeightAveraging):
+    """Exponential moving average of the weights, of `decay` a step, taken every fourth step.
+
+    On a CPU, averaging a small network after every step would cost a sixth of the step.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(use_buffers=True, multi_avg_fn=get_ema_multi_avg_fn(decay**AVERAGE_EVERY))  # type: ignore[no-untyped-call]
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Every fourth step."""
+        return step_idx is not None and step_idx % AVERAGE_EVERY == 0
+
+
+class EpochLines(Callback):
+    """A line an epoch, where there is no progress bar."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Says the epoch's metrics."""
+        values = ", ".join(
+            f"{name.replace('_', ' ')} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items())
+        )
+        self._say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {values}")
+
+
+class EpochValues(Callback):
+    """Hands each epoch's metrics on."""
+
+    def __init__(self, on_epoch: Callable[[int, dict[str, float]], None]) -> None:
+        self._on_epoch = on_epoch
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """With those of the validation clips."""
+        self._on_epoch(trainer.current_epoch, {name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Lightning checkpoints that appear whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+        """Writes beside `path`, then renames."""
+        content = io.BytesIO()  # torch answers a full disk with the place in its own code where it noticed
+        torch.save(checkpoint, content)
+        with replacing(Path(path)) as partial, partial.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _say_failures(failures: Sequence[AudiorepError], say: Callable[[str], None]) -> None:
+    for failure in failures[:FAILURES_SAID]:
+        say(f"Left out: {failure}")
+    if len(failures) > FAILURES_SAID:
+        say(f"Left out: {len(failures) - FAILURES_SAID} more clips; audiorep data check lists them all.")
+
+
+def _labels(config: TrainConfig, examples: Sequence[Example], classes: Labels | None) -> Labels:
+    if advice := undivided(examples, "This data"):
+        raise DataError(advice)
+    labels = classes or labels_of([example for example in examples if example.split == "train"])
+    if not labels or min(len(names) for names in labels.values()) < 2 - config.multi_label:
+        raise DataError(f"Training needs at least two classes; the clips to train on have {labels or 'none'}.")
+    known = {head: set(names) for head, names in labels.items()}
+    for example in examples:
+        for head, names in example.labels.items():
+            if unknown := set(names) - known.get(head, set()):
+                reason = "is not a class of this data set" if classes else "no training clip is"
+                raise DataError(f"{example.path} ({example.split}) is labelled {', '.join(sorted(unknown))}, which {reason}.")
+            if not config.multi_label and len(names) != 1:
+                raise DataError(f"{example.path} has {len(names)} labels; one is needed, or multi_label = true.")
+    return labels
+
+
+def _teach(trainee: Trainee, taught_by: Teachers | None, train: Clips, output: Path) -> None:
+    """Gives the network its teachers, or the clips what the teachers say of each."""
+    if taught_by is None:
+        return
+    if trainee.settings.distil.cache:
+        train.extra = taught_by.remember(train, output / teachers.KEPT)
+    else:
+        trainee.learn_from(taught_by)
+
+
+def _record(
+    config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example], taught_by: Teachers | None = None
+) -> dict[str, Any]:
+    """What a run is of: settings, labels, teachers, and a digest of the clips that stays the same when the data moves."""
+    clips = {**count_splits(examples), "digest": digest_of(examples)}
+    told = {} if taught_by is None else {"teachers": taught_by.digests}
+    return _plain({"config": asdict(config), "labels": labels, "clips": clips, **told})
+
+
+def _check(output: Path, record: dict[str, Any]) -> None:
+    """Refuses a folder that holds a run of something else."""
+    if not (output / CONFIG).exists():
+        if (output / checkpoint.WEIGHTS).exists():
+            raise ConfigError(f"{output} holds a checkpoint that no training here made; choose another folder.")
+        return
+    before = checkpoint.read_json(output / CONFIG)
+    settings = {**_plain(asdict(TrainConfig())), **before.get("config", {})}  # of one newer than the run, the default held
+    if {**before, "config": settings} != record:
+        changed = [key for key in record["config"] if settings.get(key) != record["config"][key]]
+        others = "its clips or labels" if before.get("teachers") == record.get("teachers") else "its teachers' weights"
+        what = ", ".join(changed) or others
+        raise ConfigError(
+            f"{output} holds a run with other settings ({what} changed). Choose another folder, or delete this one."
+        )
+
+
+def _plain(values: Any) -> Any:
+    """`values` as JSON would give them back."""
+    if isinstance(values, dict):
+        return {str(key): _plain(value) for key, value in values.items()}
+    return [_plain(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def clips_of(config: TrainConfig, examples: Sequence[Example], labels: dict[str, list[str]], split: str) -> Clips:
+    """The clips of a split, as training or validation looks at them."""
+    front_end, training = config.front_end_config, split == "train"
+    seconds = config.window_seconds
+    if training:  # a faster clip needs more sound
+        seconds = (config.cut_seconds or config.window_seconds) * (1 + config.augment.speed)
+    chosen = [example for example in examples if example.split == split]
+    clips = Clips(chosen, labels, front_end.sample_rate, front_end.samples(seconds), training, config.seed, config.padding)
+    if training and not len(clips):
+        raise DataError(
+            f"None of the {len(chosen)} training clips can be read. The first: {clips.failures[0]}"
+            if chosen
+            else "There are no training clips."
+        )
+    return clips
+
+
+def _run(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[Any]], output: Path) -> None:
+    """Lightning's loop, from the last checkpoint in `output` if there is one."""
+    last = output / LAST
+    if last.exists():
+        _read(last)  # a damaged one is refused here, where nothing else can be the cause
+    try:
+        resumed = last if last.exists() else None
+        with named(output), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* in eval mode at the start of training")  # frozen norms are, on purpose
+            trainer.fit(trainee, loaders[0], loaders[1] if len(loaders[1]) else None, ckpt_path=resumed, weights_only=True)
+    except (SystemExit, RuntimeError) as error:  # Lightning's answer to Ctrl-C; torch's, to a worker that ended by it too
+        if (stop := interrupts.behind(error)) is None:
+            raise
+        raise stop from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = tensors.read_torch(path)
+        tensors.state_dict(values)
+        return dict(values)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}). Delete {path.parent} to start again.") from None
+
+
+def _take_weights(trainee: Trainee, path: Path) -> None:
+    """The weights of a saved epoch (their average, where one is kept), refused if training went out of range."""
+    weights = _read(path)["state_dict"]
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+        raise ConfigError("Training diverged: weights are infinite or NaN. Lower optimizer.learning_rate.")
+    trainee.load_state_dict(weights)
+
+
+def _measure_norms(trainee: Trainee, loader: DataLoader[Any], device: torch.device) -> None:
+    """Precise BN over `precise_norms` batches, or over one epoch where that has fewer."""
+    batches = trainee.settings.precise_norms
+    if not batches:
+        return
+    trainee.to(device)
+    trainee.seed_epoch(trainee.settings.epochs)
+    assert trainee.sampler is not None
+    trainee.sampler.set_epoch(trainee.settings.epochs)  # the epoch that a run ends with depends on where it was resumed
+    trainee.measure_norms(move_data_to_device(batch, device) for batch in islice(loader, batches))
+    trainee.cpu()
+
+
+def make_loaders(config: TrainConfig, train: Clips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
+    """The loaders of training and validation batches."""
+    batch = min(config.batch_size, max(2, len(train) // STEPS_AT_LEAST))
+    shared: dict[str, Any] = {"collate_fn": _whole, "num_workers": config.workers, "pin_memory": torch.cuda.is_available()}
+    return [
+        DataLoader(train, batch, sampler=sampler, drop_last=len(train) > batch, **shared),
+        DataLoader(valid, config.batch_size, **shared),
+    ]
+
+
+def _whole(batch: Any) -> Any:
+    """A batch as `Clips.__getitems__` made it: there is nothing left to collate."""
+    return batch
+
+
+def make_trainer(
+    config: TrainConfig, output: Path, progress: bool, validates: bool, say: Callable[[str], None]
+) -> lightning.Trainer:
+    """Lightning's trainer with this project's checkpoints, logs and average of weights."""
+    callbacks: list[Callback] = []
+    if config.ema_decay:
+        callbacks.append(MovingAverage(config.ema_decay))
+    if not progress:
+        callbacks.append(EpochLines(say))
+    if validates and config.keep == "best":
+        name, mode = ("valid_loss", "min") if config.multi_label else ("valid_accuracy", "max")
+        callbacks.append(ModelCheckpoint(output, Path(BEST).stem, monitor=name, mode=mode, enable_version_counter=False))
+    callbacks.append(ModelCheckpoint(output, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False))
+    logs = checkpoint.LOGS
+    part = f"part_{len(list((output / logs).glob('part_*'))) + 1}"  # a logger empties the folder it is given
+    return lightning.Trainer(
+        max_epochs=config.epochs,
+        precision=config.precision,
+        gradient_clip_val=config.gradient_clip or None,
+        callbacks=callbacks,
+        logger=[CSVLogger(output, logs, version=part), TensorBoardLogger(output, logs, version=part)],
+        plugins=[AtomicCheckpoints()],
+        devices=1,  # seeds, sampler and messages are written for one process
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10_000,  # values are logged by the epoch
+    )
+
+
+def _class_weights(train: Clips, config: TrainConfig) -> dict[str, Tensor]:
+    """{head: (K,)} inverse to the classes' frequency; for multi-label tasks, absent over present."""
+    if config.balance != "weights":
+        return {}
+    counts = {head: train.class_counts(head).clamp_min(1) for head in train.labels}
+    if config.multi_label:
+        return {head: ((len(train) - count) / count).clamp(0.1, 100) for head, count in counts.items()}
+    return {head: len(train) / (len(count) * count) for head, count in counts.items()}
+
+
+def _noise(config: TrainConfig) -> tuple[list[Tensor], list[AudiorepError]]:
+    """Recordings to take background noise from, and the errors of those that cannot be read."""
+    recordings: list[Tensor] = []
+    errors: list[AudiorepError] = []
+    for path in audio.find([config.augment.noise_folder]) if config.augment.noise_folder else ():
+        try:
+            recordings.append(torch.from_numpy(audio.read(path, config.front_end_config.sample_rate)))
+        except AudiorepError as error:
+            errors.append(error)
+    if errors and not recordings:
+        raise DataError(f"augment.noise_folder has no readable sound: {errors[0]}")
+    return recordings, errors
+
+
+def _info(
+    config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example], taught_by: Teachers | None
+) -> ModelInfo:
+    return ModelInfo(
+        name=config.architecture,
+        labels=labels,
+        sample_rate=config.front_end_config.sample_rate,
+        window_seconds=config.window_seconds,
+        hop_seconds=config.hop_seconds or config.window_seconds,
+        padding=config.padding,
+        views=config.views,
+        front_end=asdict(config.front_end_config),
+        activation="sigmoid" if config.multi_label else "softmax",
+        licence=config.licence,
+        provenance={
+            "clips": count_splits(examples),
+            "splits": asdict(config.splits),
+            "seen": seen_clips.remember([example for example in examples if example.split == "train"]),
+            "started_from": config.start,
+            **({} if taught_by is None else {"teachers": [teacher.told() for teacher in taught_by.teachers]}),
+            "attribution": config.attribution,
+            "audiorep": __version__,
+            "date": date.today().isoformat(),
+        },
+    )

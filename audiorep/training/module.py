@@ -1,0 +1,242 @@
+"""What is trained: augmentation, front end, network and loss as a Lightning module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import lightning
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from audiorep import models
+from audiorep.datasets.clips import EpochSampler, epoch_seed
+from audiorep.models.front_end import LogMel, repeat_last
+from audiorep.models.layers import channels_last
+from audiorep.models.resized import change_layers
+from audiorep.training import augment, distil
+from audiorep.training.recipe import TrainConfig
+from audiorep.training.teachers import Lesson, Teachers, score_name
+
+Batch = tuple[Tensor, dict[str, Tensor], Tensor]
+
+
+class Trainee(lightning.LightningModule):
+    """Augmentation, front end, network and loss of one training."""
+
+    def __init__(
+        self, config: TrainConfig, labels: dict[str, list[str]], steps_per_epoch: int, class_weights: dict[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
+        self.front_end = LogMel(config.front_end_config, torch.float32)
+        network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network_settings)
+        self.network = channels_last(change_layers(network, config.layers))
+        self.class_weights = class_weights
+        self.teachers: Teachers | None = None
+        self.matches = nn.ModuleList()
+        self.noise: list[Tensor] = []
+        self.sampler: EpochSampler | None = None
+        self._generator = Generator()
+        self.train()  # Lightning leaves modes as they are
+
+    def learn_from(self, teachers: Teachers) -> None:
+        """Takes teachers, and makes a projection to each one's last map where features are to be matched.
+
+        Raises:
+            ConfigError: features are to be matched and the network has no last map.
+        """
+        self.teachers = teachers
+        if self.settings.distil.features:
+            front_end = self.settings.front_end_config
+            example = torch.zeros(1, 1, front_end.frames(front_end.samples(self.settings.window_seconds)), front_end.mels)
+            self.eval()
+            with torch.no_grad():
+                channels = distil.with_map(self.network, example)[1].shape[1]
+            self.matches.extend(distil.FeatureMatch(channels, theirs) for theirs in teachers.channels)
+            self.train()
+
+    def on_fit_start(self) -> None:
+        """Moves the teachers, who are no part of what is trained and saved, to where the network is."""
+        if self.teachers is not None:
+            self.teachers.to(self.device)
+
+    def train(self, mode: bool = True) -> Trainee:
+        """Training mode; with `freeze_norms` the batch norms but the stem's keep their statistics in it."""
+        super().train(mode)
+        if mode and self.settings.freeze_norms:
+            for norm in self.norms(frozen=True):
+                norm.eval()
+        return self
+
+    def norms(self, frozen: bool) -> list[_BatchNorm]:
+        """The batch norms whose statistics are kept, or those whose statistics move."""
+        found = [(name, module) for name, module in self.network.named_modules() if isinstance(module, _BatchNorm)]
+        return [norm for name, norm in found if (self.settings.freeze_norms and not name.startswith("stem.")) == frozen]
+
+    def measure_norms(self, batches: Iterable[Batch]) -> None:
+        """Sets the moving norms' statistics to their mean over `batches` (precise BN, arXiv 2105.07576, section 3.3)."""
+        moving = self.norms(frozen=False)
+        before = [norm.momentum for norm in moving]
+        self.train()
+        for norm in moving:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over all batches
+        with torch.no_grad():
+            for batch in batches:
+                spectrogram, _ = self.prepare(*batch)
+                self.network(spectrogram)
+        for norm, momentum in zip(moving, before, strict=True):
+            norm.momentum = momentum
+        self.eval()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Every draw of an epoch depends on the seed and the epoch alone, so a resumed run repeats an unbroken one.
+
+        Not at the epoch's start: making a loader's iterator draws too, and Lightning makes a run's first one later.
+        """
+        if batch_idx == 0:
+            self.seed_epoch(self.current_epoch)
+
+    def seed_epoch(self, epoch: int) -> None:
+        """Makes the draws that follow those of an epoch."""
+        seed = epoch_seed(self.settings.seed, epoch)
+        torch.manual_seed(seed)
+        self._generator = Generator(self.device).manual_seed(seed)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Sets the clips to the epoch that comes next, since worker processes copy them before Lightning does."""
+        if self.sampler is not None:
+            self.sampler.set_epoch(checkpoint["epoch"] + 1)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The loss of a batch: waveforms (B, N), {head: targets (B, K)} and samples of sound (B,)."""
+        waveform, targets, sound = self.hear(*batch)
+        spectrogram = self.see(waveform, sound)
+        if self.settings.distil.teachers:
+            loss = self._distil(spectrogram, targets, self._lesson(waveform, targets, sound))
+        else:
+            loss = self._mean_loss(self.network(spectrogram), targets)
+        self.log("learning_rate", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True)  # type: ignore[union-attr]
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(spectrogram))
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Logs loss and accuracy of a batch as it is, the mean over heads."""
+        waveform, targets, samples = batch
+        logits = self.network(self._spectrogram(waveform, samples).contiguous(memory_format=torch.channels_last))
+        values: dict[str, list[Tensor]] = {"valid_loss": [], "valid_accuracy": []}
+        for head, scores in logits.items():
+            values["valid_loss"].append(self._criterion(scores, targets[head]))
+            values["valid_accuracy"].append(_accuracy(scores, targets[head], self.settings.multi_label))
+        for name, of_heads in values.items():
+            self.log(name, torch.stack(of_heads).mean(), prog_bar=True, batch_size=len(waveform))
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and its schedule, which advances every step."""
+        settings = self.settings.optimizer
+        learned = [*self.network.parameters(), *self.matches.parameters()]
+        decayed, spared = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        optimizer: torch.optim.Optimizer
+        if settings.name == "adamw":
+            optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        else:
+            optimizer = torch.optim.SGD(
+                groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0
+            )
+        schedule, epochs, steps = self.settings.schedule, self.settings.epochs, self.steps_per_epoch
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor((step + 1) / steps, epochs))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def prepare(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """An augmented spectrogram (B, 1, T, F) and targets to match."""
+        waveform, targets, sound = self.hear(waveform, targets, sound)
+        return self.see(waveform, sound), targets
+
+    def hear(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> Batch:
+        """An augmented batch, mixed or not."""
+        config, generator, front_end = self.settings.augment, self._generator, self.settings.front_end_config
+        samples = front_end.samples(self.settings.cut_seconds or self.settings.window_seconds)
+        with torch.no_grad():
+            noise = self._background(len(waveform), samples) if self.noise else None
+            waveform = augment.augment_waveform(waveform, config, samples, front_end.sample_rate, noise, generator)
+            if config.mixup and torch.rand((), generator=generator, device=generator.device) < config.mixup:
+                ratio, partner = augment.draw_mixup(len(waveform), config.mixup_alpha, generator)
+                waveform = augment.mix(waveform, ratio, partner)
+                targets = {head: augment.mix_targets(values, ratio, partner) for head, values in targets.items()}
+                sound = sound.maximum(sound[partner])
+        return waveform, targets, sound
+
+    def see(self, waveform: Tensor, sound: Tensor) -> Tensor:
+        """An augmented spectrogram (B, 1, T, F) of augmented waveforms (B, N)."""
+        with torch.no_grad():
+            clean = self._spectrogram(waveform, sound)
+            spectrogram = augment.augment_spectrogram(clean, self.settings.augment, self._generator)
+        return spectrogram.contiguous(memory_format=torch.channels_last)
+
+    def _lesson(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> Lesson:
+        """What the teachers say of augmented waveforms, or what was kept of them, mixed as the targets were."""
+        if self.teachers is not None:
+            return self.teachers(waveform, sound)
+        return Lesson({head: targets[score_name(head)] for head in self.labels})
+
+    def _distil(self, spectrogram: Tensor, targets: dict[str, Tensor], lesson: Lesson) -> Tensor:
+        """The loss against labels and teachers."""
+        settings, parts = self.settings.distil, {}
+        if self.matches:
+            logits, last = distil.with_map(self.network, spectrogram)
+            weights = distil.shares(settings.weights, len(lesson.maps))
+            matched = [match(last, theirs) for match, theirs in zip(self.matches, lesson.maps, strict=True)]
+            parts["features_loss"] = torch.stack([w * loss for w, loss in zip(weights, matched, strict=True)]).sum()
+        else:
+            logits = self.network(spectrogram)
+        soft = [
+            distil.soft_target_loss(values, lesson.scores[head], settings.temperature, self.settings.multi_label)
+            for head, values in logits.items()
+        ]
+        parts["soft_loss"] = torch.stack(soft).mean()
+        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(spectrogram))
+        labels = (1 - settings.soft) * self._mean_loss(logits, targets)
+        return labels + settings.soft * parts["soft_loss"] + settings.features * parts.get("features_loss", 0.0)
+
+    def _spectrogram(self, waveform: Tensor, sound: Tensor) -> Tensor:
+        """(B, 1, T, F) of (B, N), of which `sound` (B,) samples are a clip's own."""
+        spectrogram = self.front_end(waveform)
+        if self.settings.padding != "edge_frames":
+            return spectrogram
+        return repeat_last(spectrogram, 1 + sound.clamp(max=waveform.shape[1]) // self.settings.front_end_config.hop)
+
+    def _background(self, count: int, samples: int) -> Tensor:
+        """(B, samples) cuts of the noise recordings, of unit level."""
+        cuts = []
+        for draw in torch.rand(count, 2, generator=self._generator, device=self._generator.device).tolist():
+            recording = self.noise[int(draw[0] * len(self.noise))]
+            start = int(draw[1] * max(len(recording) - samples, 0))
+            cuts.append(recording[start : start + samples].repeat(-(-samples // len(recording)))[:samples])
+        return augment.unit_level(torch.stack(cuts).to(self.device))
+
+    def _mean_loss(self, logits: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+        """The loss against the labels, the mean over heads."""
+        return torch.stack([self.loss(values, targets[head], head) for head, values in logits.items()]).mean()
+
+    def loss(self, logits: Tensor, targets: Tensor, head: str) -> Tensor:
+        """The training loss of one head: logits (B, K) against targets (B, K)."""
+        smoothing = self.settings.label_smoothing
+        if smoothing and not self.settings.multi_label:
+            targets = augment.smooth(targets, smoothing)
+        weights = self.class_weights.get(head)
+        return self._criterion(logits, targets, None if weights is None else weights.to(logits.device))
+
+    def _criterion(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        if self.settings.multi_label:
+            return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+        return functional.cross_entropy(logits, targets, weight=weights)
+
+
+def _accuracy(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
+    if multi_label:
+        return ((logits > 0) == (targets > 0.5)).float().mean()
+    return (logits.argmax(1) == targets.argmax(1)).float().mean()

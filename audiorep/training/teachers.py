@@ -1,0 +1,340 @@
+"""Trained models as teachers of another network: loaded, refused where they would mislead it, and asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from audiorep import audio, reparam, runtimes
+from audiorep.datasets import Example, Labels, seen_clips
+from audiorep.datasets.clips import Clips
+from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
+from audiorep.files import replacing
+from audiorep.info.model_info import ModelInfo
+from audiorep.models import checkpoint
+from audiorep.models.front_end import FrontEndConfig, LogMel, repeat_last
+from audiorep.models.layers import channels_last
+from audiorep.models.tensors import not_finite, read_safetensors
+from audiorep.runtimes import Session
+from audiorep.training import distil
+from audiorep.training.recipe import TrainConfig
+
+KEPT = "teacher.safetensors"
+LONGEST = 2.5  # cuts: of a longer clip, most of what the student hears is not what the teachers heard
+LONG_CLIPS = 0.1  # the share of them that a training bears
+_ROWS = "clips"  # beside the scores: whose they are
+
+
+def score_name(head: str) -> str:
+    """The name under which teachers' scores of a head lie among a batch's targets."""
+    return f"{head} of teachers"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What teachers say of a batch."""
+
+    scores: dict[str, Tensor]
+    """{head: (B, K)}, softened, the mean over teachers."""
+    maps: list[Tensor] = field(default_factory=list)
+    """Each teacher's last map (B, C, T', F'), where features are to be matched."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A checkpoint that was merged for inference, or a deployed file, and what it says of itself."""
+
+    source: str
+    """Its folder or file."""
+    info: ModelInfo
+    architecture: str
+    """Of a file: its suffix."""
+    digest: str
+    """Of its weights."""
+    front_end: LogMel | None
+    """None: the network hears the waveform itself."""
+    network: nn.Module
+    """(B, 1, T, F), or (B, N) without a front end, to {head: logits (B, K)}, or to that and its last map."""
+    channels: int
+    """Of that map; 0 without it."""
+
+    def told(self) -> dict[str, Any]:
+        """What the student's provenance keeps of it."""
+        about = {"name": self.info.name, "architecture": self.architecture, "source": self.source, "weights": self.digest}
+        return about | {name: told for name, told in self.info.provenance.items() if name in ("measured", "seen", "teachers")}
+
+
+class Deployed(nn.Module):
+    """A deployed file as a network: waveforms (B, N) to {head: logits (B, K)}, of a softmax but for a constant a row."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+
+    def forward(self, waveform: Tensor) -> dict[str, Tensor]:
+        """What scores its session gives, taken back to logits."""
+        scores = self.session(waveform.cpu().numpy())
+        return {head: self._logits(torch.from_numpy(values)).to(waveform.device) for head, values in scores.items()}
+
+    def _logits(self, scores: Tensor) -> Tensor:
+        kinds = torch.finfo(scores.dtype)
+        if self.session.info.activation == "softmax":
+            return scores.clamp_min(kinds.tiny).log()
+        return scores.logit(eps=kinds.eps)
+
+
+class Teachers:
+    """Waveforms (B, N) to a `Lesson`, in evaluation mode and without gradients.
+
+    Every teacher hears the same waveform as the student (arXiv 2106.05237), through its own front end. What follows a
+    short clip is what the student's `padding` says; its last frame is repeated where that of both is `edge_frames`.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], config: TrainConfig, heads: Sequence[str]) -> None:
+        self.teachers, self.config, self.heads = list(teachers), config, list(heads)
+        self._device = torch.device("cpu")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teachers:
+        return self  # a moving average copies the student with all it holds; teachers never change
+
+    @property
+    def digests(self) -> list[str]:
+        """Of each teacher's weights."""
+        return [teacher.digest for teacher in self.teachers]
+
+    @property
+    def channels(self) -> list[int]:
+        """Of each teacher's last map."""
+        return [teacher.channels for teacher in self.teachers]
+
+    def to(self, device: torch.device) -> Teachers:
+        """The same, moved to a device."""
+        for teacher in self.teachers:
+            teacher.network.to(device)
+            if teacher.front_end is not None:
+                teacher.front_end.to(device)
+        self._device = device
+        return self
+
+    @torch.no_grad()
+    def __call__(self, waveform: Tensor, sound: Tensor) -> Lesson:
+        """What they say of waveforms (B, N), of which `sound` (B,) samples are the clips' own."""
+        settings = self.config.distil
+        spectrograms: dict[tuple[FrontEndConfig, bool], Tensor] = {}
+        scores, maps = [], []
+        for teacher in self.teachers:
+            given = waveform
+            if teacher.front_end is not None:
+                heard = (teacher.front_end.config, teacher.info.padding == self.config.padding == "edge_frames")
+                if heard not in spectrograms:
+                    spectrograms[heard] = _spectrogram(teacher.front_end, waveform, sound if heard[1] else None)
+                given = spectrograms[heard]
+            result = teacher.network(given)
+            logits, last = result if settings.features else (result, None)
+            scores.append({h: distil.soften(logits[h], settings.temperature, self.config.multi_label) for h in self.heads})
+            maps += [] if last is None else [last]
+        return Lesson(distil.ensemble(scores, settings.weights), maps)
+
+    def remember(self, clips: Clips, path: Path) -> dict[str, Tensor]:
+        """{score_name(head): scores (clips, K)} of each clip's beginning without augmentation, kept in the file `path`.
+
+        What the file has of the same teachers and the same sound is not asked for again.
+
+        Raises:
+            DataError: many of the clips are too long for one score each.
+        """
+        _refuse_long(clips, self.config.cut_seconds or self.config.window_seconds)
+        still = copy(clips)  # shares the decoded sound
+        still.random_cuts = False
+        still.samples = self.config.front_end_config.samples(self.config.cut_seconds or self.config.window_seconds)
+        settings = self.config.distil
+        about = json.dumps([self.digests, settings.weights, settings.temperature, self.config.multi_label, self.heads])
+        known = _recall(path, about, {head: len(self.teachers[0].info.labels[head]) for head in self.heads})
+        order: list[bytes] = []
+        for first in range(0, len(still), self.config.batch_size):
+            waveform, _, sound = still.__getitems__(range(first, min(first + self.config.batch_size, len(still))))
+            rows = [hashlib.sha256(clip.numpy().tobytes()).digest()[:16] for clip in waveform]
+            if any(row not in known for row in rows):
+                lesson = self(waveform.to(self._device), sound.to(self._device)).scores
+                known.update(zip(rows, _by_clip({head: values.cpu() for head, values in lesson.items()}), strict=True))
+            order += rows
+        scores = {head: torch.stack([known[row][head] for row in order]) for head in self.heads}
+        _keep(path, about, order, scores)
+        return {score_name(head): values for head, values in scores.items()}
+
+
+def load(
+    config: TrainConfig, labels: Labels, examples: Sequence[Example], say: Callable[[str], None] = lambda text: None
+) -> Teachers | None:
+    """The teachers that the settings name, or None where they name none.
+
+    `say` is told of a teacher that does not tell which clips it was trained on.
+
+    Raises:
+        BundleError, CheckpointError: a file or folder cannot be used.
+        CheckpointError: a model has other labels, another sample rate or another task.
+        ConfigError: features are to be matched with a model that has no last map, or a file hears another length than a cut.
+        DataError: a teacher was trained on clips that the student is to be measured on.
+    """
+    if not config.distil.teachers:
+        return None
+    teachers = []
+    for source in config.distil.teachers:
+        if not Path(source).exists():
+            raise CheckpointError(f"The teacher {source} does not exist; a checkpoint folder or an exported file is needed.")
+        teacher = _of_folder(source, config) if (Path(source) / checkpoint.CONFIG).exists() else _of_file(source, config)
+        _refuse_other(source, teacher.info, config, labels)
+        _refuse_seen(source, teacher.info, examples)
+        if not teacher.info.provenance.get("seen"):
+            say(f"The teacher {source} does not tell which clips it was trained on; make sure that the test clips are not.")
+        teachers.append(teacher)
+    return Teachers(teachers, config, list(labels)).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _of_folder(folder: str, config: TrainConfig) -> Teacher:
+    """A checkpoint as a teacher."""
+    loaded = checkpoint.load(folder)
+    example, channels = loaded.example(), 0
+    if config.distil.features:
+        network = distil.WithMap(loaded.network).eval()
+        with torch.no_grad():
+            channels = network(example)[1].shape[1]
+        fused = reparam.fuse(network, example).model
+    else:
+        fused = loaded.fuse().model
+    fused = channels_last(fused.eval().requires_grad_(False))
+    front_end = LogMel(loaded.front_end.config, torch.float32)
+    digest = _digest([Path(folder) / checkpoint.WEIGHTS])
+    return Teacher(folder, loaded.info, loaded.architecture, digest, front_end, fused, channels)
+
+
+def _of_file(path: str, config: TrainConfig) -> Teacher:
+    """A deployed file as a teacher, with as many threads as training has."""
+    if config.distil.features:
+        raise ConfigError(
+            f"The teacher {path} is a file, and has no last map to match: give its checkpoint, or set features=0."
+        )
+    session = runtimes.open_session(path, threads=torch.get_num_threads())
+    cut, window = config.cut_seconds or config.window_seconds, session.info.window_seconds
+    samples = config.front_end_config.samples
+    if samples(cut) != samples(window):
+        raise ConfigError(
+            f"The teacher {path} is a file that hears {window:g} s at once, and the student's cuts are of {cut:g} s: set "
+            f"cut_seconds={window:g}, or give the teacher's checkpoint."
+        )
+    return Teacher(path, session.info, Path(path).suffix, _digest(runtimes.files_of(Path(path))), None, Deployed(session), 0)
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _refuse_other(source: str, info: ModelInfo, config: TrainConfig, labels: Labels) -> None:
+    """No teacher of something else."""
+    for head, names in labels.items():
+        theirs = info.labels.get(head)
+        if theirs is None:
+            raise CheckpointError(f"The teacher {source} has no head {head!r}; it has {', '.join(info.labels)}.")
+        if theirs != names:
+            raise CheckpointError(
+                f"The teacher {source} knows other labels than the student: {_difference(theirs, names)}. Take one that was "
+                "trained on the same classes in the same order."
+            )
+    if info.sample_rate != config.front_end_config.sample_rate:
+        raise CheckpointError(
+            f"The teacher {source} hears {info.sample_rate} Hz, the student {config.front_end_config.sample_rate} Hz, and both "
+            "are to hear the same waveform. Choose a front_end of the teacher's rate."
+        )
+    if (info.activation == "sigmoid") != config.multi_label:
+        wanted = "multi-label" if config.multi_label else "single-label"
+        raise CheckpointError(f"The teacher {source} is {info.task}, the student {wanted}; multi_label says which it is.")
+
+
+def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """What tells two lists of classes apart, in words."""
+    if missing := [name for name in ours if name not in theirs]:
+        return f"it lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
+    if further := [name for name in theirs if name not in ours]:
+        return f"it knows {', '.join(further[:5])}{' …' if len(further) > 5 else ''} too"
+    return "they come in another order"
+
+
+def _refuse_seen(source: str, info: ModelInfo, examples: Sequence[Example]) -> None:
+    """No teacher that could tell the student what the clips are that it is measured on."""
+    for split in ("test", "valid"):
+        clips = [example for example in examples if example.split == split]
+        for memory in seen_clips.memories(info.provenance):
+            count = seen_clips.count_seen(memory, clips)
+            if count > seen_clips.chance(len(clips)):
+                raise DataError(
+                    f"The teacher {source} was trained on {count} of the {len(clips)} {split} clips, so the student's number "
+                    "for them would say nothing of new sounds. Take a teacher that was trained with the same split or fold."
+                )
+
+
+def _spectrogram(front_end: LogMel, waveform: Tensor, sound: Tensor | None) -> Tensor:
+    """(B, 1, T, F) of (B, N), channels last, its last frame of `sound` (B,) samples repeated where they are given."""
+    spectrogram = front_end(waveform)
+    if sound is not None:
+        spectrogram = repeat_last(spectrogram, 1 + sound.clamp(max=waveform.shape[1]) // front_end.config.hop)
+    return spectrogram.contiguous(memory_format=torch.channels_last)
+
+
+def _refuse_long(clips: Clips, cut_seconds: float) -> None:
+    """One score a clip is for clips of about one cut."""
+    long = sum(_seconds(example) > LONGEST * cut_seconds for example in clips.examples)
+    if long > LONG_CLIPS * len(clips):
+        raise DataError(
+            f"{long} of the {len(clips)} training clips are longer than {LONGEST:g} training cuts of {cut_seconds:g} s, so a "
+            "teacher's one score for each would be of other sound than the student hears. Set distil.cache=false, or a longer "
+            "cut_seconds."
+        )
+
+
+def _seconds(example: Example) -> float:
+    """A clip's length; 0 where it cannot be read, which shows when it is used."""
+    try:
+        return (audio.probe(example.path).seconds if example.end is None else example.end) - example.start
+    except AudiorepError:
+        return 0.0
+
+
+def _by_clip(scores: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """{head: (B, K)} as B times {head: (K,)}."""
+    return [dict(zip(scores, rows, strict=True)) for rows in zip(*scores.values(), strict=True)]
+
+
+def _keep(path: Path, about: str, rows: Sequence[bytes], scores: dict[str, Tensor]) -> None:
+    digests = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8).reshape(len(rows), -1)
+    tensors = {_ROWS: digests, **{score_name(head): values.contiguous() for head, values in scores.items()}}
+    with replacing(path) as partial:
+        partial.write_bytes(serialize(tensors, {"teachers": about}))
+
+
+def _recall(path: Path, about: str, classes: dict[str, int]) -> dict[bytes, dict[str, Tensor]]:
+    """{clip's digest: {head: scores (K,)}} of a file of the same teachers; nothing where there is none."""
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("teachers") != about:
+                return {}
+        kept = read_safetensors(path)
+        digests, scores = kept[_ROWS], {head: kept[score_name(head)] for head in classes}
+    except (OSError, SafetensorError, ValueError, KeyError):  # missing, or damaged: it is made again
+        return {}
+    whole = digests.dim() == 2 and all(values.shape == (len(digests), classes[head]) for head, values in scores.items())
+    if not whole or not_finite(scores):
+        return {}
+    return dict(zip((bytes(row.tolist()) for row in digests), _by_clip(scores), strict=True))
