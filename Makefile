@@ -21,7 +21,7 @@ test: .venv/installed .venv/networks/installed .venv-mobile/installed .venv-lite
 model: .venv/installed  ## train the bundled model again: make model ESC50=folder (an hour on two cores; resumes)
 	$(DEV)/audiorep train $(ESC50) -o runs/bundled --recipe recipes/bundled.toml
 	$(DEV)/audiorep export runs/bundled -o audiorep/assets/esc50_nano.onnx
-	awk -F, 'NR == 1 {print "clip,freesound,licence,split"} NR > 1 {n = split($$1, p, "/"); print p[n] "," $$7 "," $$8 "," $$5}' \
+	awk -F, 'NR == 1 {print "clip,freesound,license,split"} NR > 1 {n = split($$1, p, "/"); print p[n] "," $$7 "," $$8 "," $$5}' \
 		runs/bundled/clips.csv > audiorep/assets/ATTRIBUTION.csv
 	cp runs/bundled/README.md audiorep/assets/README.md
 	mkdir -p results/bundled

@@ -1,4 +1,4 @@
-"""Recognise sounds fast on small machines.
+"""Recognize sounds fast on small machines.
 
 >>> from audiorep import Classifier
 >>> Classifier.from_bundle().file("samples/siren.flac").label

@@ -183,7 +183,7 @@ class _Training:
         self._trainee = Trainee(settings, labels, len(self._loader), {})
 
     def on_ready_tensors(self, steps: int) -> float:
-        """Clips a second of forward, backward and optimiser step alone."""
+        """Clips a second of forward, backward and optimizer step alone."""
         import torch
 
         batch = next(iter(self._loader))

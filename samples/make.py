@@ -60,7 +60,7 @@ def siren(generator: Generator) -> Sound:
     sweep = 0.5 - 0.5 * np.cos(2 * np.pi * (time / 3.6 + generator.uniform(0, 0.15)))
     pitch = 560 * 2 ** (1.25 * sweep**0.8)
     horn = _harmonics(pitch, [1, 0.75, 0.6, 0.42, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05])
-    horn = _equalise(horn, {100: -20, 500: 0, 1000: 0, 1500: -4, 3000: -12, 5000: -18, 8000: -28})
+    horn = _equalize(horn, {100: -20, 500: 0, 1000: 0, 1500: -4, 3000: -12, 5000: -18, 8000: -28})
     street = _echo(generator, horn, seconds=0.9, wet=0.5)
     return _peak(street, -3) + _noise(generator, CLIP_SECONDS, OUTDOORS, -38)
 
@@ -137,7 +137,7 @@ def rain(generator: Generator) -> Sound:
     for start in generator.uniform(0, CLIP_SECONDS, 220):
         pitch, decay = generator.uniform(700, 4500), generator.uniform(0.003, 0.01)
         _add(sound, generator.lognormal(-0.6, 0.4) * _ring([pitch], [1], [decay], 0.05), start)
-    near = _equalise(sound, {50: -12, 500: -5, 3000: 0, 8000: 0})
+    near = _equalize(sound, {50: -12, 500: -5, 3000: 0, 8000: 0})
     far = _noise(generator, CLIP_SECONDS, {20: 0, 100: -3, 500: -6, 2000: -6, 6000: -5, 8000: -6}, 0)
     return _level(_level(near, 0) + far, -27)
 
@@ -161,7 +161,7 @@ def door_wood_knock(generator: Generator) -> Sound:
     for start in (0.1, 0.33, 0.56, 0.80, 1.9, 2.13, 2.36, 2.59):
         strengths = np.array([0.7, 1, 0.9, 0.8, 0.6, 0.45, 0.3, 0.2]) * generator.uniform(0.7, 1.2, modes.size)
         knock = _ring(modes, strengths, [0.045, 0.04, 0.035, 0.028, 0.022, 0.016, 0.011, 0.008], 0.3)
-        knock += 0.5 * _equalise(_burst(generator, 0.3, 0.004), {100: 0, 800: 0, 3000: -14, 8000: -26})
+        knock += 0.5 * _equalize(_burst(generator, 0.3, 0.004), {100: 0, 800: 0, 3000: -14, 8000: -26})
         _add(sound, generator.uniform(0.8, 1.1) * knock, start + generator.uniform(-0.01, 0.01))
     sound = _echo(generator, sound, seconds=0.3, wet=0.18)
     return _peak(sound, -2) + _noise(generator, CLIP_SECONDS, QUIET_ROOM, -75)
@@ -172,8 +172,8 @@ def footsteps(generator: Generator) -> Sound:
     sound = _silence(CLIP_SECONDS)
     for start in np.arange(0.15, CLIP_SECONDS - 0.3, 0.54):
         step = _ring([88, 165, 290, 520, 860], [0.35, 0.4, 0.4, 0.4, 0.3], [0.035, 0.03, 0.02, 0.014, 0.01], 0.3)
-        step += 1.2 * _equalise(_burst(generator, 0.3, 0.007), {50: -10, 600: 0, 2500: -6, 8000: -18})
-        sole = _equalise(_burst(generator, 0.3, 0.03), {100: -8, 700: 0, 2500: -3, 8000: -14})
+        step += 1.2 * _equalize(_burst(generator, 0.3, 0.007), {50: -10, 600: 0, 2500: -6, 8000: -18})
+        sole = _equalize(_burst(generator, 0.3, 0.03), {100: -8, 700: 0, 2500: -3, 8000: -14})
         moment = start + generator.normal(0, 0.012)
         _add(sound, generator.uniform(0.75, 1.1) * step, moment)
         _add(sound, generator.uniform(0.3, 0.5) * sole, moment + generator.uniform(0.07, 0.1))
@@ -185,11 +185,11 @@ def fireworks(generator: Generator) -> Sound:
     """Shells burst high above: a sharp report, its rolling echo, and the crackle that falls after it."""
     sound = _silence(CLIP_SECONDS)
     for start, strength in ((0.15, 1.0), (1.35, 0.35), (2.1, 0.8), (3.6, 0.5)):
-        report = _equalise(_burst(generator, 2.5, 0.03), {20: -6, 60: 0, 300: 0, 1500: -8, 4000: -18, 8000: -30})
-        roll = _equalise(_burst(generator, 2.5, 0.5), {20: -6, 80: 0, 300: -3, 1500: -18, 8000: -45})
+        report = _equalize(_burst(generator, 2.5, 0.03), {20: -6, 60: 0, 300: 0, 1500: -8, 4000: -18, 8000: -30})
+        roll = _equalize(_burst(generator, 2.5, 0.5), {20: -6, 80: 0, 300: -3, 1500: -18, 8000: -45})
         _add(sound, strength * (report + 0.12 * roll), start)
         for _ in range(25):
-            crack = _equalise(_burst(generator, 0.05, generator.uniform(0.001, 0.004)), {50: -6, 800: 0, 3000: -6, 8000: -20})
+            crack = _equalize(_burst(generator, 0.05, generator.uniform(0.001, 0.004)), {50: -6, 800: 0, 3000: -6, 8000: -20})
             _add(sound, strength * generator.uniform(0.02, 0.15) * crack, start + 0.3 + generator.gamma(3, 0.1))
     sound = _echo(generator, sound, seconds=2.5, wet=0.4)
     return _peak(sound, -1) + _noise(generator, CLIP_SECONDS, {20: -6, 60: 0, 300: -8, 1000: -20, 8000: -50}, -54)
@@ -204,7 +204,7 @@ def crow(generator: Generator) -> Sound:
         voice = _harmonics(pitch, [0.5, 0.8, 1, 0.8, 0.5, 0.4, 0.4, 0.35, 0.25, 0.2, 0.15, 0.1, 0.1])
         breath = _noise(generator, length, {200: -30, 900: -6, 1500: 0, 2200: -6, 3500: -12, 8000: -24}, -2)
         voice = _level(voice, 0) * (1 + 0.5 * _drift(generator, length, 120)) + 0.7 * breath
-        voice = _equalise(voice, {200: -30, 700: -12, 1200: 0, 1800: 0, 2600: -10, 3200: -10, 4200: -7, 5500: -9, 8000: -26})
+        voice = _equalize(voice, {200: -30, 700: -12, 1200: 0, 1800: 0, 2600: -10, 3200: -10, 4200: -7, 5500: -9, 8000: -26})
         gate = np.clip(time / 0.12, 0, 1) * np.clip((1 - time) / 0.25, 0, 1)
         _add(sound, generator.uniform(0.85, 1.05) * gate * voice, start)
     sound = _echo(generator, sound, seconds=0.7, wet=0.22)
@@ -227,7 +227,7 @@ def rooster(generator: Generator) -> Sound:
         )
         voice = _harmonics(pitch, [0.7, 1, 0.9, 0.7, 0.4, 0.45, 0.35, 0.2, 0.12, 0.08])
         voice += 0.12 * _noise(generator, length, {300: -30, 900: -6, 2200: 0, 4000: -6, 8000: -20}, 0)
-        voice = _equalise(voice, {300: -12, 600: 0, 1000: 0, 1800: -1, 2600: -10, 4000: -16, 6000: -20, 8000: -28})
+        voice = _equalize(voice, {300: -12, 600: 0, 1000: 0, 1800: -1, 2600: -10, 4000: -16, 6000: -20, 8000: -28})
         gate = np.clip(time * length / 0.03, 0, 1) * np.clip((1 - time) * length / 0.08, 0, 1)
         _add(sound, (1 - 0.4 * time) * gate * voice, start)
     sound = _echo(generator, sound, seconds=0.6, wet=0.3)
@@ -287,7 +287,7 @@ def _swell(time: Sound, crest: float, rise: float, fall: float) -> Sound:
     return swell
 
 
-def _equalise(sound: Sound, curve: Curve) -> Sound:
+def _equalize(sound: Sound, curve: Curve) -> Sound:
     """`sound` with its spectrum raised by `curve`."""
     frequencies = np.maximum(np.fft.rfftfreq(sound.size, 1 / SAMPLE_RATE), 1)
     decibels = np.interp(np.log(frequencies), np.log(np.array(list(curve))), list(curve.values()))
@@ -296,12 +296,12 @@ def _equalise(sound: Sound, curve: Curve) -> Sound:
 
 def _noise(generator: Generator, seconds: float, curve: Curve, level: float) -> Sound:
     """Noise whose density follows `curve`, at `level` dB RMS."""
-    return _level(_equalise(generator.standard_normal(round(seconds * SAMPLE_RATE)), curve), level)
+    return _level(_equalize(generator.standard_normal(round(seconds * SAMPLE_RATE)), curve), level)
 
 
 def _echo(generator: Generator, sound: Sound, seconds: float, wet: float) -> Sound:
     """`sound` with the diffuse echo of a place where it takes `seconds` to fall by 60 dB; `wet` is its share."""
-    tail = _equalise(
+    tail = _equalize(
         _burst(generator, seconds, seconds / 6.9), {100: 0, 1000: 0, 3000: -6, 8000: -20}
     )  # air and walls take the highs
     tail *= wet / np.sqrt(np.sum(tail**2))

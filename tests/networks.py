@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
+def randomize(network: nn.Module, seed: int = 0) -> nn.Module:
     """Statistics, affines and biases far from their defaults, so that a wrong border or a forgotten shift shows."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():

@@ -18,19 +18,19 @@ MODEL = bytes(range(256)) * 40
 def written(tmp_path):
     path = tmp_path / "model.bin"
     path.write_bytes(MODEL)
-    append(path, make_info(licence="CC0", labels={"label": ["café", "b"]}))
+    append(path, make_info(license="CC0", labels={"label": ["café", "b"]}))
     return path
 
 
 def test_what_was_appended_is_read_back_and_the_model_is_untouched(written):
-    assert appended(written) == make_info(licence="CC0", labels={"label": ["café", "b"]})
+    assert appended(written) == make_info(license="CC0", labels={"label": ["café", "b"]})
     assert written.read_bytes()[: len(MODEL)] == MODEL
 
 
 def test_the_same_model_gives_the_same_bytes(written, tmp_path):
     again = tmp_path / "again.bin"
     again.write_bytes(MODEL)
-    append(again, make_info(licence="CC0", labels={"label": ["café", "b"]}))
+    append(again, make_info(license="CC0", labels={"label": ["café", "b"]}))
     assert again.read_bytes() == written.read_bytes()
 
 
@@ -60,7 +60,7 @@ def test_no_changed_byte_of_the_metadata_comes_through(written):
             found = appended(written)
         except BundleError:
             continue
-        assert found == make_info(licence="CC0", labels={"label": ["café", "b"]})  # dates and other bytes of no meaning
+        assert found == make_info(license="CC0", labels={"label": ["café", "b"]})  # dates and other bytes of no meaning
 
 
 def test_bytes_missing_from_the_middle_are_refused(written):

@@ -299,7 +299,7 @@ def test_classes_without_known_names_are_numbered_and_the_command_says_how_to_na
     [
         (lambda t: t.to_sparse(), "a sparse tensor"),
         (lambda t: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "a nested tensor"),
-        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "a quantised tensor"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "a quantized tensor"),
         (lambda t: t[:1, :1, :1, :1].clone().expand(10**6, 10**6, 1, 1), "an expanded tensor"),
         (lambda t: torch.empty(10**12, device="meta"), "a tensor without values"),
     ],

@@ -25,7 +25,7 @@ def make(**changes: Any) -> ModelInfo:
         "front_end": {"mels": 64, "f_min": 0.0, "f_max": None},
         "activation": "sigmoid",
         "thresholds": {"verb": [0.25, 0.75]},
-        "licence": "CC-BY-4.0",
+        "license": "CC-BY-4.0",
         "provenance": {"data": "made up", "accuracy": {"top-1": 0.5}},
     }
     return ModelInfo(**{**values, **changes})
@@ -50,10 +50,10 @@ def test_description_survives_the_trip_through_a_dictionary():
 
 def test_fields_with_defaults_may_be_left_out():
     values = dataclasses.asdict(make())
-    for name in ("activation", "thresholds", "licence", "provenance"):
+    for name in ("activation", "thresholds", "license", "provenance"):
         del values[name]
     info = ModelInfo.from_dict(values, PATH)
-    assert (info.activation, info.thresholds, info.licence, info.provenance) == ("softmax", {}, "unknown", {})
+    assert (info.activation, info.thresholds, info.license, info.provenance) == ("softmax", {}, "unknown", {})
 
 
 @pytest.mark.parametrize(("activation", "task"), [("softmax", "single-label"), ("sigmoid", "multi-label")])

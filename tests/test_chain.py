@@ -92,18 +92,18 @@ def test_every_step_has_a_row_with_its_model(done):
     folder, made, _ = done
     names = [row.name for row in made.rows]
     assert names == ["00_original", "01_fuse", "02_prune", "03_tune", "04_low_rank", "05_codebooks", "06_quantize"]
-    original, fused, pruned, tuned, thin, shared, quantised = made.rows
+    original, fused, pruned, tuned, thin, shared, quantized = made.rows
     assert (fused.parameters, fused.change, fused.agreement) == (original.parameters, 0.0, 1.0)
     assert pruned.macs <= 0.7 * original.macs
     assert tuned.parameters == pruned.parameters
     assert thin.parameters <= tuned.parameters
-    assert shared.parameters == quantised.parameters == thin.parameters
-    assert quantised.file_bytes < thin.file_bytes
+    assert shared.parameters == quantized.parameters == thin.parameters
+    assert quantized.file_bytes < thin.file_bytes
     assert shared.file_bytes < 0.6 * thin.file_bytes
     assert all(row.low <= row.accuracy <= row.high for row in made.rows)
     assert all(row.timings["onnx"]["median_ms"] > 0 for row in made.rows)
     assert original.timings["onnx"]["ratio"] == 1.0
-    assert made.best is quantised
+    assert made.best is quantized
     assert "conv" in (folder / "out" / "01_fuse" / "merges.txt").read_text()
     assert (folder / "out" / "06_quantize" / "sensitivity.csv").read_text().startswith("layer,change,agreement")
 
@@ -369,7 +369,7 @@ def test_openvinos_int8_is_judged_and_a_wrong_label_refused(run, examples, tmp_p
 def test_layers_that_cost_most_stay_in_float32_where_int8_loses_too_much(run, examples):
     model = checkpoint.load(run)
     sounds = int8.sounds_of(examples, model.info)
-    made = int8.quantise(model, sounds, loss=1.0, left=("heads.label",), sensitivity=True)
+    made = int8.quantize(model, sounds, loss=1.0, left=("heads.label",), sensitivity=True)
     assert made.setting.left == ("heads.label",)
     assert len(made.tried) == 6
     assert made.speed > 0
@@ -377,7 +377,7 @@ def test_layers_that_cost_most_stay_in_float32_where_int8_loses_too_much(run, ex
     assert costs == sorted(costs, reverse=True)
     assert {row.layer for row in made.sensitivities} >= {"stem.conv", "heads.label"}
     with pytest.raises(ConfigError, match=r"int8 costs too much even with \d+ of \d+ layers in float32: accuracy falls"):
-        int8.quantise(model, sounds, loss=-2.0)
+        int8.quantize(model, sounds, loss=-2.0)
 
 
 def test_steps_leave_their_history(run, tones, examples, tmp_path):  # noqa: F811

@@ -90,7 +90,7 @@ def test_channels_that_are_not_there_are_refused(tmp_path):
     path = write(tmp_path / "a.wav", LEFT, RIGHT)
     with pytest.raises(AudioError, match=r"a\.wav has 2 channels; number 3 is not one of them"):
         heard(path, "3")
-    for wrong in ("centre", "0", "-1", "each"):
+    for wrong in ("center", "0", "-1", "each"):
         with pytest.raises(ConfigError, match="mean, left, right or a number from 1 is allowed"):
             heard(path, wrong)
 

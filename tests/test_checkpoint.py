@@ -16,7 +16,7 @@ from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint
 from audiorep.models.front_end import FRONT_ENDS
 
-INFO = ModelInfo("arin_pico", {"label": ["a", "b", "c"]}, 16_000, 1.0, 0.5, asdict(FRONT_ENDS["light"]), licence="CC0")
+INFO = ModelInfo("arin_pico", {"label": ["a", "b", "c"]}, 16_000, 1.0, 0.5, asdict(FRONT_ENDS["light"]), license="CC0")
 
 
 @pytest.fixture

@@ -248,7 +248,7 @@ def test_wrong_use_is_one_sentence_and_status_2(run, tmp_path, monkeypatch, argu
 
 
 @pytest.mark.parametrize(
-    "arguments", [["predict"], ["predict", "x.wav", "--colour"], ["predict", "x", "--top", "0"], ["listen"]]
+    "arguments", [["predict"], ["predict", "x.wav", "--color"], ["predict", "x", "--top", "0"], ["listen"]]
 )
 def test_wrong_flags_show_the_usage(run, arguments):
     done = run(*arguments)
@@ -351,10 +351,10 @@ def test_ctrl_c_in_training_says_how_to_go_on(clips, tmp_path):
     assert not [line for line in lines if "Traceback" in line]
 
 
-def test_the_bundled_model_is_small_and_carries_its_licence(run):
+def test_the_bundled_model_is_small_and_carries_its_license(run):
     assert BUNDLED.stat().st_size <= 5_000_000
     info = json.loads(run("models", "info", "--json").out)
     assert len(info["labels"]["label"]) == 50
     assert info["provenance"]["splits"]["test_folds"] == [5]
-    assert info["provenance"]["splits"]["licences"] == ["CC0", "CC-BY"]
-    assert info["licence"] == "Apache-2.0"
+    assert info["provenance"]["splits"]["licenses"] == ["CC0", "CC-BY"]
+    assert info["license"] == "Apache-2.0"

@@ -19,7 +19,7 @@ from audiorep.export import onnx as onnx_export
 from audiorep.export import qdq, ranges, weights
 from audiorep.export.fourier import tabulate
 from audiorep.export.names import shorten
-from audiorep.export.smaller import Quantiser, Setting, nearest, scores, stored
+from audiorep.export.smaller import Quantizer, Setting, nearest, scores, stored
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint
 from audiorep.models.checkpoint import Checkpoint
@@ -262,22 +262,22 @@ def test_stored_weights_take_fewer_bytes_and_score_nearly_alike(content, clips, 
 
 
 def test_decoding_is_done_when_the_file_is_loaded(content, tmp_path):
-    """The optimised graph has the operators of the float32 bundle's: nothing is decoded at a call."""
+    """The optimized graph has the operators of the float32 bundle's: nothing is decoded at a call."""
     import onnxruntime
 
     def operators(model: bytes) -> list[str]:
         options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
         options.log_severity_level = 3
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return sorted(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+        return sorted(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
 
     assert all(operators(stored(content, kind)) == operators(content) for kind in weights.KINDS)
 
 
 def test_a_codebook_is_the_best_of_few_values():
-    centres, index = weights.codebook(np.array([[0.0, 0.1, 1.0], [1.1, 5.0, 0.05]], np.float32), 3)
-    assert centres == pytest.approx([0.05, 1.05, 5.0])
+    centers, index = weights.codebook(np.array([[0.0, 0.1, 1.0], [1.1, 5.0, 0.05]], np.float32), 3)
+    assert centers == pytest.approx([0.05, 1.05, 5.0])
     assert index.tolist() == [[0, 0, 1], [1, 2, 0]]
     assert index.dtype == np.uint8
 
@@ -346,13 +346,13 @@ def test_ranges_refuse_no_clips_and_values_out_of_range():
 
 
 @pytest.fixture(scope="module")
-def quantiser(content, clips) -> Quantiser:
-    return Quantiser(content, clips)
+def quantizer(content, clips) -> Quantizer:
+    return Quantizer(content, clips)
 
 
-def test_static_int8_keeps_labels_and_leaves_the_front_end_alone(model, content, quantiser, clips, tmp_path):
-    setting = nearest(quantiser, content, clips)
-    made = quantiser.make(setting)
+def test_static_int8_keeps_labels_and_leaves_the_front_end_alone(model, content, quantizer, clips, tmp_path):
+    setting = nearest(quantizer, content, clips)
+    made = quantizer.make(setting)
     graph = onnx.load_from_string(made)
     onnx.checker.check_model(graph)
     before = qdq.above(graph_of_layers := qdq.prepared(onnx.load_from_string(content)), LOG_MEL)
@@ -374,7 +374,7 @@ def test_static_int8_keeps_labels_and_leaves_the_front_end_alone(model, content,
     path.write_bytes(made)
     about = OnnxSession(path).info.provenance
     assert about["precision"] == "int8"
-    assert about["quantisation"]["clips"] == len(clips)
+    assert about["quantization"]["clips"] == len(clips)
     weights_of = {t.name: t for t in graph.graph.initializer}
     channels = [
         len(numpy_helper.to_array(weights_of[node.input[1]]).ravel())
@@ -385,26 +385,26 @@ def test_static_int8_keeps_labels_and_leaves_the_front_end_alone(model, content,
     assert min(channels) > 1  # a scale a channel
 
 
-def test_layers_bear_the_names_of_the_network_and_can_be_left_in_float32(quantiser):
-    assert quantiser.layers[0] == "stem.conv"
-    assert "heads.label" in quantiser.layers
+def test_layers_bear_the_names_of_the_network_and_can_be_left_in_float32(quantizer):
+    assert quantizer.layers[0] == "stem.conv"
+    assert "heads.label" in quantizer.layers
     whole, left = (
-        onnx.load_from_string(quantiser.make(Setting("minmax", True, names))) for names in ((), ("stem.conv", "heads.label"))
+        onnx.load_from_string(quantizer.make(Setting("minmax", True, names))) for names in ((), ("stem.conv", "heads.label"))
     )
     count = [sum(node.op_type == "DequantizeLinear" for node in m.graph.node) for m in (whole, left)]
     assert count[1] < count[0]
     with pytest.raises(ConfigError, match=r"no layer stem\.nothing; its layers are stem\.conv"):
-        quantiser.make(Setting("minmax", True, ("stem.nothing",)))
+        quantizer.make(Setting("minmax", True, ("stem.nothing",)))
 
 
-def test_one_layer_alone_changes_the_scores_less_than_all(content, quantiser, clips):
+def test_one_layer_alone_changes_the_scores_less_than_all(content, quantizer, clips):
     setting = Setting("minmax", True)
     expected = scores(content, clips)
-    alone = np.abs(scores(quantiser.make_one("heads.label", setting), clips) - expected).mean()
-    together = np.abs(scores(quantiser.make(setting), clips) - expected).mean()
+    alone = np.abs(scores(quantizer.make_one("heads.label", setting), clips) - expected).mean()
+    together = np.abs(scores(quantizer.make(setting), clips) - expected).mean()
     assert 0 < alone < together
-    assert set(quantiser.channel_spreads()) == set(quantiser.layers)
-    assert all(spread >= 1 for spread in quantiser.channel_spreads().values())
+    assert set(quantizer.channel_spreads()) == set(quantizer.layers)
+    assert all(spread >= 1 for spread in quantizer.channel_spreads().values())
 
 
 def test_a_model_that_does_not_say_where_its_front_end_ends_is_refused(content):

@@ -105,7 +105,7 @@ def test_setting_is_put_in(setting, expected):
     assert override({}, [setting]) == expected
 
 
-def test_later_settings_win_and_neighbours_and_the_original_stay():
+def test_later_settings_win_and_neighbors_and_the_original_stay():
     values = {"optimizer": {"learning_rate": 0.1, "name": "sgd"}, "epochs": 3}
     changed = override(values, ["optimizer.learning_rate=0.2", "optimizer.learning_rate=0.3", "seed=1"])
     assert changed == {"optimizer": {"learning_rate": 0.3, "name": "sgd"}, "epochs": 3, "seed": 1}

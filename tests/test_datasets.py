@@ -105,7 +105,7 @@ def test_file_read_as_a_folder_is_refused(tmp_path):
 
 
 def test_manifest_row_becomes_an_example_with_every_field(tmp_path):
-    text = "path,label,start,end,split,fold,group,licence\nx/a.wav,dog,1.5,2,valid,3,rex,CC0\n/abs/b.wav, cat ; dog ,,,,,,\n"
+    text = "path,label,start,end,split,fold,group,license\nx/a.wav,dog,1.5,2,valid,3,rex,CC0\n/abs/b.wav, cat ; dog ,,,,,,\n"
     first, second = datasets.examples(manifest(tmp_path, text))
     assert first == Example(tmp_path / "x/a.wav", {"label": ("dog",)}, 1.5, 2.0, "valid", 3, "rex", "CC0")
     assert second == Example(Path("/abs/b.wav"), {"label": ("cat", "dog")}, split="train")
@@ -172,7 +172,7 @@ def test_folder_read_as_a_manifest_is_refused_with_the_reason(tmp_path):
 # ---------------------------------------------------------------- ESC-50
 
 
-HEADER = "filename,fold,target,category,src_file,licence\n"
+HEADER = "filename,fold,target,category,src_file,license\n"
 
 
 def esc50(root: Path, rows: str) -> Path:
@@ -181,10 +181,10 @@ def esc50(root: Path, rows: str) -> Path:
     return root
 
 
-def test_esc50_layout_is_recognised_and_read(tmp_path):
+def test_esc50_layout_is_recognized_and_read(tmp_path):
     esc50(tmp_path, "1-a.ogg,1,0,dog,100,CC0\n2-b.ogg,2,1,rain,200,CC BY\n")
     first, second = datasets.examples(tmp_path, splits=Splits(test_folds=(2,)))
-    assert first == Example(tmp_path / "audio/1-a.ogg", {"label": ("dog",)}, split="train", fold=1, group="100", licence="CC0")
+    assert first == Example(tmp_path / "audio/1-a.ogg", {"label": ("dog",)}, split="train", fold=1, group="100", license="CC0")
     assert (second.split, second.fold, second.group) == ("test", 2, "200")
 
 
@@ -216,10 +216,10 @@ def test_real_esc50_is_whole(audiorep_data):
     assert all(e.path.is_file() for e in found)
 
 
-# ---------------------------------------------------------------- recognising the layout
+# ---------------------------------------------------------------- recognizing the layout
 
 
-def test_layout_is_recognised(tmp_path):
+def test_layout_is_recognized(tmp_path):
     (tmp_path / "e").mkdir()
     assert datasets.detect(manifest(tmp_path, "path,label\n")) == "csv"
     assert datasets.detect(esc50(tmp_path / "e", "")) == "esc50"
@@ -338,17 +338,17 @@ def test_name_that_is_not_utf_8_is_divided_like_any_other():
     assert set(splits_of([Example(Path("dog/\udcff.wav"), {"label": ("dog",)})]).values()) == {"train"}
 
 
-def test_only_clips_under_the_licences_named_are_used():
-    clips = [*make(2, licence="CC0"), *make(2, "cat", licence="CC BY"), *make(2, "cow", licence="CC BY-NC"), *make(1, "hen")]
-    found = split_examples(clips, Splits(licences=("CC0", "CC BY")))
-    assert [e.licence for e in found] == ["CC0", "CC0", "CC BY", "CC BY"]
+def test_only_clips_under_the_licenses_named_are_used():
+    clips = [*make(2, license="CC0"), *make(2, "cat", license="CC BY"), *make(2, "cow", license="CC BY-NC"), *make(1, "hen")]
+    found = split_examples(clips, Splits(licenses=("CC0", "CC BY")))
+    assert [e.license for e in found] == ["CC0", "CC0", "CC BY", "CC BY"]
     assert len(split_examples(clips, Splits())) == 7
 
 
-def test_licences_that_no_clip_has_are_refused_with_those_found():
+def test_licenses_that_no_clip_has_are_refused_with_those_found():
     with pytest.raises(DataError) as caught:
-        split_examples([*make(2, licence="CC BY-NC"), *make(1, "cat")], Splits(licences=("CC0", "CC BY")))
-    assert str(caught.value) == "No clip of the data has the licence CC0 or CC BY; found are CC BY-NC (2), none (1)."
+        split_examples([*make(2, license="CC BY-NC"), *make(1, "cat")], Splits(licenses=("CC0", "CC BY")))
+    assert str(caught.value) == "No clip of the data has the license CC0 or CC BY; found are CC BY-NC (2), none (1)."
 
 
 @pytest.mark.parametrize(("valid", "test"), [(-0.1, 0.1), (0.1, -0.1), (0.5, 0.5), (1.0, 0.0)])

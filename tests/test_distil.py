@@ -109,10 +109,10 @@ def test_at_equality_the_soft_loss_and_its_gradient_are_zero(multi_label, temper
 def test_the_gradient_keeps_its_size_at_high_temperatures():
     generator = torch.Generator().manual_seed(0)
     student, theirs = (torch.randn(8, 5, generator=generator) for _ in range(2))
-    centred = [values - values.mean(1, keepdim=True) for values in (student, theirs)]
+    centered = [values - values.mean(1, keepdim=True) for values in (student, theirs)]
     logits = student.clone().requires_grad_()
     distil.soft_target_loss(logits, distil.soften(theirs, 1000.0, False), 1000.0, False).backward()
-    assert torch.allclose(logits.grad, (centred[0] - centred[1]) / (5 * 8), atol=1e-3)  # arXiv 1503.02531, equation 4
+    assert torch.allclose(logits.grad, (centered[0] - centered[1]) / (5 * 8), atol=1e-3)  # arXiv 1503.02531, equation 4
 
 
 def test_an_ensemble_is_the_weighted_mean_of_each_head():

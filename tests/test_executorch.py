@@ -235,7 +235,7 @@ def test_int8_is_a_fraction_of_the_weights_in_float32(int8):
 
 def test_int8_weights_have_a_scale_for_each_channel_and_no_offset():
     model = telling()
-    network = executorch_export._quantised(*fixed_program(model, small=True), fixed_shape.inputs(model.info, tones(10)))
+    network = executorch_export._quantized(*fixed_program(model, small=True), fixed_shape.inputs(model.info, tones(10)))
     weights = [node.args for node in network.graph.nodes if "dequantize_per_channel" in str(node.target)]
     assert len(weights) == 1 + 4 * 5 + 3 + 1
     for held, scales, offsets, axis, *_ in weights:

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from networks import randomise
+from networks import randomize
 from torch import nn
 
 from audiorep import models
@@ -148,7 +148,7 @@ def test_odd_tensors_among_weights_are_refused_in_a_sentence(run, tmp_path):
 
 def test_a_checkpoint_of_ours_is_merged(run, tmp_path):
     settings = {"width": 4, "depths": [1, 1]}
-    network = randomise(models.build("arin_pico", {"label": 3}, settings))
+    network = randomize(models.build("arin_pico", {"label": 3}, settings))
     front = {"sample_rate": 16_000, "mels": 32, "window_ms": 40, "hop_ms": 20, "n_fft": 640}
     info = ModelInfo(
         name="arin_pico",

@@ -52,7 +52,7 @@ def telling() -> Checkpoint:
     torch.manual_seed(0)
     front_end = FrontEndConfig(16_000, 20, 10, n_fft=320, mels=32)
     network = models.build("arin_nano", {"pitch": 5}, {"width": 24, "depths": [1, 1, 1, 1], "dropout": 0.0})
-    info = ModelInfo("telling", {"pitch": PITCHES}, 16_000, 1.0, 0.5, asdict(front_end), licence="CC0")
+    info = ModelInfo("telling", {"pitch": PITCHES}, 16_000, 1.0, 0.5, asdict(front_end), license="CC0")
     model = Checkpoint(network, LogMel(front_end), info, "arin_nano")
     spectrograms, pitches = model.front_end(torch.from_numpy(np.stack(tones(100)))), torch.arange(100) % 5
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)

@@ -120,9 +120,9 @@ def test_column_s_name_is_told_in_one_line_whatever_it_is(tmp_path, header, show
 
 
 def test_names_of_data_are_told_in_one_line_where_others_were_asked_for(tmp_path):
-    path = manifest(tmp_path, 'path,label,licence\na.wav,"do\ng","C\nC0"\n')
+    path = manifest(tmp_path, 'path,label,license\na.wav,"do\ng","C\nC0"\n')
     with pytest.raises(DataError, match=r"found are C\\nC0 \(1\)\.$"):
-        datasets.examples(path, splits=Splits(licences=("CC0",)))
+        datasets.examples(path, splits=Splits(licenses=("CC0",)))
     with pytest.raises(DataError, match=r"its classes are do\\ng\.$"):
         datasets.examples(path, splits=Splits(classes=("cat",)))
     twice = manifest(tmp_path, 'path,label,"no\nte","no\nte"\na.wav,dog,,\n')
@@ -205,7 +205,7 @@ def test_clips_of_a_run_are_read_again_as_they_were(tmp_path):
         "#.wav",
     ]
     clips = [
-        Example(tmp_path / name, {"label": (label,)}, start=0.5, end=1.25, split="test", fold=3, group="a;b", licence="CC, BY")
+        Example(tmp_path / name, {"label": (label,)}, start=0.5, end=1.25, split="test", fold=3, group="a;b", license="CC, BY")
         for name, label in zip(names * 2, LABELS, strict=True)
     ]
     clips.append(Example(tmp_path / "several.wav", {"label": tuple(LABELS)}, split="train"))

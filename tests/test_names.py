@@ -66,7 +66,7 @@ def test_name_in_a_table_of_markdown_reads_as_it_is(label):
     assert cells(table) == [[shown(label)] * 2]
 
 
-@pytest.mark.parametrize("frame", ["# {}", "## Measured on the {} (3 clips)", "{}", "- {}", "- Licence: {}", "Kept: {}."])
+@pytest.mark.parametrize("frame", ["# {}", "## Measured on the {} (3 clips)", "{}", "- {}", "- License: {}", "Kept: {}."])
 def test_name_in_a_line_of_markdown_reads_as_it_is(frame):
     renderer = markdown_it.MarkdownIt("commonmark").enable(["table", "strikethrough"])
     for label in LABELS:

@@ -80,9 +80,9 @@ def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
     model = runtime.core().read_model(tmp_path / "small.xml")
     log_mel = runtime.log_mel_of(model)
     front_end = {node.get_friendly_name() for node in openvino_export._above(log_mel)}
-    quantised = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]
-    assert len(quantised) > 10
-    assert not front_end & set(quantised)
+    quantized = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]
+    assert len(quantized) > 10
+    assert not front_end & set(quantized)
 
 
 def test_int8_needs_clips(tmp_path):

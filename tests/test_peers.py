@@ -11,7 +11,7 @@ import onnxruntime
 import processes
 import pytest
 import torch
-from networks import randomise
+from networks import randomize
 from torch import nn
 
 from audiorep import models, reparam
@@ -89,7 +89,7 @@ def test_inceptionnext_and_replknet_are_within_two_percent_of_the_papers_counts(
 @pytest.mark.parametrize(
     ("name", "classes", "settings", "published", "difference"),
     [
-        ("resnet50", 1000, {}, 25_557_032, 2 * 64 * 7 * 7),  # torchvision's; two colours fewer
+        ("resnet50", 1000, {}, 25_557_032, 2 * 64 * 7 * 7),  # torchvision's; two colors fewer
         ("mobilenetv3", 1000, {}, 5_483_032, 2 * 16 * 3 * 3),  # torchvision's
         ("cnn14", 527, {"mels": 64}, 80_753_615, 0),  # PANNs, table 5
     ],
@@ -226,7 +226,7 @@ def test_weights_start_as_in_the_papers():
 @pytest.mark.parametrize("name", SMALL)
 def test_merged_network_computes_the_same_without_batch_norms(name):
     torch.manual_seed(0)
-    network = randomise(small(name, {"verb": 4, "noun": 5})).eval()
+    network = randomize(small(name, {"verb": 4, "noun": 5})).eval()
     result = reparam.fuse(network, torch.randn(1, 1, 64, 32))
     assert result.verification.passed
     assert "batch norm" not in result.after.operations
@@ -240,7 +240,7 @@ def test_merged_network_computes_the_same_without_batch_norms(name):
 
 def test_large_and_small_kernel_become_one():
     torch.manual_seed(0)
-    network = randomise(small("replknet_31t")).eval()
+    network = randomize(small("replknet_31t")).eval()
     result = reparam.fuse(network, torch.randn(1, 1, 64, 32))
     blocks = [m for m in network.modules() if isinstance(m, Residual)]
     pairs = [m for m in network.modules() if isinstance(m, Parallel)]
@@ -298,7 +298,7 @@ def test_exported_program_takes_other_batches_and_lengths(name):
 @pytest.mark.parametrize("name", [n if n == "slowfast" else pytest.param(n, marks=pytest.mark.slow) for n in SMALL])
 def test_onnx_file_takes_other_batches_and_lengths(name):
     torch.manual_seed(0)
-    network = randomise(small(name)).eval()
+    network = randomize(small(name)).eval()
     merged = reparam.fuse(network, torch.randn(1, 1, 64, 32)).model
     example = (torch.randn(2, 1, 64, 32),)
     proto = to_onnx(merged, example, ["label"], input_names=["spectrogram"], dynamic_shapes={"spectrogram": TIME})
@@ -311,8 +311,8 @@ def test_onnx_file_takes_other_batches_and_lengths(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_checkpoint_comes_back_as_it_was(name, tmp_path):
-    network = randomise(small(name)).eval()
-    info = ModelInfo(name, {"label": ["a", "b", "c"]}, 16_000, 1.0, 0.5, asdict(FRONT_ENDS["light"]), licence="CC0")
+    network = randomize(small(name)).eval()
+    info = ModelInfo(name, {"label": ["a", "b", "c"]}, 16_000, 1.0, 0.5, asdict(FRONT_ENDS["light"]), license="CC0")
     checkpoint.save(tmp_path, network, info, name)
     loaded = checkpoint.load(tmp_path)
     x = torch.randn(1, 1, 64, 32)

@@ -1,4 +1,4 @@
-"""A merged network learns under int8's rounding, and what it learned is what is quantised."""
+"""A merged network learns under int8's rounding, and what it learned is what is quantized."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def test_learning_rate_falls_at_the_start_of_an_epoch():
     assert factors[400] == 0.01
 
 
-def test_masks_and_momentum_reach_the_optimiser(tmp_path):
+def test_masks_and_momentum_reach_the_optimizer(tmp_path):
     optimizer = fit.Trainee(load("vggsound", network=NARROW), {"label": ["a", "b"]}, 10, {}).configure_optimizers()["optimizer"]
     assert isinstance(optimizer, torch.optim.SGD)
     assert all(group["nesterov"] and group["momentum"] == 0.9 for group in optimizer.param_groups)

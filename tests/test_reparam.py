@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import randomise
+from networks import randomize
 from torch import nn
 
 from audiorep import models, reparam
@@ -109,7 +109,7 @@ def test_random_branch_structures_merge_exactly_and_never_grow(data):
     channels = data.draw(st.sampled_from([2, 4]))
     stride, law = data.draw(st.integers(1, 2)), data.draw(st.sampled_from([0, 0, -2]))
     tree = data.draw(parallel(dimensions, channels, stride, law))
-    network = randomise(nn.Sequential(tree, nn.ReLU()).double(), seed=data.draw(st.integers(0, 99)))
+    network = randomize(nn.Sequential(tree, nn.ReLU()).double(), seed=data.draw(st.integers(0, 99)))
     example = torch.randn(2, channels, *[13] * dimensions, dtype=torch.float64)
     result = fuse(network, example)
     assert parameters(result.model) <= parameters(network)
@@ -126,7 +126,7 @@ def test_random_branches_of_one_size_merge_into_one_convolution(data):
     dimensions = data.draw(st.sampled_from([1, 2, 3]))
     kernels = [CONVS[dimensions](4, 4, k, 1, k // 2, bias=data.draw(st.booleans())) for k in (5, 3, 1)]
     branches = [nn.Sequential(kernel, NORMS[dimensions](4)) for kernel in kernels]
-    network = randomise(Parallel({str(i): b for i, b in enumerate([*branches, nn.Identity(), NORMS[dimensions](4)])}).double())
+    network = randomize(Parallel({str(i): b for i, b in enumerate([*branches, nn.Identity(), NORMS[dimensions](4)])}).double())
     example = torch.randn(2, 4, *[9] * dimensions, dtype=torch.float64)
     result = fuse(network, example)
     assert kinds(result.model, *CONVS.values()) == 1
@@ -178,7 +178,7 @@ CASES = {
 def test_merged_exactly_or_left_alone(name):
     make, shape, maps, left = CASES[name]
     torch.manual_seed(0)
-    network = randomise(make().double())
+    network = randomize(make().double())
     before = copy.deepcopy(network.state_dict())
     x = torch.randn(shape, dtype=torch.float64)
     result = fuse(network, x)
@@ -208,12 +208,12 @@ REASONS = {
 @pytest.mark.parametrize("name", REASONS)
 def test_what_is_left_is_told_with_its_reason(name):
     make, shape, *_ = CASES[name]
-    skipped = fuse(randomise(make()), torch.randn(shape)).skipped
+    skipped = fuse(randomize(make()), torch.randn(shape)).skipped
     assert any(REASONS[name] in str(skip) for skip in skipped), list(map(str, skipped))
 
 
 def test_tied_weights_stay_tied_and_the_norm_before_them_stays():
-    network = randomise(zoo.TiedHead().double())
+    network = randomize(zoo.TiedHead().double())
     result = fuse(network, torch.randint(0, 30, (2, 5)))
     assert parameters(result.model) == parameters(network)
     assert any("also used by" in skip.reason for skip in result.skipped)
@@ -221,7 +221,7 @@ def test_tied_weights_stay_tied_and_the_norm_before_them_stays():
 
 def test_a_pool_in_ceil_mode_stays():
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.AvgPool2d(2, ceil_mode=True), nn.BatchNorm2d(4)).double()
-    result = fuse(randomise(network), torch.randn(2, 4, 9, 9, dtype=torch.float64))
+    result = fuse(randomize(network), torch.randn(2, 4, 9, 9, dtype=torch.float64))
     assert norms(result.model) == 0  # it passes a pool that averages what there is
     assert_equal(network, result.model, torch.randn(2, 4, 9, 9, dtype=torch.float64))
     assert any("ceil mode" in skip.reason for skip in result.skipped)
@@ -239,7 +239,7 @@ def test_a_network_in_training_mode_is_refused_by_the_path_of_what_trains():
 
 
 def test_one_norm_in_training_mode_is_left_with_what_to_do_and_the_rest_merged():
-    network = randomise(nn.Sequential(zoo.conv_bn(8, 8, 3), nn.ReLU(), zoo.conv_bn(8, 8, 3)).double())
+    network = randomize(nn.Sequential(zoo.conv_bn(8, 8, 3), nn.ReLU(), zoo.conv_bn(8, 8, 3)).double())
     network[2][1].train()
     statistics = network[2][1].running_mean.clone()
     x = torch.randn(MAP, dtype=torch.float64)
@@ -251,7 +251,7 @@ def test_one_norm_in_training_mode_is_left_with_what_to_do_and_the_rest_merged()
 
 
 def test_frozen_norms_of_a_training_network_are_merged():
-    network = randomise(nn.Sequential(zoo.conv_bn(8, 8, 3), nn.ReLU()).double())
+    network = randomize(nn.Sequential(zoo.conv_bn(8, 8, 3), nn.ReLU()).double())
     network.train()
     network[0][1].eval()
     assert norms(fuse(network, torch.randn(MAP, dtype=torch.float64)).model) == 0
@@ -265,14 +265,14 @@ def test_a_norm_without_statistics_is_left_with_its_reason():
 
 def test_instance_norm_and_max_pool_are_never_merged():
     network = nn.Sequential(nn.Conv2d(8, 8, 3), nn.InstanceNorm2d(8, affine=True), nn.MaxPool2d(2), nn.BatchNorm2d(8)).double()
-    result = fuse(randomise(network), torch.randn(MAP, dtype=torch.float64))
+    result = fuse(randomize(network), torch.randn(MAP, dtype=torch.float64))
     assert not result.merges
     assert_equal(network, result.model, torch.randn(MAP, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_networks_are_merged_in_float64_and_cast_once(dtype):
-    network = randomise(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))).to(dtype)
+    network = randomize(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))).to(dtype)
     x = torch.randn(2, 4, 8, 8).to(dtype)
     exact = fuse(copy.deepcopy(network).double(), x.double()).model
     halved = fuse(network, x).model
@@ -292,7 +292,7 @@ def test_mixed_precision_is_kept_where_it_is():
             y = self.bn(self.conv(x.half()).float()).relu()
             return self.norm(self.linear(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
 
-    network = randomise(Mixed())
+    network = randomize(Mixed())
     x = torch.randn(2, 4, 8, 8)
     result = fuse(network, x)
     assert result.verification.passed
@@ -306,7 +306,7 @@ def test_mixed_precision_is_kept_where_it_is():
 
 @pytest.fixture(scope="module")
 def pair():
-    network = randomise(nn.Sequential(zoo.Asymmetric(), nn.ReLU(), zoo.BlockCalledTwice(), zoo.PoolBranches()))
+    network = randomize(nn.Sequential(zoo.Asymmetric(), nn.ReLU(), zoo.BlockCalledTwice(), zoo.PoolBranches()))
     return network, fuse(network, torch.randn(1, 8, 16, 16)).model
 
 
@@ -333,9 +333,9 @@ def test_the_result_is_an_ordinary_module_with_the_originals_names(pair, tmp_pat
 
 
 def test_norms_and_embeddings_that_stay_keep_their_names():
-    network = randomise(zoo.GroupNorms())
+    network = randomize(zoo.GroupNorms())
     assert "second.weight" in fuse(network, torch.randn(MAP)).model.state_dict()
-    embedded = fuse(randomise(zoo.Classifier()), torch.randint(0, 50, (2, 7))).model
+    embedded = fuse(randomize(zoo.Classifier()), torch.randint(0, 50, (2, 7))).model
     assert "embed.weight" in embedded.state_dict()
 
 
@@ -363,7 +363,7 @@ def test_structured_inputs_outputs_and_keywords_keep_their_form():
             y = self.bn(self.conv(batch["image"][0]))
             return {"map": y if weights is None else y * weights, "rest": [y.mean(), (batch["image"][1], 3)]}
 
-    network = randomise(Structured().double())
+    network = randomize(Structured().double())
     x, more = torch.randn(MAP, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
     weights = torch.rand(14, 14, dtype=torch.float64)
     fused = fuse(network, {"image": [x, more]}, weights=weights).model
@@ -387,7 +387,7 @@ def test_training_a_merged_network_needs_an_explicit_choice(pair):
 
 
 def test_a_size_for_which_the_network_computes_something_else_is_refused():
-    network = randomise(zoo.SizeBranch().double())
+    network = randomize(zoo.SizeBranch().double())
     fused = fuse(network, torch.randn(MAP, dtype=torch.float64)).model
     for size in (1, 5, 19):
         assert_equal(network, fused, torch.randn(1, 8, size, 7, dtype=torch.float64))
@@ -401,7 +401,7 @@ def test_a_branch_on_a_batch_of_one_is_found():
             y = self.bn(self.conv(x))
             return y * 3 if x.shape[0] == 1 else y
 
-    network = randomise(Single().double())
+    network = randomize(Single().double())
     fused = fuse(network, torch.randn(MAP, dtype=torch.float64)).model
     assert_equal(network, fused, torch.randn(4, 8, 9, 9, dtype=torch.float64))
     with pytest.raises(FuseError, match=r"x\.size\(\)\[0\] != 1"):
@@ -430,7 +430,7 @@ class Branching(nn.Module):
     ids=["beyond-all-tries", "by-little", "nested"],
 )
 def test_what_the_network_itself_asks_of_its_sizes_stays_a_condition(last, length):
-    network = randomise(Branching(last).double())
+    network = randomize(Branching(last).double())
     fused = fuse(network, torch.randn(2, 8, 8, dtype=torch.float64)).model
     assert_equal(network, fused, torch.randn(1, 8, 5, dtype=torch.float64))
     with pytest.raises(FuseError, match="outside what the network was fused for"):
@@ -438,7 +438,7 @@ def test_what_the_network_itself_asks_of_its_sizes_stays_a_condition(last, lengt
 
 
 def test_plain_values_ranks_and_kinds_that_were_captured_are_held_to():
-    network = randomise(Branching(lambda y, x: y).double())
+    network = randomize(Branching(lambda y, x: y).double())
     x = torch.randn(2, 8, 12, dtype=torch.float64)
     fused = fuse(network, x, 2.0, None).model
     assert torch.allclose(fused(x, 2.0, None), network(x, 2.0, None), rtol=1e-10)
@@ -458,7 +458,7 @@ def test_names_that_collide_with_arguments_or_the_class_do_no_harm():
         def forward(self, batch, batch_x, conv1d):
             return self.forward_(self.trains(self.code(batch["x"]))) + batch_x * conv1d
 
-    network = randomise(Named().double())
+    network = randomize(Named().double())
     inputs = ({"x": torch.randn(2, 8, 9).double()}, torch.randn(2, 8, 7).double(), torch.randn(2, 8, 7).double())
     result = fuse(network, *inputs)
     assert norms(result.model) == 0
@@ -475,7 +475,7 @@ def test_a_weight_that_changes_precision_keeps_its_rounding():
         def forward(self, x):
             return self.bn(nn.functional.conv1d(x, self.weight.half().to(self.weight.dtype)))
 
-    network, x = randomise(Rounded()), torch.randn(2, 8, 12)
+    network, x = randomize(Rounded()), torch.randn(2, 8, 12)
     result = fuse(network, x)
     assert (network(x) - result.model(x)).abs().max() < 1e-5
     assert any("changes its precision" in skip.reason for skip in result.skipped)
@@ -491,7 +491,7 @@ def test_a_clone_that_is_returned_stays_a_clone():
             return x.clone(), self.bn(self.linear(x))
 
     x = torch.randn(4, 8, dtype=torch.float64)
-    first, _ = fuse(randomise(Cloning().double()), x).model(x)
+    first, _ = fuse(randomize(Cloning().double()), x).model(x)
     assert first.data_ptr() != x.data_ptr()
 
 
@@ -507,7 +507,7 @@ def test_a_stream_that_keeps_its_past_in_a_buffer_goes_on():
             self.past.copy_(joined[..., -2:])
             return self.bn(self.conv(joined))
 
-    network = randomise(Stream().double())
+    network = randomize(Stream().double())
     fused = fuse(network, torch.randn(2, 8, 9, dtype=torch.float64)).model
     assert (norms(fused), float(network.past.abs().max())) == (0, 0.0)
     for _ in range(3):
@@ -524,7 +524,7 @@ def test_a_network_that_writes_into_its_input_still_does():
             x.mul_(2)
             return self.bn(self.conv(x))
 
-    network = randomise(Writes().double())
+    network = randomize(Writes().double())
     x = torch.randn(MAP, dtype=torch.float64)
     given = x.clone()
     fused = fuse(network, x).model
@@ -539,7 +539,7 @@ def test_a_network_that_writes_into_its_input_still_does():
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 @pytest.mark.parametrize("more", [{}, {"bidirectional": True}, {"bias": False}], ids=["plain", "both-ways", "no-bias"])
 def test_recurrent_layers_take_in_what_feeds_them(kind, more):
-    network = randomise(zoo.Classifier(kind, **more).double())
+    network = randomize(zoo.Classifier(kind, **more).double())
     if more.get("bias") is False:
         network.norm.bias = None
     index = torch.randint(0, 50, (2, 7))
@@ -575,7 +575,7 @@ def test_a_linear_layer_before_an_lstm_folds_where_it_saves():
 
 
 def test_a_detector_is_fused_by_its_largest_parts():
-    network = randomise(zoo.Detector())
+    network = randomize(zoo.Detector())
     x = torch.randn(2, 3, 33, 41)
     result = fuse(network, x)
     assert result.parts == ("backbone", "head")
@@ -591,7 +591,7 @@ def test_a_detector_is_fused_by_its_largest_parts():
 
 
 def test_a_region_of_its_own_leaves_the_rest_merged():
-    network = randomise(zoo.Conditional().double())
+    network = randomize(zoo.Conditional().double())
     x = torch.randn(MAP, dtype=torch.float64)
     result = fuse(network, x)
     assert result.parts == ("block",)
@@ -600,7 +600,7 @@ def test_a_region_of_its_own_leaves_the_rest_merged():
 
 
 def test_a_buffer_that_counts_calls_goes_on_counting():
-    network = randomise(zoo.Counting().double())
+    network = randomize(zoo.Counting().double())
     fused = fuse(network, torch.randn(MAP, dtype=torch.float64)).model
     assert (int(network.calls), norms(fused)) == (0, 0)
     for _ in range(2):
@@ -609,7 +609,7 @@ def test_a_buffer_that_counts_calls_goes_on_counting():
 
 
 def test_a_network_that_draws_at_random_is_left_with_the_reason():
-    network = randomise(zoo.Noisy())
+    network = randomize(zoo.Noisy())
     result = fuse(network, torch.randn(MAP))
     assert not result.merges
     assert norms(result.model) == 1
@@ -624,7 +624,7 @@ def test_a_scripted_network_is_refused_with_what_to_do():
 
 
 def test_large_maps_are_overwritten_where_nothing_else_reads_them():
-    network = randomise(zoo.Residual().double())
+    network = randomize(zoo.Residual().double())
     result = fuse(network, torch.randn(MAP, dtype=torch.float64))
     assert "conv2d.add_(x)" in result.model.code
     assert "aten.relu_.default(add_)" in result.model.code
@@ -640,7 +640,7 @@ def test_a_part_that_is_reached_into_is_left():
             bias = self.head[0][1].running_mean.sum()
             return super().forward(x) + bias
 
-    result = fuse(randomise(Reaching()), torch.randn(2, 3, 33, 41))
+    result = fuse(randomize(Reaching()), torch.randn(2, 3, 33, 41))
     assert result.parts == ("backbone",)
     assert any(skip.path == "head" and "around it" in skip.reason for skip in result.skipped)
 
@@ -667,7 +667,7 @@ def test_parts_that_share_a_module_or_a_tensor_never_grow():
 
     x = torch.randn(4, 8, dtype=torch.float64)
     for make, parts in ((share, ("a",)), (tie, ())):
-        network = randomise(Decided(make).double())
+        network = randomize(Decided(make).double())
         result = fuse(network, x)
         assert result.parts == parts
         assert parameters(result.model) <= parameters(network)
@@ -691,7 +691,7 @@ def test_a_merge_that_is_not_equal_is_rolled_back_and_reported(monkeypatch):
 
     scale = algebra.scale
     monkeypatch.setattr(algebra, "scale", lambda taps, gain, *rest: scale(taps, gain * (1 + 1e-8), *rest))
-    network = randomise(nn.Sequential(zoo.conv_bn(8, 8, 3), nn.ReLU()).double())
+    network = randomize(nn.Sequential(zoo.conv_bn(8, 8, 3), nn.ReLU()).double())
     result = fuse(network, torch.randn(MAP, dtype=torch.float64))
     assert not result.merges
     assert any("rolled back: its float64 error is" in skip.reason for skip in result.skipped)
@@ -709,7 +709,7 @@ def test_a_merge_that_loses_float32_precision_is_rolled_back():
 
 
 def test_the_report_reads_as_a_table_and_as_json():
-    result = fuse(randomise(zoo.Asymmetric()), torch.randn(MAP))
+    result = fuse(randomize(zoo.Asymmetric()), torch.randn(MAP))
     text = str(result)
     assert "parameters  1,008    584" in text
     assert "conv 3×3 + 3 batch norm + conv 3×1 + conv 1×3" in text
@@ -728,7 +728,7 @@ def test_a_plan_computes_no_weights():
     class Untouchable(nn.Conv2d):
         pass
 
-    network = randomise(nn.Sequential(Untouchable(8, 8, 3), nn.BatchNorm2d(8)))
+    network = randomize(nn.Sequential(Untouchable(8, 8, 3), nn.BatchNorm2d(8)))
     before = copy.deepcopy(network.state_dict())
     dry = plan(network, torch.randn(MAP))
     assert (dry.before.operations, dry.after.operations) == ({"conv": 1, "batch norm": 1}, {"conv": 1})
@@ -741,7 +741,7 @@ def test_a_plan_computes_no_weights():
 
 @pytest.mark.parametrize("name", ["arin_pico"])
 def test_networks_fuse_completely_within_both_gates(name):
-    network = randomise(models.build(name, {"verb": 7, "noun": 5}))
+    network = randomize(models.build(name, {"verb": 7, "noun": 5}))
     result = fuse(network, torch.randn(1, 1, 65, 64))
     assert result.verification.passed
     assert result.verification.float64 <= 1e-10
@@ -756,7 +756,7 @@ def test_networks_fuse_completely_within_both_gates(name):
 
 
 def test_authors_merged_form_keeps_other_norms_and_inner_identities():
-    network = randomise(models.build("arin_pico", {"label": 5})).double()
+    network = randomize(models.build("arin_pico", {"label": 5})).double()
     merged = merge_branches(network)
     x = torch.randn(2, 1, 64, 64, dtype=torch.float64)
     expected = network(x)["label"]
@@ -773,7 +773,7 @@ def test_a_network_that_treats_a_batch_of_one_apart_is_captured_as_the_example_i
             y = self.bn(self.conv(x))
             return y * 3 if x.shape[0] == 1 else y
 
-    network = randomise(Single().double())
+    network = randomize(Single().double())
     x = torch.randn(1, 8, 16, 16, dtype=torch.float64)
     result = fuse(network, x)
     assert norms(result.model) == 0
@@ -787,7 +787,7 @@ def test_weights_that_were_merged_on_are_freed():
     from audiorep.reparam.capture import capture
     from audiorep.reparam.engine import Engine
 
-    network = randomise(nn.Sequential(zoo.Asymmetric(), nn.ReLU(), zoo.PoolBranches()))
+    network = randomize(nn.Sequential(zoo.Asymmetric(), nn.ReLU(), zoo.PoolBranches()))
     engine = Engine(capture(network, (torch.randn(MAP),), {}), dry=False)
     engine.run()
     gc.collect()

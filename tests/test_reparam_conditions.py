@@ -9,7 +9,7 @@ import pytest
 import sympy
 import torch
 import torch.nn.functional as F
-from networks import randomise
+from networks import randomize
 from torch import nn
 from torch.utils._sympy.functions import FloorDiv, Mod
 
@@ -109,7 +109,7 @@ FREE = {"max-pool": 2, "gru-parity": 1, "lstm-middle": 1}  # taken at every leng
 @pytest.mark.parametrize("batch", [2, 1])
 @pytest.mark.parametrize("name", ASKS)
 def test_at_every_size_a_merged_network_equals_the_original_or_refuses(name, batch):
-    network = randomise(Net(ASKS[name]).double())
+    network = randomize(Net(ASKS[name]).double())
     example = torch.randn(batch, 8, 20, dtype=torch.float64)
     result = fuse(network, example)
     assert result.merges
@@ -129,7 +129,7 @@ def test_at_every_size_a_merged_network_equals_the_original_or_refuses(name, bat
 
 
 def test_a_condition_of_the_networks_own_on_a_batch_of_one_stays_even_if_nothing_follows_from_it_there():
-    network = randomise(Net(lambda self, x, y: y * 3 if x.shape[0] == 1 and x.shape[2] > 50 else y))
+    network = randomize(Net(lambda self, x, y: y * 3 if x.shape[0] == 1 and x.shape[2] > 50 else y))
     fused = fuse(network, torch.randn(2, 8, 20)).model
     with pytest.raises(FuseError, match=r"x\.size\(\)\[0\] != 1"):
         fused(torch.randn(1, 8, 60))
@@ -142,7 +142,7 @@ def grown(self, x, y):
 
 @pytest.mark.parametrize("batch", [2, 1])
 def test_a_question_about_one_that_changes_nothing_binds_nobody(batch):
-    network = randomise(Net(grown).double())
+    network = randomize(Net(grown).double())
     fused = fuse(network, torch.randn(batch, 8, 20, dtype=torch.float64))
     assert fused.merges
     for rows, length in itertools.product((1, 2, 3), (7, 20, 33)):
@@ -159,7 +159,7 @@ def test_a_question_about_one_that_changes_nothing_binds_nobody(batch):
     ],
 )
 def test_a_question_about_one_that_matters_for_some_values_stays(last):
-    fused = fuse(randomise(Net(last)), torch.randn(2, 8, 20)).model
+    fused = fuse(randomize(Net(last)), torch.randn(2, 8, 20)).model
     with pytest.raises(FuseError, match=r"x\.size\(\)\[0\] != 1"):
         fused(torch.randn(1, 8, 20))
 
@@ -169,7 +169,7 @@ def test_two_questions_that_matter_only_together_stay():
         y = grown(self, x, y)
         return y.clamp(-1e3, 1e3) if x.shape[2] == 1 and x.shape[0] == 1 else y
 
-    fused = fuse(randomise(Net(last)), torch.randn(2, 8, 20)).model
+    fused = fuse(randomize(Net(last)), torch.randn(2, 8, 20)).model
     with pytest.raises(FuseError):
         fused(torch.randn(1, 8, 1))
 
@@ -206,7 +206,7 @@ class Windowed(nn.Module):
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("kind", [Expanded, Windowed])
 def test_a_batch_of_one_works_where_only_the_exporter_asks(kind, batch):
-    network = randomise(kind())
+    network = randomize(kind())
     fused = fuse(network, torch.randn(batch, 6, 8)).model
     for n in (1, 2, 5):
         x = torch.randn(n, 6, 8)
@@ -219,7 +219,7 @@ def test_sizes_stay_fixed_where_torch_does_not_say_what_it_asks_of_them(monkeypa
             raise AttributeError("guards")
         return []
 
-    network = randomise(Net(ASKS["parity"]))
+    network = randomize(Net(ASKS["parity"]))
     with monkeypatch.context() as patched:
         patched.setattr("audiorep.reparam.sizes._conditions", lost)
         fused = fuse(network, torch.randn(2, 8, 20)).model
@@ -230,7 +230,7 @@ def test_sizes_stay_fixed_where_torch_does_not_say_what_it_asks_of_them(monkeypa
 
 
 def test_a_torch_without_the_switch_for_sizes_of_one_is_refused(monkeypatch):
-    network = randomise(Net(ASKS["parity"]))
+    network = randomize(Net(ASKS["parity"]))
     monkeypatch.setattr("torch.fx.experimental._config", types.SimpleNamespace())
     result = fuse(network, torch.randn(2, 8, 20))
     assert not result.merges

@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from networks import randomise
+from networks import randomize
 from torch import nn
 
 from audiorep.errors import FuseError
@@ -31,7 +31,7 @@ class Net(nn.Module):
 
 def made(forward) -> nn.Module:
     torch.manual_seed(0)
-    return randomise(type("Net", (Net,), {"forward": forward})())
+    return randomize(type("Net", (Net,), {"forward": forward})())
 
 
 X, Y = torch.randn(4, 8), torch.rand(4, 8) + 0.1
@@ -237,7 +237,7 @@ def test_self_attention_that_was_captured_as_one_product_takes_no_keys_of_their_
             return self.bn(super().forward(query, key, value)[0].transpose(1, 2))
 
     torch.manual_seed(0)
-    network, x = randomise(Attention()), torch.randn(2, 5, 8)
+    network, x = randomize(Attention()), torch.randn(2, 5, 8)
     fused = fuse(network, x, x, x).model
     with torch.no_grad():
         assert close(fused(x, x, x), network(x, x, x))

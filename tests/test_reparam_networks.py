@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import randomise
+from networks import randomize
 from torch import nn
 
 from audiorep.reparam import FuseResult, fuse
@@ -95,7 +95,7 @@ def test_timm_networks_merge_at_least_as_far_as_by_timms_own_methods(name):
     import timm
     from timm.utils import reparameterize_model
 
-    network = randomise(timm.create_model(name))
+    network = randomize(timm.create_model(name))
     size = min(network.default_cfg["input_size"][-1], 224)
     theirs = reparameterize_model(copy.deepcopy(network))
     result = fuse(network, torch.randn(1, 3, size, size))
@@ -120,7 +120,7 @@ def test_image_networks_keep_no_batch_norm(name):
     import timm
 
     size = 96 if name != "vit_tiny_patch16_224" else 224
-    network = randomise(timm.create_model(name))
+    network = randomize(timm.create_model(name))
     result = fuse(network, torch.randn(1, 3, size, size))
     assert norms(result.model) == 0
     assert_equal(network, result, torch.randn(3, 3, size, size))
@@ -131,7 +131,7 @@ def test_image_networks_keep_no_batch_norm(name):
 def test_densenets_norms_before_activations_stay():
     import timm
 
-    network = randomise(timm.create_model("densenet121"))
+    network = randomize(timm.create_model("densenet121"))
     result = fuse(network, torch.randn(1, 3, 64, 64))
     left = [skip for skip in result.skipped if skip.what == "batch norm"]
     assert norms(result.model) == len(left) > 58
@@ -143,7 +143,7 @@ def test_densenets_norms_before_activations_stay():
 def test_video_networks_keep_no_batch_norm(name):
     from torchvision.models import video
 
-    network = randomise(getattr(video, name)(num_classes=20))
+    network = randomize(getattr(video, name)(num_classes=20))
     result = fuse(network, torch.randn(1, 3, 8, 32, 32))
     assert norms(result.model) == 0
     assert_equal(network, result, torch.randn(2, 3, 9, 40, 40))
@@ -203,7 +203,7 @@ def language(name: str) -> tuple[nn.Module, dict]:
 @pytest.mark.parametrize(("name", "norms_left"), [("bert", 5), ("gpt2", 1), ("llama", 0), ("t5", 2)])
 def test_language_networks_fold_the_norms_that_only_linear_layers_read(name, norms_left):
     network, inputs = language(name)
-    network = randomise(network)
+    network = randomize(network)
     result = fuse(network, **inputs)
     left = [skip for skip in result.skipped if "norm" in skip.path.lower() or "ln_" in skip.path]
     assert len(left) == norms_left, list(map(str, result.skipped))
@@ -221,7 +221,7 @@ def test_peft_adapters_merge_as_merge_and_unload_does():
 
     base, inputs = language("gpt2")
     adapters = LoraConfig(r=4, lora_alpha=8, target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)
-    network = get_peft_model(randomise(base), adapters).eval()
+    network = get_peft_model(randomize(base), adapters).eval()
     for name, parameter in network.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, 0, 0.2)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import randomise
+from networks import randomize
 from torch import nn
 
 from audiorep.reparam import FuseResult, fuse, lapses, lift
@@ -58,21 +58,21 @@ class Keeping(nn.Module):
 
 
 def test_a_network_that_was_called_with_gradients_and_keeps_an_activation_is_merged():
-    network, x = randomise(Keeping()), torch.randn(MAP)
+    network, x = randomize(Keeping()), torch.randn(MAP)
     network(x)
     assert network.attention.grad_fn is not None
     assert norms(fused(network, x).model) == 0
 
 
 def test_a_network_that_holds_what_cannot_be_copied_shares_it():
-    network = randomise(nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)))
+    network = randomize(nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)))
     network.lock, network.lines = threading.Lock(), (line for line in ())
     assert norms(fused(network, torch.randn(MAP)).model) == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
 def test_old_weight_norm_is_computed_once():
-    network = randomise(nn.Sequential(nn.utils.weight_norm(nn.Conv1d(8, 8, 3)), nn.BatchNorm1d(8), nn.ReLU()))
+    network = randomize(nn.Sequential(nn.utils.weight_norm(nn.Conv1d(8, 8, 3)), nn.BatchNorm1d(8), nn.ReLU()))
     network(torch.randn(2, 8, 9))
     result = fused(network, torch.randn(2, 8, 9))
     assert norms(result.model) == 0
@@ -82,8 +82,8 @@ def test_old_weight_norm_is_computed_once():
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated")
 @pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, torch.randn(MAP))])
 def test_scripted_and_traced_children_are_merged_with_the_rest(make):
-    child = make(randomise(nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.Sigmoid())))
-    network = randomise(nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), child, nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)))
+    child = make(randomize(nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.Sigmoid())))
+    network = randomize(nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), child, nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)))
     result = fused(network, torch.randn(MAP))
     assert norms(result.model) == 0
     assert set(result.model.state_dict()) == {f"{path}.{name}" for path in ("0", "2", "3") for name in ("weight", "bias")}
@@ -148,7 +148,7 @@ OPERATORS = {
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_everything_around_an_odd_operator_is_merged(name):
-    network = randomise(Between(OPERATORS[name]))
+    network = randomize(Between(OPERATORS[name]))
     assert norms(fused(network, torch.randn(MAP)).model) == 0
 
 
@@ -177,7 +177,7 @@ LAYERS = {
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("name", LAYERS)
 def test_everything_around_an_odd_layer_is_merged(name):
-    assert norms(fused(randomise(Layered(*LAYERS[name])), torch.randn(MAP)).model) == 0
+    assert norms(fused(randomize(Layered(*LAYERS[name])), torch.randn(MAP)).model) == 0
 
 
 def test_a_transposed_convolution_to_a_size_that_is_asked_for_is_left_alone():
@@ -190,7 +190,7 @@ def test_a_transposed_convolution_to_a_size_that_is_asked_for_is_left_alone():
         def forward(self, x):
             return self.up(self.down(x).relu(), output_size=x.shape[2:]) + x
 
-    result = fused(randomise(Up()), torch.randn(2, 8, 9, 10))
+    result = fused(randomize(Up()), torch.randn(2, 8, 9, 10))
     assert norms(result.model) == 0
     assert [(skip.path, skip.reason.split(",")[0]) for skip in result.skipped] == [("up", "its output's size is asked for")]
 
@@ -201,7 +201,7 @@ def test_a_rule_that_fails_costs_its_operator_and_is_told(monkeypatch):
 
     monkeypatch.setitem(lift._RULES, torch.ops.aten.linear.default, failing)
     monkeypatch.setattr(lapses, "reason", ORIGINAL_REASON)
-    network = randomise(nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(2), nn.Linear(100, 4), nn.ReLU()))
+    network = randomize(nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(2), nn.Linear(100, 4), nn.ReLU()))
     result = fused(network, torch.randn(MAP))
     assert norms(result.model) == 0
     assert [str(skip) for skip in result.skipped] == ["3 (linear): the engine's own rule failed on it (KeyError: 'unheard of')"]
@@ -210,8 +210,8 @@ def test_a_rule_that_fails_costs_its_operator_and_is_told(monkeypatch):
 ORIGINAL_REASON = lapses.reason
 
 
-class Standardised(nn.Conv2d):
-    """A convolution whose weight is standardised by a batch norm of one (NFNet, BiT)."""
+class Standardized(nn.Conv2d):
+    """A convolution whose weight is standardized by a batch norm of one (NFNet, BiT)."""
 
     def forward(self, x):
         weight = self.weight.reshape(1, self.out_channels, -1)
@@ -219,8 +219,8 @@ class Standardised(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
-def test_weight_standardisation_is_computed_once():
-    network = randomise(nn.Sequential(Standardised(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
+def test_weight_standardization_is_computed_once():
+    network = randomize(nn.Sequential(Standardized(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
     result = fused(network, torch.randn(MAP))
     assert result.after.operations == {"conv": 1, "other": 1}
     assert not result.skipped
@@ -236,7 +236,7 @@ def test_weights_from_operations_with_several_results_are_computed_once(weight):
         def forward(self, x):
             return self.norm(F.conv2d(x, weight(self.weight)[:, :, None, None]))
 
-    assert fused(randomise(Derived()), torch.randn(MAP)).after.operations == {"conv": 1}
+    assert fused(randomize(Derived()), torch.randn(MAP)).after.operations == {"conv": 1}
 
 
 def test_complex_outputs_are_verified_in_double_precision():
@@ -249,7 +249,7 @@ def test_complex_outputs_are_verified_in_double_precision():
         def forward(self, x):
             return torch.fft.rfft(self.block(x)) * self.gain
 
-    result = fused(randomise(Spectrum()), torch.randn(MAP))
+    result = fused(randomize(Spectrum()), torch.randn(MAP))
     assert norms(result.model) == 0
     assert 0 < result.verification.float64 < 1e-13
     assert result.verification.passed
@@ -273,7 +273,7 @@ class Telling(nn.Module):
 
 
 def test_dataclasses_and_namespaces_come_out_as_they_are():
-    network, x = randomise(Telling()), torch.randn(MAP)
+    network, x = randomize(Telling()), torch.randn(MAP)
     result = fuse(network, x)
     expected = network(x)
     for model in (result.model, pickle.loads(pickle.dumps(result.model)), copy.deepcopy(result.model)):
@@ -326,7 +326,7 @@ class Named(nn.Module):
 
 
 def test_children_and_tensors_may_have_any_name():
-    network, x = randomise(Named(NAMES)), torch.randn(MAP)
+    network, x = randomize(Named(NAMES)), torch.randn(MAP)
     result = fused(network, x)
     assert norms(result.model) == 0
     assert {name.split(".")[0] for name in result.model.state_dict()} >= set(NAMES)
@@ -365,8 +365,8 @@ def test_merged_recurrent_networks_change_precision_as_the_original_does(kind, p
 
 
 def test_a_pointwise_convolution_is_not_called_linear():
-    network = randomise(nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv1d(8, 8, 1), nn.BatchNorm1d(8)))
+    network = randomize(nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv1d(8, 8, 1), nn.BatchNorm1d(8)))
     network[2] = nn.Sequential(nn.ReLU(), nn.Flatten(2))
     assert [merge.result for merge in fused(network, torch.randn(MAP)).merges] == ["conv 1×1", "conv 1"]
-    network = randomise(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.ReLU()))
+    network = randomize(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.ReLU()))
     assert [merge.result for merge in fused(network, torch.randn(2, 3, 8)).merges] == ["linear"]

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from networks import randomise
+from networks import randomize
 from torch import nn
 
 from audiorep.errors import FuseError
@@ -91,7 +91,7 @@ REACHES = {
 
 @pytest.mark.parametrize("name", REACHES)
 def test_code_that_reaches_into_a_part_is_refused(name):
-    network = randomise(Network(reach=REACHES[name]))
+    network = randomize(Network(reach=REACHES[name]))
     result = fused(network, torch.randn(MAP))
     assert result.parts == ("encoder",)
     assert norms(result.model) == 0
@@ -101,7 +101,7 @@ def test_code_that_reaches_into_a_part_is_refused(name):
         assert torch.isfinite(result.model(torch.randn(MAP))).all()
 
 
-BEHAVIOURS = {
+BEHAVIORS = {
     "plain attributes": lambda n, x: n.encoder.out_channels * n.encoder.expansion + float(n.encoder.mode == "sum"),
     "its class": lambda n, x: float(isinstance(n.encoder, Block)) + float(n.encoder.__class__ is Block),
     "its precision": lambda n, x: torch.ones(1, dtype=next(n.encoder.parameters()).dtype),
@@ -112,9 +112,9 @@ BEHAVIOURS = {
 }
 
 
-@pytest.mark.parametrize("name", BEHAVIOURS)
+@pytest.mark.parametrize("name", BEHAVIORS)
 def test_what_does_not_depend_on_its_inside_is_as_in_the_original(name):
-    network = randomise(Network(reach=BEHAVIOURS[name], always=BEHAVIOURS[name]))
+    network = randomize(Network(reach=BEHAVIORS[name], always=BEHAVIORS[name]))
     result = fused(network, torch.randn(MAP))
     assert result.parts == ("encoder",)
     x = 1e5 * torch.randn(MAP)
@@ -124,7 +124,7 @@ def test_what_does_not_depend_on_its_inside_is_as_in_the_original(name):
 
 
 def test_a_part_that_is_reached_into_on_the_example_is_left_with_the_reason():
-    result = fused(randomise(Network(always=REACHES["a child by index"])), torch.randn(2, 3, 9, 9))
+    result = fused(randomize(Network(always=REACHES["a child by index"])), torch.randn(2, 3, 9, 9))
     assert result.parts == ()
     assert [skip.path for skip in result.skipped] == ["", "encoder"]
     assert "asks a merged part for `__getitem__`" in result.skipped[1].reason
@@ -135,13 +135,13 @@ def test_methods_beside_forward_are_held_to_it_too():
         def early(self, x):
             return self.encoder[0](x)
 
-    model = fused(randomise(More(reach=REACHES["a slice"])), torch.randn(MAP)).model
+    model = fused(randomize(More(reach=REACHES["a slice"])), torch.randn(MAP)).model
     with pytest.raises(FuseError, match="asks a merged part for `__getitem__`"):
         model.early(torch.randn(MAP))
 
 
 def test_from_outside_a_part_is_a_module_like_any_other():
-    network, x = randomise(Network(reach=REACHES["a slice"])), torch.randn(MAP)
+    network, x = randomize(Network(reach=REACHES["a slice"])), torch.randn(MAP)
     model = fused(network, x).model
     assert isinstance(model.encoder, Fused)
     assert set(model.state_dict()) == {"encoder.0.weight", "encoder.0.bias"}
@@ -175,7 +175,7 @@ class Decided(nn.Module):
 
 def test_a_pickled_part_refuses_as_before():
     x = torch.randn(MAP)
-    model = pickle.loads(pickle.dumps(fused(randomise(Decided()), x).model))
+    model = pickle.loads(pickle.dumps(fused(randomize(Decided()), x).model))
     assert torch.isfinite(model(x)).all()
     with pytest.raises(FuseError, match="`__getitem__`"):
         model(1e5 * x)
@@ -194,7 +194,7 @@ def test_a_part_with_a_hook_inside_is_left_and_the_hook_goes_on():
             y = self.encoder(x)
             return self.head(y) if y.max().item() < 1e3 else y
 
-    network, seen = randomise(Two()), []
+    network, seen = randomize(Two()), []
     network.encoder[0].register_forward_hook(lambda module, given, output: seen.append(output.mean()))
     result = fused(network, torch.randn(MAP))
     assert result.parts == ("head",)
@@ -206,7 +206,7 @@ def test_a_part_with_a_hook_inside_is_left_and_the_hook_goes_on():
 
 @pytest.mark.parametrize("register", ["register_forward_pre_hook", "register_full_backward_hook", "register_forward_hook"])
 def test_hooks_of_every_kind_keep_a_part_as_it_is(register):
-    network = randomise(Network())
+    network = randomize(Network())
     getattr(network.encoder, register)(lambda *given: None)
     result = fused(network, torch.randn(MAP))
     assert (result.parts, norms(result.model)) == ((), 1)
@@ -216,7 +216,7 @@ def test_hooks_of_every_kind_keep_a_part_as_it_is(register):
 def test_hooks_that_compute_a_weight_are_merged_in_a_part():
     network = Network()
     nn.utils.weight_norm(network.encoder[0])
-    result = fused(randomise(network), torch.randn(MAP))
+    result = fused(randomize(network), torch.randn(MAP))
     assert (result.parts, norms(result.model)) == (("encoder",), 0)
 
 
@@ -238,7 +238,7 @@ def test_a_difference_is_not_accepted_because_noise_flips_a_tie(seed):
             return scores.argsort().float() if scores.max().item() < 1e3 else scores
 
     torch.manual_seed(seed)
-    network, x = randomise(Tied()), torch.randn(2, 4, 9)
+    network, x = randomize(Tied()), torch.randn(2, 4, 9)
     result = fuse(network, x)
     if result.parts:
         assert torch.equal(network(x), result.model(x))
@@ -252,7 +252,7 @@ def test_a_part_whose_child_is_used_elsewhere_too_is_left():
             super().__init__()
             self.first = self.encoder[0]
 
-    result = fused(randomise(Shared()), torch.randn(MAP))
+    result = fused(randomize(Shared()), torch.randn(MAP))
     assert result.parts == ()
     assert sum(p.numel() for p in result.model.parameters()) == sum(p.numel() for p in Shared().parameters())
     assert any("also used outside it" in skip.reason for skip in result.skipped)
@@ -269,7 +269,7 @@ def test_children_with_the_names_of_methods_are_no_reason_to_fail(name):
         def forward(self, x):
             return self.head(self._modules[name](x))
 
-    result = fused(randomise(Odd()), torch.randn(MAP))
+    result = fused(randomize(Odd()), torch.randn(MAP))
     assert norms(result.model) == 0
 
 
@@ -284,4 +284,4 @@ def test_a_scripted_child_stays_beside_merged_parts():
             y = self.head(self.encoder(x))
             return y if y.max().item() < 1e3 else -y
 
-    assert fused(randomise(Mixed()), torch.randn(MAP)).parts == ("encoder",)
+    assert fused(randomize(Mixed()), torch.randn(MAP)).parts == ("encoder",)

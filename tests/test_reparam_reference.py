@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from networks import randomise
+from networks import randomize
 from torch import nn
 
 from audiorep.reparam import Verification, fuse
@@ -110,7 +110,7 @@ STATES = {
 @pytest.mark.parametrize("name", STATES)
 def test_what_remembers_or_draws_is_refused_with_the_cause(name):
     last, state, cause = STATES[name]
-    assert cause in refused(randomise(Net(last, **state)), X)
+    assert cause in refused(randomize(Net(last, **state)), X)
 
 
 def shaped(self, x, y):
@@ -136,7 +136,7 @@ def cached(self, x, y):
     ids=["a-size-on-the-way", "a-counter-nobody-reads", "a-table-made-again"],
 )
 def test_what_is_kept_and_does_not_matter_is_merged(last, state):
-    network = randomise(Net(last, **state).double())
+    network = randomize(Net(last, **state).double())
     x = X.double()
     result = fuse(network, x)
     assert result.merges
@@ -144,7 +144,7 @@ def test_what_is_kept_and_does_not_matter_is_merged(last, state):
 
 
 def test_casts_of_the_network_are_measured_against_the_network():
-    network = randomise(Net(lambda self, x, y: (y.half() * (x > 0).half()).to(x.dtype)))
+    network = randomize(Net(lambda self, x, y: (y.half() * (x > 0).half()).to(x.dtype)))
     result = fuse(network, X)
     assert result.merges
     assert result.verification.passed
@@ -153,7 +153,7 @@ def test_casts_of_the_network_are_measured_against_the_network():
 
 
 def test_own_rounding_that_leaves_nothing_to_show_is_refused():
-    network = randomise(Net(lambda self, x, y: (y * 1e9).sin()))
+    network = randomize(Net(lambda self, x, y: (y * 1e9).sin()))
     assert "its own rounding is" in refused(network, X)
 
 
@@ -161,7 +161,7 @@ def test_an_output_of_nan_alone_is_refused_and_nan_elsewhere_must_stay_in_place(
     network = Net(lambda self, x, y: y).eval()
     network.lin.weight.data.fill_(math.nan)
     assert "nothing but NaN" in refused(network, X)
-    network = randomise(Net(lambda self, x, y: y))
+    network = randomize(Net(lambda self, x, y: y))
     network.lin.weight.data[3] = math.nan
     result = fuse(network, X)
     assert result.merges
@@ -173,7 +173,7 @@ def test_a_wrong_merge_is_found_beside_nan(monkeypatch):
 
     scale = algebra.scale
     monkeypatch.setattr(algebra, "scale", lambda taps, gain, *rest: scale(taps, gain * (1 + 1e-8), *rest))
-    network = randomise(Net(lambda self, x, y: torch.where(x.mean() > 5, y, x)))  # the branch is not seen at the example
+    network = randomize(Net(lambda self, x, y: torch.where(x.mean() > 5, y, x)))  # the branch is not seen at the example
     network.lin.weight.data[3] = math.nan
     result = fuse(network, X)
     assert not result.merges
@@ -188,7 +188,7 @@ def test_flipped_integers_open_no_other_gate():
         y = y * 3 if x.shape[0] == 1 else y
         return y, (y * 1e6).round().long()
 
-    network = randomise(Net(last))
+    network = randomize(Net(last))
     result = fuse(network, torch.randn(64, 8))
     gates = result.verification
     assert gates.passed
@@ -248,7 +248,7 @@ def test_integers_and_booleans_are_measured_at_a_second_size_too(dtype):
         def forward(self, index):
             return self.lin(self.norm(self.embed(index.long())))
 
-    result = fuse(randomise(Embedded()), torch.randint(0, 2, (4, 9)).to(dtype))
+    result = fuse(randomize(Embedded()), torch.randint(0, 2, (4, 9)).to(dtype))
     assert result.verification.sizes == ("4×9", "3×3")
 
 
@@ -257,17 +257,17 @@ def test_what_failed_its_check_is_not_called_passed(monkeypatch):
     from audiorep.reparam import verify
 
     monkeypatch.setattr(verify, "FLOAT64_LIMIT", -1.0)
-    result = fuse(randomise(Net(lambda self, x, y: y)), X)
+    result = fuse(randomize(Net(lambda self, x, y: y)), X)
     assert not result.merges
     assert not result.verification.passed
     assert result.to_dict()["verification"]["passed"] is False
     assert "The merged form did not pass: its float64 difference is" in str(result)
     assert any("its merged form failed the check: its float64 difference" in skip.reason for skip in result.skipped)
-    assert torch.equal(result.model(X), randomise(Net(lambda self, x, y: y))(X))
+    assert torch.equal(result.model(X), randomize(Net(lambda self, x, y: y))(X))
 
 
 def test_what_was_not_measured_is_not_given_as_a_number():
-    text = str(fuse(randomise(Net(lambda self, x, y: y + torch.rand(1))), X))
+    text = str(fuse(randomize(Net(lambda self, x, y: y + torch.rand(1))), X))
     assert "Nothing was merged, so that nothing was measured." in text
     assert "float64 difference" not in text
 
@@ -291,7 +291,7 @@ def test_a_second_size_is_found_for_inputs_that_speak_of_each_other():
         def forward(self, x, lengths):
             return self.lin(self.norm(x)).gather(1, (lengths - 1)[:, None, None].expand(-1, 1, 8))[:, 0]
 
-    network, lengths = randomise(Last()), torch.tensor([9, 7, 3, 1])
+    network, lengths = randomize(Last()), torch.tensor([9, 7, 3, 1])
     result = fuse(network, torch.randn(4, 9, 8), lengths)
     assert result.verification.sizes == ("4×9×8, 4", "3×10×8, 3")  # shorter ones have no ninth step
     x = torch.randn(1, 9, 8)

@@ -44,7 +44,7 @@ def made(activation: str = "softmax") -> checkpoint.Checkpoint:
     network = lively(models.build("arin_pico", {"verb": 2, "noun": 3}, {"depths": [1, 1, 1, 1]}))
     front_end = FRONT_ENDS["light"]
     info = ModelInfo(
-        "tiny", LABELS, 16_000, 1.0, 0.5, asdict(front_end), activation, licence="CC0", provenance={"clips": {"train": 3}}
+        "tiny", LABELS, 16_000, 1.0, 0.5, asdict(front_end), activation, license="CC0", provenance={"clips": {"train": 3}}
     )
     from audiorep.models.front_end import LogMel
 

@@ -54,7 +54,7 @@ def folder(root: Path, count: int = 10, rate: int = RATE, samples: int = 2000) -
 
 def manifest(root: Path, rows: list[dict[str, object]]) -> Path:
     with (root / "clips.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, ("path", "label", "start", "end", "split", "fold", "group", "licence"), restval="")
+        table = csv.DictWriter(file, ("path", "label", "start", "end", "split", "fold", "group", "license"), restval="")
         table.writeheader()
         table.writerows(rows)
     return root / "clips.csv"
@@ -69,11 +69,11 @@ def wait_for_a_shard(output: Path, process: subprocess.Popen[str]) -> None:
     processes.wait_until(lambda: list(output.glob("*-*.json")), process)
 
 
-def test_shards_hold_the_same_samples_labels_folds_groups_and_licences(tmp_path):
+def test_shards_hold_the_same_samples_labels_folds_groups_and_licenses(tmp_path):
     folder(tmp_path)
     rows = [
         {"path": f"{'cd'[k % 2]}{'ao'[k % 2]}{'tg'[k % 2]}/{k:03d}.wav", "label": "ab"[k // 5], "fold": 1 + k % 3}
-        | {"group": f"speaker{k // 2}", "licence": "CC0" if k % 2 else "CC BY"}
+        | {"group": f"speaker{k // 2}", "license": "CC0" if k % 2 else "CC BY"}
         for k in range(10)
     ]
     sources = datasets.listed(manifest(tmp_path, rows))
@@ -134,7 +134,7 @@ def test_members_are_pairs_as_webdataset_reads_them(tmp_path):
         sound = soundfile.info(tar.extractfile(members[2 * place]))
     example = datasets.listed(data)[3]
     assert about == {
-        "key": "000003", "labels": {"label": ["cat"]}, "split": "", "fold": None, "group": "", "licence": "",
+        "key": "000003", "labels": {"label": ["cat"]}, "split": "", "fold": None, "group": "", "license": "",
         "optional": False, "token": example.identity, "source": "cat/006.wav", "start": 0.0, "end": None,
     }  # fmt: skip
     assert (sound.format, sound.subtype, sound.channels, sound.samplerate, sound.frames) == ("FLAC", "PCM_16", 1, RATE, 2000)

@@ -43,12 +43,12 @@ class TheirBranches(nn.Module):
 
     def merge(self) -> None:
         width = self.a_head.out_channels
-        for letter, kernel, centre in (("a", (21, 1), 2), ("b", (1, 21), 3)):
+        for letter, kernel, center in (("a", (21, 1), 2), ("b", (1, 21), 3)):
             weight, bias = torch.zeros(width, 1, *kernel), torch.zeros(width)
             for suffix, k in LENGTHS.items():
                 conv, bn = self.get_submodule(f"{letter}{suffix}"), self.get_submodule(f"{letter}_bn{suffix}")
                 gain = bn.weight / (bn.running_var + bn.eps).sqrt()
-                weight.narrow(centre, (21 - k) // 2, k).add_(conv.weight * gain[:, None, None, None])
+                weight.narrow(center, (21 - k) // 2, k).add_(conv.weight * gain[:, None, None, None])
                 bias += bn.bias - gain * bn.running_mean
                 delattr(self, f"{letter}{suffix}")
                 delattr(self, f"{letter}_bn{suffix}")

@@ -209,12 +209,12 @@ def cells(row: Row) -> list[str]:
 
 def markdown(bench: Bench, command: str) -> str:
     """The table with what it was made on."""
-    quantised = f" int8 calibrated on {bench.calibration}." if "int8" in bench.plan.precisions else ""
+    quantized = f" int8 calibrated on {bench.calibration}." if "int8" in bench.plan.precisions else ""
     lines = [
         code(command),
         "",
         f"{in_words(bench.environment)}. {bench.rounds} rounds in turns; speed is over {bench.baseline} at the same batch, "
-        f"the median of the rounds' ratios; input: {bench.plan.input}.{quantised}",
+        f"the median of the rounds' ratios; input: {bench.plan.input}.{quantized}",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|" + "---|" * len(HEADER),

@@ -1,4 +1,4 @@
-"""Smaller models with proof: quantise, verify, and whole chains of compression."""
+"""Smaller models with proof: quantize, verify, and whole chains of compression."""
 
 from __future__ import annotations
 

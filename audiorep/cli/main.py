@@ -37,7 +37,7 @@ UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF}  # a file tha
 
 app = typer.Typer(
     cls=_Commands,
-    help="Recognise sounds fast on small machines.",
+    help="Recognize sounds fast on small machines.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -42,7 +42,7 @@ def info(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What is inside a model file: labels, rates, window, front end, licence, provenance."""
+    """What is inside a model file: labels, rates, window, front end, license, provenance."""
     from audiorep.predict.classifier import BUNDLED, Classifier
 
     classifier = Classifier.load(path)

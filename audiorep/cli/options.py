@@ -39,7 +39,7 @@ DataRoot = Annotated[
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--data-format", help="Layout of the data, for example folder, csv or vggsound; default: recognised."),
+    typer.Option("--data-format", help="Layout of the data, for example folder, csv or vggsound; default: recognized."),
 ]
 Folds = Annotated[list[int] | None, typer.Option("--test-fold", help="Fold to test on; may be given again.")]
 ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold to validate on; may be given again.")]

@@ -57,7 +57,7 @@ def predict(
     precision: Precision = "fp32",
     as_json: Json = False,
 ) -> None:
-    """Recognise the sounds in files: labels with times and scores."""
+    """Recognize the sounds in files: labels with times and scores."""
     from audiorep.audio import decode, pipes, sources
     from audiorep.escape import visible
     from audiorep.predict.classifier import Classifier, Failure

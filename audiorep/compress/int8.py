@@ -18,7 +18,7 @@ from audiorep.errors import AudioError, ConfigError, DataError
 from audiorep.evaluation.compare import Difference, Judged, compare, judge
 from audiorep.evaluation.evaluate import targets_of
 from audiorep.export.onnx import bundle, caller, fastest_first
-from audiorep.export.smaller import SETTINGS, Quantiser, Setting, scores
+from audiorep.export.smaller import SETTINGS, Quantizer, Setting, scores
 from audiorep.export.sounds import low_rates, noises, spread
 from audiorep.files import open_text, replacing
 from audiorep.info.model_info import ModelInfo
@@ -36,7 +36,7 @@ TIMES = 15  # that a window is timed
 
 @dataclass(frozen=True)
 class Tried:
-    """A way of quantising and what it costs on the clips that it is chosen by."""
+    """A way of quantizing and what it costs on the clips that it is chosen by."""
 
     setting: Setting
     accuracy: float
@@ -59,7 +59,7 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
-class Quantised:
+class Quantized:
     """A static int8 bundle, how it came about, and what it was compared with."""
 
     content: bytes
@@ -75,7 +75,7 @@ class Quantised:
 
 @dataclass(frozen=True)
 class Sounds:
-    """The clips that a quantisation uses: none of the test split."""
+    """The clips that a quantization uses: none of the test split."""
 
     calibration: list[np.ndarray]
     """(N,) windows to measure ranges on."""
@@ -112,7 +112,7 @@ def sounds_of(examples: Sequence[Example], info: ModelInfo, say: Callable[[str],
     return Sounds(windows, choice, "validation clips" if valid else "training clips that were not calibrated on")
 
 
-def quantise(
+def quantize(
     model: Checkpoint,
     sounds: Sounds,
     loss: float = 0.01,
@@ -120,7 +120,7 @@ def quantise(
     sensitivity: bool = False,
     say: Callable[[str], None] = lambda text: None,
     network: nn.Module | None = None,
-) -> Quantised:
+) -> Quantized:
     """The static int8 bundle of `model` that keeps most of its accuracy on the clips to choose by.
 
     Each method of calibration is tried with 8 and 7 bits a weight. If the best loses more than `loss`, the layers that cost
@@ -142,26 +142,26 @@ def quantise(
     fused = model.fuse()
     content = bundle(model, network or fused.model, fastest_first(model, caller)[0])
     say(f"Measuring ranges on {len(sounds.calibration)} clips")
-    quantiser = Quantiser(content, sounds.calibration)
-    if unknown := sorted(set(left) - set(quantiser.layers)):
-        raise ConfigError(f"There is no layer {', '.join(unknown)}; the layers are {', '.join(quantiser.layers)}.")
+    quantizer = Quantizer(content, sounds.calibration)
+    if unknown := sorted(set(left) - set(quantizer.layers)):
+        raise ConfigError(f"There is no layer {', '.join(unknown)}; the layers are {', '.join(quantizer.layers)}.")
     original = _judged(content, sounds)
-    tried = [_try(quantiser, Setting(s.method, s.reduced, tuple(left)), original, sounds, say) for s in SETTINGS]
+    tried = [_try(quantizer, Setting(s.method, s.reduced, tuple(left)), original, sounds, say) for s in SETTINGS]
     best = max(tried, key=lambda one: (one.accuracy, -one.difference.mean))
     costs: list[Sensitivity] = []
     if sensitivity or best.difference.refusal(loss):
-        say(f"Measuring what each of {len(quantiser.layers)} layers costs")
-        costs = sensitivities(quantiser, content, best.setting, sounds.calibration[:PROBES], fused)
+        say(f"Measuring what each of {len(quantizer.layers)} layers costs")
+        costs = sensitivities(quantizer, content, best.setting, sounds.calibration[:PROBES], fused)
     count = 1
     while best.difference.refusal(loss) and count < len(costs):
         kept = tuple(dict.fromkeys([*left, *(row.layer for row in costs[:count])]))
-        tried.append(_try(quantiser, Setting(best.setting.method, best.setting.reduced, kept), original, sounds, say))
+        tried.append(_try(quantizer, Setting(best.setting.method, best.setting.reduced, kept), original, sounds, say))
         best, count = max(best, tried[-1], key=lambda one: (one.accuracy, -one.difference.mean)), 2 * count
     if refusal := best.difference.refusal(loss):
         most = len(tried[-1].setting.left)
-        raise ConfigError(f"int8 costs too much even with {most} of {len(quantiser.layers)} layers in float32: {refusal}.")
-    made = quantiser.make(best.setting)
-    return Quantised(made, best.setting, tried, costs, sounds.origin, _speed(caller(content), caller(made), model.info))
+        raise ConfigError(f"int8 costs too much even with {most} of {len(quantizer.layers)} layers in float32: {refusal}.")
+    made = quantizer.make(best.setting)
+    return Quantized(made, best.setting, tried, costs, sounds.origin, _speed(caller(content), caller(made), model.info))
 
 
 def write(
@@ -173,13 +173,13 @@ def write(
     table: Path | None = None,
     say: Callable[[str], None] = lambda text: None,
     network: nn.Module | None = None,
-) -> Quantised:
-    """Writes what `quantise` makes to `path`, and what its layers cost to `table` where one is asked for.
+) -> Quantized:
+    """Writes what `quantize` makes to `path`, and what its layers cost to `table` where one is asked for.
 
     Raises:
-        ConfigError, DataError: as `quantise`.
+        ConfigError, DataError: as `quantize`.
     """
-    made = quantise(model, sounds, loss, left, table is not None, say, network)
+    made = quantize(model, sounds, loss, left, table is not None, say, network)
     if table is not None:
         write_sensitivities(made.sensitivities, table)
     with replacing(path) as partial:
@@ -188,7 +188,7 @@ def write(
 
 
 def write_openvino(model: Checkpoint, sounds: Sounds, path: Path, loss: float = 0.01, left: Sequence[str] = ()) -> float:
-    """Writes an int8 model for OpenVINO, quantised by NNCF, with layers put back to float32 until `loss` is kept.
+    """Writes an int8 model for OpenVINO, quantized by NNCF, with layers put back to float32 until `loss` is kept.
 
     NNCF looks at each clip's first window, and at its best class; what it leaves is then judged on whole clips.
 
@@ -246,14 +246,14 @@ def _speed(before: Callable[[np.ndarray], object], after: Callable[[np.ndarray],
 
 
 def sensitivities(
-    quantiser: Quantiser, content: bytes, setting: Setting, clips: Sequence[np.ndarray], fused: FuseResult
+    quantizer: Quantizer, content: bytes, setting: Setting, clips: Sequence[np.ndarray], fused: FuseResult
 ) -> list[Sensitivity]:
     """What each layer costs alone, the costliest first, on `clips` of (N,)."""
     expected = scores(content, clips)
-    spreads = quantiser.channel_spreads()
+    spreads = quantizer.channel_spreads()
     rows = []
-    for layer in quantiser.layers:
-        found = scores(quantiser.make_one(layer, setting), clips)
+    for layer in quantizer.layers:
+        found = scores(quantizer.make_one(layer, setting), clips)
         same = float((found.argmax(1) == expected.argmax(1)).mean())
         ranges = [merge.weight_range for merge in fused.merges if merge.into == layer and merge.weight_range]
         change = float(np.abs(found - expected).mean())
@@ -269,8 +269,8 @@ def write_sensitivities(rows: Sequence[Sensitivity], path: Path) -> None:
         writer.writerows({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in asdict(row).items()} for row in rows)
 
 
-def _try(quantiser: Quantiser, setting: Setting, original: Judged, sounds: Sounds, say: Callable[[str], None]) -> Tried:
-    judged = _judged(quantiser.make(setting), sounds)
+def _try(quantizer: Quantizer, setting: Setting, original: Judged, sounds: Sounds, say: Callable[[str], None]) -> Tried:
+    judged = _judged(quantizer.make(setting), sounds)
     tried = Tried(setting, judged.accuracy, compare(original, judged))
     bits = f"{setting.method}, {7 if setting.reduced else 8} bits a weight"
     floats = f", {len(setting.left)} layers in float32" if setting.left else ""

@@ -1,4 +1,4 @@
-"""Quantisation-aware training: the merged network learns under int8's rounding (arXiv 1712.05877), by torchao's PT2E."""
+"""Quantization-aware training: the merged network learns under int8's rounding (arXiv 1712.05877), by torchao's PT2E."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def rounding(fused: nn.Module, example: Tensor) -> nn.Module:
         MissingExtraError: torchao is not installed.
     """
     with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of layers that this quantiser leaves alone
+        warnings.simplefilter("ignore")  # of layers that this quantizer leaves alone
         pt2e = require("torchao.quantization.pt2e.quantize_pt2e", extra="qat")
         x86 = require("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer", extra="qat")
         free = safe_on_cpu(copy.deepcopy(fused))
         for parameter in free.parameters():
             parameter.requires_grad_(True)
         program = torch.export.export(free, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        quantiser = x86.X86InductorQuantizer()
-        quantiser.set_global(x86.get_default_x86_inductor_quantization_config(is_qat=True))
-        made: nn.Module = pt2e.prepare_qat_pt2e(program.module(), quantiser)
+        quantizer = x86.X86InductorQuantizer()
+        quantizer.set_global(x86.get_default_x86_inductor_quantization_config(is_qat=True))
+        made: nn.Module = pt2e.prepare_qat_pt2e(program.module(), quantizer)
     return made
 
 
@@ -52,7 +52,7 @@ def fit(
 ) -> nn.Module:
     """The merged network of `model`, its weights trained for `config.epochs` under int8's rounding; `model` stays as it is.
 
-    What comes out is float32: static quantisation then measures its ranges as it does any network's.
+    What comes out is float32: static quantization then measures its ranges as it does any network's.
 
     Raises:
         ConfigError: the weights went out of range.

@@ -268,7 +268,7 @@ def _save(work: Work, network: nn.Module, what: str) -> Path:
     write_text(
         work.output / checkpoint.CARD,
         f"# {markdown(info.name)}, compressed\n\n{markdown('; '.join(history))}. Made from a checkpoint by audiorep; its "
-        f"accuracy stands in the report of its compression.\n\n- Licence of the weights: {markdown(info.licence)}\n",
+        f"accuracy stands in the report of its compression.\n\n- License of the weights: {markdown(info.license)}\n",
     )
     return work.output
 

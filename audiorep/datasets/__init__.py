@@ -77,7 +77,7 @@ def examples(
 ) -> list[Example]:
     """The clips at `root`, all of them or one `split` (`train`, `valid` or `test`).
 
-    `format` (a key of LAYOUTS) is recognised where it is not given. `splits` says how clips without a split of their own
+    `format` (a key of LAYOUTS) is recognized where it is not given. `splits` says how clips without a split of their own
     are divided.
 
     Raises:

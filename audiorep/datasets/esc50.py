@@ -28,7 +28,7 @@ def examples(root: Path) -> list[Example]:
                 {"label": (row["category"],)},
                 fold=value(root / META, line, row, "fold", int, "a number"),
                 group=row["src_file"],
-                licence=row.get("licence", ""),
+                license=row.get("license") or row.get("licence", ""),
             )
         )
     if not found:

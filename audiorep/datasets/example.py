@@ -38,7 +38,7 @@ class Example:
     fold: int | None = None
     group: str = ""
     """Clips of one group (one recording, one speaker) never lie in two splits."""
-    licence: str = ""
+    license: str = ""
     """Of this clip, where the data names one."""
     optional: bool = False
     """Used only where `Splits.classes` names its class, as a keyword set's silence is."""
@@ -92,7 +92,7 @@ class Splits(Config):
     """Of each class, in data without folds or splits."""
     test_fraction: float = 0.15
     """Of each class, in data without folds or splits."""
-    licences: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()
     """Where not empty, only clips under one of these are used."""
     classes: tuple[str, ...] = ()
     """Where not empty, the classes to tell apart, in this order."""
@@ -159,14 +159,14 @@ def split_examples(examples: Sequence[Example], splits: Splits, source: Path | s
     Clips with folds of which none is named stay without a split.
 
     Raises:
-        DataError: folds or classes are asked for that the data does not have, or no clip has an allowed licence.
+        DataError: folds or classes are asked for that the data does not have, or no clip has an allowed license.
     """
-    kept = [e for e in examples if not splits.licences or e.licence in splits.licences]
+    kept = [e for e in examples if not splits.licenses or e.license in splits.licenses]
     if not kept:
         found = ", ".join(
-            f"{visible(licence) or 'none'} ({count})" for licence, count in Counter(e.licence for e in examples).most_common()
+            f"{visible(license) or 'none'} ({count})" for license, count in Counter(e.license for e in examples).most_common()
         )
-        raise DataError(f"No clip of {source} has the licence {' or '.join(splits.licences)}; found are {found}.")
+        raise DataError(f"No clip of {source} has the license {' or '.join(splits.licenses)}; found are {found}.")
     kept = _of_classes(kept, splits, source)
     if splits.random:
         return _evened(_by_hash(kept, splits), splits)

@@ -1,4 +1,4 @@
-"""A CSV manifest: `path,label[,start,end,split,fold,group,licence]`, paths relative to the file's folder."""
+"""A CSV manifest: `path,label[,start,end,split,fold,group,license]` (or `licence`), paths relative to the file's folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiorep.datasets.example import SPLITS, Example
 from audiorep.datasets.table import finite, rows, value
 from audiorep.errors import DataError
 
-COLUMNS = ("path", "label", "start", "end", "split", "fold", "group", "licence")
+COLUMNS = ("path", "label", "start", "end", "split", "fold", "group", "license")
 
 
 _BREAK = re.compile(r"(\\*);")
@@ -92,7 +92,7 @@ def _example(path: Path, line: int, row: dict[str, str]) -> Example:
         split,
         None if fold is None else int(fold),
         (row.get("group") or "").strip(),
-        (row.get("licence") or "").strip(),
+        (row.get("license") or row.get("licence") or "").strip(),
     )
 
 

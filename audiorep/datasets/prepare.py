@@ -120,7 +120,7 @@ def _row(example: Example, key: str, group: str) -> dict[str, Any]:
         "split": "" if example.drawn else example.split,
         "fold": example.fold,
         "group": example.group,
-        "licence": example.licence,
+        "license": example.license,
         "optional": example.optional,
         "token": example.identity,
         "source": group,

@@ -16,7 +16,7 @@ from audiorep.escape import shell
 
 FORMAT, VERSION = "audiorep shards", 1
 INDEX, UNFINISHED = "index.json", "unfinished.json"
-_FIELDS = ("split", "fold", "group", "licence", "optional", "token")
+_FIELDS = ("split", "fold", "group", "license", "optional", "token")
 _BLOCK = 1 << 20  # bytes at once, when a shard's hash is taken
 
 
@@ -205,6 +205,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _example(path: Path, row: Mapping[str, Any]) -> Example:
     try:
         labels = {str(head): tuple(names) for head, names in row["labels"].items()}
+        row = {"license" if name == "licence" else name: value for name, value in row.items()}  # its name in older shards
         fields = {name: row[name] for name in _FIELDS}
         group = row["group"] or row["source"]  # by which a split is drawn, as it is for the file itself
         return Example(path / f"{row['key']}.flac", labels, **{**fields, "group": group})

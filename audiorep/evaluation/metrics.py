@@ -30,7 +30,7 @@ class ClassRow:
     label: str
     clips: int
     recall: float
-    """Share of its clips that are recognised."""
+    """Share of its clips that are recognized."""
     precision: float
     """Share of the clips given this label that are its own."""
     average_precision: float

@@ -53,10 +53,10 @@ def curves(logs: Path, path: Path) -> None:
     figure = _figure(4.2 * len(panels) + 0.4, 3.4)
     for index, (title, lines) in enumerate(panels, 1):
         axes = figure.add_subplot(1, len(panels), index)
-        for name, label, colour in lines:
+        for name, label, color in lines:
             if name in series:
                 epochs, values = zip(*sorted(series[name].items()), strict=True)
-                axes.plot(np.array(epochs) + 1, values, color=colour, label=label, marker="." if len(epochs) == 1 else None)
+                axes.plot(np.array(epochs) + 1, values, color=color, label=label, marker="." if len(epochs) == 1 else None)
         _dress(axes, title)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -83,7 +83,7 @@ def confusion(card: Scorecard, labels: list[str], title: str, path: Path) -> Non
     names = [_drawn(label) for label in labels]
     axes.set_xticks(range(len(labels)), names, rotation=90, fontsize=size)
     axes.set_yticks(range(len(labels)), names, fontsize=size)
-    axes.set_xlabel("recognised as")
+    axes.set_xlabel("recognized as")
     axes.set_ylabel("true class")
     axes.set_title("\n".join(_drawn(line, 3 * LONGEST) for line in title.split("\n")), loc="left", fontsize=11, color=INK)
     axes.tick_params(length=0)
@@ -148,10 +148,10 @@ def pareto(
 
     figure = _figure(8.6, 5.0)
     axes = figure.add_subplot()
-    for points, colour, label in ((stopped, "#d5d5d5", "stopped early"), (done, BLUE, "trained to the end")):
+    for points, color, label in ((stopped, "#d5d5d5", "stopped early"), (done, BLUE, "trained to the end")):
         if points:
             costs, accuracies = zip(*points, strict=True)
-            axes.scatter(costs, accuracies, s=22, color=colour, label=f"{label} ({len(points)})", linewidths=0)
+            axes.scatter(costs, accuracies, s=22, color=color, label=f"{label} ({len(points)})", linewidths=0)
     label = f"Pareto front ({len(front)})"
     across, up = [point[0] for point in front], [point[1] for point in front]
     axes.plot(across, up, color=ORANGE, marker="o", drawstyle="steps-post", label=label)
@@ -172,7 +172,7 @@ def pareto(
 
 @_plainly()
 def compression(points: list[tuple[str, float, float, float, float, float | None]], metric: str, path: Path) -> None:
-    """Accuracy against size of (name, kB, accuracy, low, high, milliseconds), to a PNG: colours are times."""
+    """Accuracy against size of (name, kB, accuracy, low, high, milliseconds), to a PNG: colors are times."""
     figure = _figure(8.6, 5.0)
     axes = figure.add_subplot()
     sizes, accuracies, lows, highs = (np.array([point[i] for point in points]) for i in (1, 2, 3, 4))
@@ -294,8 +294,8 @@ def _save(figure: Figure, path: Path) -> None:
 def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            colour = "white" if shares[row, column] > 0.5 else INK
-            axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=8, color=colour)
+            color = "white" if shares[row, column] > 0.5 else INK
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=8, color=color)
 
 
 def _worst(counts: np.ndarray, most: int = 12) -> list[tuple[int, int]]:

@@ -60,16 +60,16 @@ def _converted(model: Checkpoint, calibration: Sequence[dict[str, np.ndarray]]) 
         lowering = require("executorch.exir", extra="executorch")
         xnnpack = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", extra="executorch")
         if calibration:
-            program.pipeline.network = _quantised(program, example, calibration)
+            program.pipeline.network = _quantized(program, example, calibration)
         exported = torch.export.export(program, example)
         lowered = lowering.to_edge_transform_and_lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
         return lowered.to_executorch()
 
 
-def _quantised(program: FixedPipeline, example: tuple[Tensor, ...], calibration: Sequence[dict[str, np.ndarray]]) -> Any:
+def _quantized(program: FixedPipeline, example: tuple[Tensor, ...], calibration: Sequence[dict[str, np.ndarray]]) -> Any:
     """The network in int8, by the ranges it sees.
 
-    It is made apart from the program: a quantiser that is told to leave the front end does not.
+    It is made apart from the program: a quantizer that is told to leave the front end does not.
 
     Raises:
         BundleError: it gives NaN or infinite values.

@@ -18,15 +18,15 @@ class FixedPipeline(nn.Module):
     edge_frames), zeros follow it in the waveform, and its length in samples, (1,) int32, says from which frame on.
     """
 
-    centres: Tensor
+    centers: Tensor
 
     def __init__(self, model: Checkpoint, form: str = "halves") -> None:
         super().__init__()
         self.pipeline = Pipeline(model.front_end.exportable(form), model.fuse().model, model.info)
         self.pipeline.pad = nn.Identity()
         front_end = model.front_end.config
-        centres = front_end.hop * torch.arange(front_end.frames(model.info.window_samples), dtype=torch.int32)
-        self.register_buffer("centres", centres[None], persistent=False)  # (1, T), in samples
+        centers = front_end.hop * torch.arange(front_end.frames(model.info.window_samples), dtype=torch.int32)
+        self.register_buffer("centers", centers[None], persistent=False)  # (1, T), in samples
         self.heads = list(model.info.labels)
 
     def forward(self, waveform: Tensor, samples: Tensor | None = None) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ class FixedPipeline(nn.Module):
         spectrogram = self.pipeline.front_end(waveform)
         if samples is None:
             return spectrogram
-        frames = (self.centres <= samples[:, None]).int().sum(1)  # counted, since coremltools makes a quotient a float
+        frames = (self.centers <= samples[:, None]).int().sum(1)  # counted, since coremltools makes a quotient a float
         return repeat_last(spectrogram, frames)
 
 

@@ -50,7 +50,7 @@ def export(
         _write(model, partial, small=bool(seen))
         if seen:
             with quiet():
-                partial.write_bytes(_quantised(_renamed(partial.read_bytes()), seen))
+                partial.write_bytes(_quantized(_renamed(partial.read_bytes()), seen))
         model_info.append(partial, model.info.in_precision(precision) if seen else model.info)
         return accept(model, LiteRtSession(partial), clips, path, precision)
 
@@ -94,7 +94,7 @@ def _renamed(content: bytes) -> bytes:
     return bytes(graphs.convert_object_to_bytearray(model))
 
 
-def _quantised(content: bytes, calibration: Sequence[dict[str, np.ndarray]]) -> bytes:
+def _quantized(content: bytes, calibration: Sequence[dict[str, np.ndarray]]) -> bytes:
     """A renamed model with its network in int8 and the matrices of its front end stored in float16.
 
     Raises:

@@ -66,12 +66,12 @@ def _in_precision(
 ) -> bytes:
     if precision == "fp32":
         return content
-    from audiorep.export.smaller import Quantiser, nearest, stored
+    from audiorep.export.smaller import Quantizer, nearest, stored
 
     if precision != "int8":
         return stored(content, precision)
-    quantiser = Quantiser(content, calibration)
-    return quantiser.make(nearest(quantiser, content, clips))
+    quantizer = Quantizer(content, calibration)
+    return quantizer.make(nearest(quantizer, content, clips))
 
 
 def bundle(model: Checkpoint, fused: nn.Module, form: str) -> bytes:

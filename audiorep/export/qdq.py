@@ -1,6 +1,6 @@
 """Static int8 for ONNX: weights by channel, activations by ranges seen on real clips, as QDQ nodes.
 
-The nodes are put in by ONNX Runtime's own quantiser, which knows what its kernels join; ranges are ours (see `ranges`).
+The nodes are put in by ONNX Runtime's own quantizer, which knows what its kernels join; ranges are ours (see `ranges`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from audiorep.errors import BundleError, ConfigError, require
 from audiorep.export import ranges
 from audiorep.export.ranges import Ranges
 
-QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Mul", "MaxPool")
+QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "Mul", "MaxPool")
 """Operators that int8 is used for; an activation after one joins it."""
 LAYERS = ("Conv", "Gemm", "MatMul")
 """Of these, those with weights."""
 
 
 def prepared(model: Any) -> Any:
-    """An ONNX model as the quantiser wants it: with the shapes of its values, and layers that bear their weights' names."""
+    """An ONNX model as the quantizer wants it: with the shapes of its values, and layers that bear their weights' names."""
     onnx = require("onnx", extra="train")
     made = onnx.shape_inference.infer_shapes(model, data_prop=True)
     weights = {tensor.name for tensor in made.graph.initializer}
@@ -78,10 +78,10 @@ def channel_spreads(model: Any, names: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def quantisable(model: Any, start: str | None = None) -> list[str]:
+def quantizable(model: Any, start: str | None = None) -> list[str]:
     """All nodes that become int8 unless they are left."""
     before = above(model, start)
-    return [node.name for node in model.graph.node if node.op_type in QUANTISED and node.name not in before]
+    return [node.name for node in model.graph.node if node.op_type in QUANTIZED and node.name not in before]
 
 
 def measure(model: Any, clips: Sequence[np.ndarray], start: str | None = None) -> dict[str, Ranges]:
@@ -140,7 +140,7 @@ def static(model: Any, found: Ranges, start: str | None = None, left: Sequence[s
     copied = type(model)()
     copied.CopyFrom(model)
     values = {name: (np.float32(low), np.float32(high)) for name, (low, high) in found.items()}
-    quantiser = quantization.QDQQuantizer(
+    quantizer = quantization.QDQQuantizer(
         copied,
         per_channel=True,
         reduce_range=reduced,
@@ -149,19 +149,19 @@ def static(model: Any, found: Ranges, start: str | None = None, left: Sequence[s
         tensors_range=TensorsData(quantization.CalibrationMethod.MinMax, values),
         nodes_to_quantize=[],
         nodes_to_exclude=[*above(model, start), *left],
-        op_types_to_quantize=list(QUANTISED),
+        op_types_to_quantize=list(QUANTIZED),
         extra_options={},
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        quantiser.quantize_model()
-    made = quantiser.model.model
+        quantizer.quantize_model()
+    made = quantizer.model.model
     _sort(made.graph)
     return made
 
 
 def _sort(graph: Any) -> None:
-    """Puts each node behind those it reads from, as ONNX asks; the quantiser appends its own at the end."""
+    """Puts each node behind those it reads from, as ONNX asks; the quantizer appends its own at the end."""
     makers = {name: node for node in graph.node for name in node.output}
     ordered: list[Any] = []
     placed: set[int] = set()

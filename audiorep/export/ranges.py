@@ -80,8 +80,8 @@ def _entropy(counts: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
     The zeros of a ReLU are exact in any range, so the first bin counts no more than the second.
     """
     peak = float(np.abs(edges[[0, -1]]).max())
-    centres = np.abs((edges[1:] + edges[:-1]) / 2)
-    histogram = np.histogram(centres, BINS, (0, peak), weights=counts)[0]
+    centers = np.abs((edges[1:] + edges[:-1]) / 2)
+    histogram = np.histogram(centers, BINS, (0, peak), weights=counts)[0]
     histogram[0] = min(histogram[0], histogram[1])
     sizes = range(LEVELS, BINS + 1, STEP)
     best = min(sizes, key=lambda size: _divergence(histogram, size))

@@ -36,7 +36,7 @@ SETTINGS = tuple(itertools.starmap(Setting, itertools.product(ranges.METHODS, (F
 """What is compared."""
 
 
-class Quantiser:
+class Quantizer:
     """A float32 bundle whose activations were measured on `calibration`, (N,) waveforms at its rate, ready to become int8.
 
     Raises:
@@ -64,18 +64,18 @@ class Quantiser:
             ConfigError: `setting` leaves a layer that there is not.
         """
         made = qdq.static(self._model, self._ranges[setting.method], LOG_MEL, setting.left, setting.reduced)
-        return _finished(made, precision="int8", quantisation={**asdict(setting), "clips": self._clips})
+        return _finished(made, precision="int8", quantization={**asdict(setting), "clips": self._clips})
 
     def make_one(self, layer: str, setting: Setting) -> bytes:
         """The bundle with nothing but one layer in int8: what that layer costs."""
-        others = tuple(name for name in qdq.quantisable(self._model, LOG_MEL) if name != layer)
+        others = tuple(name for name in qdq.quantizable(self._model, LOG_MEL) if name != layer)
         return qdq.static(self._model, self._ranges[setting.method], LOG_MEL, others, setting.reduced).SerializeToString()
 
 
-def nearest(quantiser: Quantiser, content: bytes, clips: Sequence[np.ndarray]) -> Setting:
+def nearest(quantizer: Quantizer, content: bytes, clips: Sequence[np.ndarray]) -> Setting:
     """The setting whose scores on `clips`, (N,) each, are on average nearest to those of the float32 bundle."""
     expected = scores(content, clips)
-    distance = {setting: float(np.abs(scores(quantiser.make(setting), clips) - expected).mean()) for setting in SETTINGS}
+    distance = {setting: float(np.abs(scores(quantizer.make(setting), clips) - expected).mean()) for setting in SETTINGS}
     return min(distance, key=distance.__getitem__)
 
 

@@ -1,7 +1,7 @@
 """Smaller weights in a bundle's file, decoded when it is loaded: half floats, integers with scales, or codebooks.
 
 A runtime computes with the decoded float32 weights, so a file shrinks and its speed stays. Decoding is written with plain
-operators (cast, multiply, gather) on constants, which ONNX Runtime and OpenVINO carry out once, at loading: dequantisation
+operators (cast, multiply, gather) on constants, which ONNX Runtime and OpenVINO carry out once, at loading: dequantization
 nodes are left in the graph by ONNX Runtime and would be repeated at every call.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from audiorep.errors import ConfigError, require
 
 SMALLEST = 256  # values; encoding fewer saves less than the nodes that decode them cost
-BLOCK = 32  # neighbouring weights of a channel that share a scale in int4
+BLOCK = 32  # neighboring weights of a channel that share a scale in int4
 ROUNDS = 30  # of k-means; the changes have ended by then
 OPSET = 21  # first with four-bit integers
 
@@ -54,18 +54,18 @@ def codebook(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     K-means in one dimension (Deep Compression, arXiv 1510.00149, section 3), from evenly spaced quantiles on.
     """
     flat = np.sort(values.ravel().astype(np.float64))
-    centres = np.unique(np.quantile(flat, (np.arange(size) + 0.5) / size))
+    centers = np.unique(np.quantile(flat, (np.arange(size) + 0.5) / size))
     total = np.concatenate([[0.0], np.cumsum(flat)])
     for _ in range(ROUNDS):
-        edges = np.searchsorted(flat, (centres[1:] + centres[:-1]) / 2)
+        edges = np.searchsorted(flat, (centers[1:] + centers[:-1]) / 2)
         bounds = np.concatenate([[0], edges, [len(flat)]])
         counts = np.diff(bounds)
-        moved = np.where(counts > 0, np.diff(total[bounds]) / np.maximum(counts, 1), centres)
-        if np.array_equal(moved, centres):
+        moved = np.where(counts > 0, np.diff(total[bounds]) / np.maximum(counts, 1), centers)
+        if np.array_equal(moved, centers):
             break
-        centres = moved
-    index = np.searchsorted((centres[1:] + centres[:-1]) / 2, values.ravel()).astype(np.uint8)
-    return centres.astype(np.float32), index.reshape(values.shape)
+        centers = moved
+    index = np.searchsorted((centers[1:] + centers[:-1]) / 2, values.ravel()).astype(np.uint8)
+    return centers.astype(np.float32), index.reshape(values.shape)
 
 
 class Graph:
@@ -113,7 +113,7 @@ def _int8(graph: Graph, name: str, values: np.ndarray) -> None:
 
 
 def _int4(graph: Graph, name: str, values: np.ndarray) -> None:
-    """By blocks of a channel's neighbouring weights, the last one filled up."""
+    """By blocks of a channel's neighboring weights, the last one filled up."""
     rows = values.reshape(len(values), -1)
     width = min(BLOCK, rows.shape[1])
     blocks = -(-rows.shape[1] // width)
@@ -137,11 +137,11 @@ def _shared(bits: int) -> Callable[[Graph, str, np.ndarray], None]:
     def store(graph: Graph, name: str, values: np.ndarray) -> None:
         """One codebook a layer, times a scale a channel: merging leaves channels of very different ranges."""
         scale = _scale(values, 1)
-        centres, index = codebook(values / scale, 2**bits)
+        centers, index = codebook(values / scale, 2**bits)
         held = f"{name}.index"
         graph.packed(held, index, signed=False) if bits == 4 else graph.constant(held, index)
         places = graph.cast(held, f"{name}.places", "INT32")
-        shared = graph.node("Gather", [graph.constant(f"{name}.codebook", centres), places], f"{name}.shared")
+        shared = graph.node("Gather", [graph.constant(f"{name}.codebook", centers), places], f"{name}.shared")
         graph.node("Mul", [shared, graph.constant(f"{name}.scale", scale)], name)
 
     return store

@@ -24,7 +24,7 @@ class FrontEndConfig(Config):
     window_ms: float = 20.0
     """Length of the Hann window."""
     hop_ms: float = 10.0
-    """Distance between the centres of neighbouring frames."""
+    """Distance between the centers of neighboring frames."""
     n_fft: int = 2048
     """Length of the transform; the window is zero-padded to it."""
     mels: int = 128
@@ -46,7 +46,7 @@ class FrontEndConfig(Config):
         return round(self.sample_rate * self.hop_ms / 1000)
 
     def samples(self, seconds: float) -> int:
-        """Samples of a clip of `seconds`: one short, so that a centred STFT yields exactly `seconds / hop` frames."""
+        """Samples of a clip of `seconds`: one short, so that a centered STFT yields exactly `seconds / hop` frames."""
         return round(self.sample_rate * seconds) - 1
 
     def frames(self, samples: int) -> int:

@@ -19,6 +19,7 @@ from audiorep.untrusted import LARGEST_JSON, brief, from_json, is_number, is_pla
 
 FORMAT_VERSION = 1
 PREFIX = "audiorep."
+_OLD_NAMES = {"licence": "license"}
 MEMBER = "audiorep.json"
 """What a format without metadata of its own carries, in a zip archive at its end (see `append`)."""
 SEAL = "model"
@@ -52,7 +53,7 @@ class ModelInfo:
     windows, one hop apart."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
     """Score from which a label is reported, per class of each head; a missing head reports from 0 (softmax) or 0.5."""
-    licence: str = "unknown"
+    license: str = "unknown"
     """Of the weights."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Data, code version, date and measured accuracy."""
@@ -74,7 +75,7 @@ class ModelInfo:
 
     @property
     def window_samples(self) -> int:
-        """Samples in a window: one short, so that a centred STFT yields a whole number of frames."""
+        """Samples in a window: one short, so that a centered STFT yields a whole number of frames."""
         return round(self.window_seconds * self.sample_rate) - 1
 
     @property
@@ -127,6 +128,7 @@ class ModelInfo:
             raise BundleError(
                 f"{path} is not an audiorep model: it carries no labels or settings. Make one with: audiorep export"
             )
+        values = {_OLD_NAMES.get(name, name): value for name, value in values.items()}
         version = values.get("format_version")
         if not is_whole(version) or not 1 <= version <= FORMAT_VERSION:
             raise BundleError(
@@ -149,7 +151,7 @@ class ModelInfo:
         """Whether each field is of its kind; what it may be beyond that is for `_checks`."""
         numbers = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
         whole = {"sample_rate": self.sample_rate, "views": self.views, "format_version": self.format_version}
-        texts = {"name": self.name, "activation": self.activation, "padding": self.padding, "licence": self.licence}
+        texts = {"name": self.name, "activation": self.activation, "padding": self.padding, "license": self.license}
         tables = {"front_end": self.front_end, "provenance": self.provenance}
         return [
             *((is_text(v), f"{n} is {brief(v)}; a text is needed") for n, v in texts.items()),

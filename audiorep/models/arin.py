@@ -130,7 +130,7 @@ class Arin(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         channels = config.channels(len(config.depths))
         self.heads = nn.ModuleDict({name: nn.Linear(channels, classes) for name, classes in config.heads.items()})
-        self.apply(_initialise)
+        self.apply(_initialize)
         for block in self.modules():
             if isinstance(block, Block):
                 nn.init.zeros_(block.project.bn.weight)  # type: ignore[union-attr,arg-type]
@@ -265,7 +265,7 @@ def _conv_bn_relu(inputs: int, outputs: int, kernel: tuple[int, int], stride: in
     return sequence
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         fan_out = module.out_channels * math.prod(module.kernel_size) // module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))

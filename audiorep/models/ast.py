@@ -82,7 +82,7 @@ class Ast(nn.Module):
         self.transformer.embeddings = Embeddings(config)
         self.norm = nn.LayerNorm(config.width)
         self.heads = make_heads(config.width, config.heads)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward_features(self, spectrogram: Tensor) -> Tensor:
         """(B, 1, T, F) to the mean of the class and the distillation token (B, C).
@@ -121,7 +121,7 @@ class Embeddings(nn.Module):
         return self.dropout(torch.cat([self.tokens.expand(tokens.shape[0], -1, -1), tokens], 1))
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=DEVIATION)
         if module.bias is not None:

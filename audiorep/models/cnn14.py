@@ -19,7 +19,7 @@ class Cnn14Config(Config):
     heads: dict[str, int] = field(default_factory=lambda: {"label": 309})
     """Classes of each output."""
     mels: int = 128
-    """Mel bands F of the input, each of which is normalised by itself."""
+    """Mel bands F of the input, each of which is normalized by itself."""
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
     """Channels of each block of two convolutions; all blocks but the last halve the map."""
     block_dropout: float = 0.2
@@ -50,7 +50,7 @@ class Cnn14(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.hidden = nn.Linear(config.widths[-1], config.widths[-1])
         self.heads = make_heads(config.widths[-1], config.heads)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward_features(self, spectrogram: Tensor) -> Tensor:
         """(B, 1, T, F) to the last block's map (B, C, T', F').
@@ -98,7 +98,7 @@ def _blocks(config: Cnn14Config) -> list[nn.Module]:
     return layers
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

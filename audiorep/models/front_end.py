@@ -1,7 +1,7 @@
 """Log-mel front end (paper, section 3.1).
 
-Magnitude STFT, periodic Hann window zero-padded and centred to `n_fft`, frames centred with constant zero padding,
-HTK mels over 0 Hz to half the sample rate without normalisation, `ln(mel + 1e-6)`.
+Magnitude STFT, periodic Hann window zero-padded and centered to `n_fft`, frames centered with constant zero padding,
+HTK mels over 0 Hz to half the sample rate without normalization, `ln(mel + 1e-6)`.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class _Quarters(nn.Module):
 class _MelProduct(nn.Module):
     """Magnitudes (B, T, bins) of several ranges of bins to mel bands (B, T, F).
 
-    The filters are a narrow band along the diagonal: a few neighbouring mels at a time meet only the bins they see, a
+    The filters are a narrow band along the diagonal: a few neighboring mels at a time meet only the bins they see, a
     quarter of the whole product's arithmetic.
     """
 
@@ -186,7 +186,7 @@ def repeat_last(spectrogram: Tensor, frames: Tensor) -> Tensor:
 
 
 def mel_filters(config: FrontEndConfig) -> np.ndarray:
-    """Triangular HTK filters without normalisation, float64 (n_fft/2 + 1, F)."""
+    """Triangular HTK filters without normalization, float64 (n_fft/2 + 1, F)."""
 
     def mel(hertz: float) -> float:
         return 2595.0 * math.log10(1.0 + hertz / 700.0)

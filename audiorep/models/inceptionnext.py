@@ -72,7 +72,7 @@ class InceptionNext(nn.Module):
         self.stages = nn.Sequential(*_stages(config))
         self.dropout = nn.Dropout(config.dropout)
         self.heads = make_heads(config.widths[-1], config.heads)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward_features(self, spectrogram: Tensor) -> Tensor:
         """(B, 1, T, F) to the last stage's map (B, C, T', F').
@@ -91,7 +91,7 @@ class InceptionNext(nn.Module):
 
 
 class Block(nn.Module):
-    """Mix, normalise, widen, narrow, scale, add the input: (B, C, T, F) to the same."""
+    """Mix, normalize, widen, narrow, scale, add the input: (B, C, T, F) to the same."""
 
     def __init__(self, channels: int, expansion: int, skip_rate: float, config: InceptionNextConfig) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def _depthwise(channels: int, kernel: tuple[int, int]) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2), groups=channels)
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -182,7 +182,7 @@ def _oddity(tensor: Tensor, file_bytes: int) -> str:
     if tensor.layout != torch.strided:
         return f"a sparse tensor ({tensor.layout})"
     if tensor.is_quantized:
-        return "a quantised tensor"
+        return "a quantized tensor"
     if tensor.device.type != "cpu":
         return f"a tensor without values (on the device {tensor.device.type})"
     if type(tensor) not in (Tensor, nn.Parameter):

@@ -1,8 +1,8 @@
-"""Exact arithmetic on linear maps as sets of taps: scale, add, compose, stack (RepVGG, arXiv 2101.03697, eq. 3-4, generalised).
+"""Exact arithmetic on linear maps as sets of taps: scale, add, compose, stack (RepVGG, arXiv 2101.03697, eq. 3-4, generalized).
 
 A kernel's taps sit at the offsets o_j = j * dilation - padding_low from the sample they produce. Two parallel
 convolutions with one stride and one size law `low + high - dilation * (size - 1)` are one convolution whose taps are the
-union of theirs, whatever their sizes, dilations and centres. A map without spatial dimensions (`size == ()`) is a linear
+union of theirs, whatever their sizes, dilations and centers. A map without spatial dimensions (`size == ()`) is a linear
 layer along one axis; with one channel a group it is a scale. Nothing here reads a tensor's values, so that a dry run on
 the meta device takes the same decisions.
 """

@@ -127,7 +127,7 @@ def siblings(node: fx.Node) -> Iterator[Match]:
 
 
 def _runs(pieces: list[fx.Node], along: int) -> list[list[fx.Node]]:
-    """Neighbours among `pieces` that are maps of one input and read by nothing else."""
+    """Neighbors among `pieces` that are maps of one input and read by nothing else."""
     runs: list[list[fx.Node]] = [[]]
     for piece in pieces:
         target = piece.target

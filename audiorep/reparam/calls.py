@@ -34,7 +34,7 @@ class Argument:
 
     @property
     def text(self) -> str:
-        """It as it stands in the forward's first line, without what sets it apart from its neighbours."""
+        """It as it stands in the forward's first line, without what sets it apart from its neighbors."""
         stars = self.stars
         if stars or self.default is inspect.Parameter.empty:
             return f"{stars}{self.name}"

@@ -211,7 +211,7 @@ def access(path: str) -> str:
 
 
 def empty(kind: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
-    """A module whose tensors are still to be set, without the cost of initialising them."""
+    """A module whose tensors are still to be set, without the cost of initializing them."""
     return kind(*args, **kwargs, device=torch.device("meta")).eval()
 
 

@@ -28,13 +28,13 @@ def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, att
     chosen = f"epoch that was best on {clips['valid']} others" if clips.get("valid") else "last epoch"
     sections = [
         f"# {markdown(info.name)}\n",
-        f"Recognises {_count(info.labels)} in {info.window_seconds:g} s windows of {info.sample_rate} Hz sound, {info.task}.\n",
+        f"Recognizes {_count(info.labels)} in {info.window_seconds:g} s windows of {info.sample_rate} Hz sound, {info.task}.\n",
         f"- Architecture: {code(model.architecture)}, {size}",
         f"- Front end: {hearing}",
         f"- Trained on {clips.get('train', '?')} clips; weights of the {chosen}",
         *[f"- Distilled from {_teacher_text(teacher)}" for teacher in info.provenance.get("teachers", [])],
         f"- Made with audiorep {markdown(str(info.provenance.get('audiorep', '?')))}",
-        f"- Licence of the weights: {markdown(info.licence)}\n",
+        f"- License of the weights: {markdown(info.license)}\n",
     ]
     sections += [_evaluation_text(evaluation) for evaluation in evaluations]
     if attribution:
@@ -86,7 +86,7 @@ def _evaluation_text(evaluation: Evaluation) -> str:
     for head, card in evaluation.heads.items():
         weak = sorted((row for row in card.classes if row.clips), key=lambda row: (row.recall, row.average_precision))[:8]
         lines.append(f"{code(head)}: {_headline(card)}\n")
-        lines.append("Weakest classes:\n\n| class | clips | recognised | mistaken most for |\n|---|---|---|---|")
+        lines.append("Weakest classes:\n\n| class | clips | recognized | mistaken most for |\n|---|---|---|---|")
         lines += [
             f"| {markdown(row.label)} | {row.clips} | {row.recall:.0%} | {markdown(row.mistaken_for) or '—'} |" for row in weak
         ]

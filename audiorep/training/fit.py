@@ -364,7 +364,7 @@ def _info(
         views=config.views,
         front_end=asdict(config.front_end_config),
         activation="sigmoid" if config.multi_label else "softmax",
-        licence=config.licence,
+        license=config.license,
         provenance={
             "clips": count_splits(examples),
             "splits": asdict(config.splits),

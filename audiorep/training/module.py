@@ -135,7 +135,7 @@ class Trainee(lightning.LightningModule):
             self.log(name, torch.stack(of_heads).mean(), prog_bar=True, batch_size=len(waveform))
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and its schedule, which advances every step."""
+        """The optimizer and its schedule, which advances every step."""
         settings = self.settings.optimizer
         learned = [*self.network.parameters(), *self.matches.parameters()]
         decayed, spared = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]

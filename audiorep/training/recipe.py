@@ -178,10 +178,10 @@ class TrainConfig(Config):
     workers: int = 0
     """Processes that load clips; 0 is fastest while decoded clips fit in memory."""
     seed: int = 0
-    licence: str = "unknown"
+    license: str = "unknown"
     """Of the trained weights, for the model card."""
     attribution: str = ""
-    """Whom the data's licence asks to name, for the model card."""
+    """Whom the data's license asks to name, for the model card."""
 
     def __post_init__(self) -> None:
         checks = [

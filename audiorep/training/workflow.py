@@ -87,10 +87,10 @@ def train_every_fold(
         say(f"Fold {fold} of {len(folds)}: {describe(examples)}")
         classes = datasets.labels(data, format, settings.splits)
         measured[fold] = train(settings, examples, data, output / f"fold_{fold}", progress, say, classes)[0]
-    return summarise_folds(measured, data, output)
+    return summarize_folds(measured, data, output)
 
 
-def summarise_folds(measured: dict[int, Evaluation], data: Path, output: Path) -> dict[str, Any]:
+def summarize_folds(measured: dict[int, Evaluation], data: Path, output: Path) -> dict[str, Any]:
     """What `train_every_fold` returns, of each fold's evaluation; writes `folds.json`."""
     tables = {
         fold: {**{head: scores.summary for head, scores in e.heads.items()}, **({"joint": e.joint} if e.joint else {})}
@@ -149,4 +149,4 @@ def write_clips(examples: Sequence[Example], path: Path) -> None:
             end = "" if e.end is None else e.end
             place = os.path.relpath(e.path, path.parent)
             place = place if place == place.lstrip() else f"./{place}"  # blanks around a cell are not read
-            rows.writerow((place, label, e.start, end, e.split, e.fold, e.group, e.licence))
+            rows.writerow((place, label, e.start, end, e.split, e.fold, e.group, e.license))

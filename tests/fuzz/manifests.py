@@ -18,7 +18,7 @@ from audiorep.training.workflow import write_clips
 from fuzz import words
 from fuzz.oracle import demand
 
-COLUMNS = ["start", "end", "split", "fold", "group", "licence", "note", ""]
+COLUMNS = ["start", "end", "split", "fold", "group", "license", "note", ""]
 ENCODINGS = ["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252"]
 SEPARATORS = [","] * 6 + [";", "\t", "|"]
 NAMES_OF_SEPARATORS = ("semicolons", "tabs", "vertical bars")
@@ -86,7 +86,7 @@ def _rows(chance: Random) -> tuple[list[list[str]], Meant]:
             "path": path, "label": joined(labels), "start": chance.choice(["", "0", "0.5", "1e-3"]),
             "end": chance.choice(["", "2", "3.5"]),
             "split": chance.choice(["", "train", "valid", "test"]), "fold": chance.choice(["", "1", "2"]),
-            "group": words.file_name(chance).strip(), "licence": "CC0",
+            "group": words.file_name(chance).strip(), "license": "CC0",
         }  # fmt: skip
         rows.append([cells.get(column, "") for column in columns])
         meant.append((str(Path(path.strip())), tuple(dict.fromkeys(map(plain, labels)))))
