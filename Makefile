@@ -15,8 +15,8 @@ test: .venv/installed .venv/networks/installed .venv-mobile/installed .venv-lite
 	$(DEV)/ruff check .
 	$(DEV)/mypy
 	$(DEV)/python -m pytest $(SPREAD)
-	.venv-mobile/bin/python -m pytest tests/test_executorch.py tests/test_coreml.py tests/test_qat.py
-	.venv-litert/bin/python -m pytest -p no:anyio tests/test_litert.py
+	.venv-mobile/bin/python -m pytest tests/export/test_executorch.py tests/export/test_coreml.py tests/compress/test_qat.py
+	.venv-litert/bin/python -m pytest -p no:anyio tests/export/test_litert.py
 
 model: .venv/installed  ## train the bundled model again: make model ESC50=folder (an hour on two cores; resumes)
 	$(DEV)/audiorep train $(ESC50) -o runs/bundled --recipe recipes/bundled.toml

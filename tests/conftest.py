@@ -7,43 +7,16 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from support import ROOT
+from support.sounds import sine
 
-from audiorep.info.model_info import ModelInfo
-
-ROOT = Path(__file__).resolve().parent.parent
-RATE = 1000  # Hz of the made-up model: seconds are easily counted, and files are small
+TONE_RATE = 4000  # Hz of the tones that are trained on
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-def sine(frequency: float, seconds: float, sample_rate: int, level: float = 0.5) -> np.ndarray:
-    """(N,) float32 of one frequency, whose peak is `level`."""
-    time = np.arange(round(seconds * sample_rate)) / sample_rate
-    return (level * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
-
-
-def loudest_frequency(waveform: np.ndarray, sample_rate: int) -> float:
-    """Hz of the highest peak of the spectrum."""
-    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
-    return float(np.argmax(spectrum) * sample_rate / len(waveform))
-
-
-def make_info(**changes: Any) -> ModelInfo:
-    """What a made-up model of three classes and one-second windows says of itself."""
-    values: dict[str, Any] = {
-        "name": "fake",
-        "labels": {"label": ["mean", "peak", "rest"]},
-        "sample_rate": RATE,
-        "window_seconds": 1.0,
-        "hop_seconds": 0.5,
-        "front_end": {},
-    }
-    return ModelInfo(**{**values, **changes})
 
 
 @pytest.fixture
@@ -89,3 +62,19 @@ def no_lapses(monkeypatch: pytest.MonkeyPatch) -> None:
 
     if lapses is not None:
         monkeypatch.setattr(lapses, "reason", told)
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory) -> Path:
+    """Three classes of 12 clips each, told apart by pitch."""
+    root = tmp_path_factory.mktemp("tones")
+    generator = np.random.default_rng(0)
+    for label, hertz in {"low": 150, "middle": 500, "high": 1500}.items():
+        (root / label).mkdir()
+        for number in range(12):
+            times = np.arange(int(TONE_RATE * generator.uniform(0.4, 0.9))) / TONE_RATE
+            clip = 0.3 * np.sin(2 * np.pi * hertz * generator.uniform(0.9, 1.1) * times) + 0.01 * generator.standard_normal(
+                len(times)
+            )
+            soundfile.write(root / label / f"{number}.wav", clip, TONE_RATE)
+    return root

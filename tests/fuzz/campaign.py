@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support import ROOT
+
 SECONDS = 10.0  # of a case; more is a hang
 MEMORY = 2 << 30  # bytes that cases may reserve besides what their packages take
 STARTING = 300.0  # seconds in which a group's packages are imported and its seeds are made
@@ -25,7 +27,7 @@ ACCEPTED, REFUSED = "accepted", "refused"
 FINDINGS = ("crashed", "hung", "uncaught", "wrong")
 SEEDS, WORK = "seeds", "work"
 
-_TESTS = Path(__file__).resolve().parent.parent
+_TESTS = ROOT
 
 
 @dataclass(frozen=True)

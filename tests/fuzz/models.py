@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
-from their_network import TheirNetwork
+from support.their_network import TheirNetwork
 
 from audiorep import models
 from audiorep.audio.decode import Decoder

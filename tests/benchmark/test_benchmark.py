@@ -1,0 +1,270 @@
+"""A benchmark's rows are what was asked for, its counts are the networks', its files say all, and refusals are sentences."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from support import ROOT, processes
+
+from audiorep import models
+from audiorep.benchmark import end_to_end, layers, table
+from audiorep.benchmark.cases import Case, Missing, Plan, cases, made_up
+from audiorep.benchmark.engines import ENGINES
+from audiorep.benchmark.environment import environment, in_words
+from audiorep.benchmark.measure import Timing, timings
+from audiorep.errors import ConfigError, DataError
+from audiorep.models import checkpoint
+from audiorep.predict.classifier import BUNDLED, Classifier
+
+SMALL = Plan(("arin_pico",), front_end="light", seconds=1.0, classes=5, batches=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory) -> list[Case]:
+    plan = replace(SMALL, forms=("training", "merged", "fused"), runtimes=("eager", "channels_last", "onnx", "openvino"))
+    found = list(cases(plan, tmp_path_factory.mktemp("cases"), 1))
+    assert not [case for case in found if isinstance(case, Missing)]
+    return [case for case in found if isinstance(case, Case)]
+
+
+def test_every_combination_is_made_ready_once(ready):
+    keys = [(case.form, case.runtime, case.precision, case.batch) for case in ready]
+    assert len(set(keys)) == len(keys) == 3 * 4 * 2
+    assert len({case.path for case in ready}) == 3 * 4
+
+
+def test_every_form_and_runtime_gives_the_same_logits(ready):
+    outputs: dict[int, list[np.ndarray]] = {1: [], 3: []}
+    for case in ready:
+        found = case.load(1)(case.input)
+        values = next(iter(found.values())) if hasattr(found, "values") else found[0]
+        outputs[case.batch].append(np.asarray(values))
+    for batch, values in outputs.items():
+        assert len(values) == 12
+        assert values[0].shape == (batch, 5)
+        assert max(float(np.abs(value - values[0]).max()) for value in values) < 1e-4
+        assert np.ptp(values[0]) > 1e-3  # and they say something
+
+
+def test_costs_are_those_of_the_form(ready):
+    costs = {case.form: case.cost for case in ready}
+    network = models.build("arin_pico", {"label": 5})
+    assert costs["training"] == models.cost(network, (1, 1, 50, 64))
+    assert costs["fused"].macs < costs["merged"].macs < costs["training"].macs
+    assert costs["fused"].parameters < costs["merged"].parameters < costs["training"].parameters
+
+
+def test_activations_are_counted_at_every_convolution_and_product():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(4 * 6 * 5, 7))
+    assert models.cost(network, (1, 1, 6, 5)).activations == 4 * 6 * 5 + 7
+
+
+def test_a_run_has_a_row_each_and_says_what_is_missing(tmp_path):
+    plan = replace(SMALL, precisions=("fp32", "bf16", "int8"), forms=("merged", "fused"), batches=(1,))
+    told: list[str] = []
+    bench = table.run(plan, rounds=2, threads=1, baseline="merged:eager:fp32", say=told.append)
+    rows = {(row.form, row.runtime, row.precision): row for row in bench.rows}
+    assert set(rows) == {
+        (f, r, p) for f in plan.forms for r, p in (("eager", "fp32"), ("eager", "bf16"), ("onnx", "fp32"), ("onnx", "int8"))
+    }
+    assert {(m.runtime, m.precision) for m in bench.missing} == {("eager", "int8"), ("onnx", "bf16")}
+    assert rows["merged", "eager", "fp32"].ratio == 1
+    assert rows["fused", "onnx", "int8"].file_bytes < 0.6 * rows["fused", "onnx", "fp32"].file_bytes
+    for row in bench.rows:
+        assert 0 < row.median_ms <= row.p90_ms
+        assert row.throughput == pytest.approx(1000 / row.median_ms)
+        assert row.ratio_low <= row.ratio <= row.ratio_high
+    assert "Measuring 8 cases in 2 rounds" in told
+
+    written = table.write(bench, tmp_path / "out", "audiorep bench")
+    assert [path.name for path in written] == ["out.json", "out.csv", "out.md", "out.png"]
+    record = json.loads(written[0].read_text())
+    assert record["environment"]["threads"] == 1
+    assert record["calibration"].startswith("noises")
+    with written[1].open() as file:
+        assert len(list(csv.DictReader(file))) == len(bench.rows) == len(record["rows"])
+    assert written[2].read_text().count("\n| arin_pico |") == len(bench.rows)
+    assert written[3].read_bytes().startswith(b"\x89PNG")
+
+
+def test_peak_memory_is_of_a_process_without_torch(ready, tmp_path):
+    chosen = [next(case for case in ready if case.runtime == name) for name in ("eager", "onnx")]
+    eager, onnx = timings(chosen, 2, 1, tmp_path, lambda case: chosen[0])
+    assert isinstance(eager, Timing)
+    assert isinstance(onnx, Timing)
+    assert 20 < onnx.peak_memory_mb < 0.6 * eager.peak_memory_mb
+    assert eager.peak_memory_mb < 1500
+
+
+def test_a_file_that_a_runtime_cannot_load_costs_the_others_nothing(ready, tmp_path):
+    good = next(case for case in ready if case.runtime == "onnx")
+    (tmp_path / "network.onnx").write_text("no network")
+    first, second = timings([good, replace(good, path=tmp_path / "network.onnx")], 2, 1, tmp_path, lambda case: good)
+    assert isinstance(first, Timing)
+    assert isinstance(second, str)
+    assert "network.onnx" in second
+
+
+def test_a_baseline_that_failed_is_an_error(ready, tmp_path):
+    good = next(case for case in ready if case.runtime == "onnx")
+    (tmp_path / "network.onnx").write_text("no network")
+    broken = replace(good, path=tmp_path / "network.onnx")
+    with pytest.raises(ConfigError, match=r"The baseline arin_pico:training:onnx:fp32 could not be measured: .*network\.onnx"):
+        timings([good, broken], 2, 1, tmp_path, lambda case: broken)
+
+
+def test_a_case_that_cannot_be_exported_costs_the_others_nothing(tmp_path, monkeypatch):
+    def fail(job):
+        raise RuntimeError("unsupported operator\nand a long story")
+
+    monkeypatch.setitem(ENGINES, "onnx", (fail, ENGINES["onnx"][1]))
+    first, second = cases(replace(SMALL, forms=("training",), batches=(1,)), tmp_path, 1)
+    assert isinstance(first, Case)
+    assert isinstance(second, Missing)
+    assert second.reason == "RuntimeError: unsupported operator"
+
+
+def test_a_network_without_a_merged_form_of_its_own_is_measured_in_the_others(tmp_path):
+    plan = replace(SMALL, networks=("mobilenetv3",), forms=("training", "merged"), runtimes=("eager",), batches=(1,))
+    assert [(case.network, case.form) for case in cases(plan, tmp_path, 1)] == [("mobilenetv3", "training")]
+
+
+def test_waveforms_go_in_where_they_are_asked_for(tmp_path):
+    plan = replace(SMALL, forms=("fused",), runtimes=("channels_last", "onnx"), batches=(2,), input="waveform")
+    first, second = cases(plan, tmp_path, 1)
+    assert first.input.shape == (2, 15_999)
+    expected, found = first.load(1)(first.input)["label"].numpy(), second.load(1)(second.input)[0]
+    assert np.abs(found - expected).max() < 1e-4
+
+
+def test_a_checkpoint_is_measured_as_it_is(tmp_path):
+    made = made_up("arin_pico", "light", 1.0, 4)
+    checkpoint.save(tmp_path / "mine", made.network, made.info, "arin_pico")
+    (tmp_path / "work").mkdir()
+    plan = replace(SMALL, networks=(str(tmp_path / "mine"),), forms=("training",), runtimes=("eager",), batches=(1,))
+    (case,) = cases(plan, tmp_path / "work", 1)
+    assert case.network == "mine"
+    given = torch.from_numpy(case.input)
+    assert np.allclose(case.load(1)(case.input)["label"], made.network(given)["label"].detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["eager", "onnx", "openvino"])
+def test_layers_sum_to_the_whole(ready, runtime):
+    case = next(case for case in ready if (case.runtime, case.form, case.batch) == (runtime, "fused", 1))
+    found = layers.layers(case, 1)
+    assert len(found) > 20
+    assert sum(layer.share for layer in found) == pytest.approx(1)
+    kinds = layers.by_kind(found)
+    assert sum(kind.milliseconds for kind in kinds) == pytest.approx(sum(layer.milliseconds for layer in found))
+    assert "conv" in " ".join(kind.kind for kind in kinds[:3]).lower()
+
+
+def test_wrong_plans_are_refused_in_a_sentence(ready):
+    with pytest.raises(ConfigError, match=r"'tflite' is no runtime; there are eager, .*; a batch of 0 is too small"):
+        Plan(runtimes=("tflite",), batches=(0,))
+    with pytest.raises(ConfigError, match="'arin_huge' is neither a checkpoint folder nor an architecture"):
+        made_up("arin_huge", "light", 1.0, 5)
+    with pytest.raises(ConfigError, match="No case is named 'resnet50:eager'; there are arin_pico:training:eager:fp32"):
+        table._named(ready, "resnet50:eager")
+    with pytest.raises(ConfigError, match="onnx has no bf16 here"):
+        table.run(replace(SMALL, runtimes=("onnx",), precisions=("bf16",)), rounds=2, threads=1)
+
+
+def test_the_environment_names_what_speeds_depend_on():
+    about = environment(3)
+    assert about["threads"] == 3
+    assert about["packages"]["torch"] == torch.__version__
+    assert about["processor"] in in_words(about)
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        soundfile.write(folder / f"{number}.wav", 0.1 * generator.standard_normal(16_000 * (1 + number % 3)), 16_000)
+    (folder / "broken.wav").write_text("no sound")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what librosa reads sounds with
+def test_the_usual_way_gives_the_labels_that_we_give(sounds, tmp_path):
+    pytest.importorskip("librosa", reason="librosa is not installed")
+    made = made_up("arin_pico", "light", 1.0, 5)
+    checkpoint.save(tmp_path / "mine", made.network, made.info, "arin_pico")
+    exported = end_to_end.exported(tmp_path / "mine", ["onnx", "openvino"], tmp_path)
+    ways = end_to_end.ways_of(tmp_path / "mine", ["onnx", "openvino"], 1, exported)
+    rows = end_to_end.files_to_labels(ways, end_to_end.sounds_in(sounds, 50), rounds=2)
+    assert [row.name for row in rows] == [end_to_end.USUAL, "onnx", "openvino"]
+    assert [row.same_label for row in rows] == [1, 1, 1]
+    assert rows[0].ratio == 1
+    assert all(row.files_per_second > 0 for row in rows)
+
+
+def test_a_cold_start_is_a_whole_process():
+    start = end_to_end.cold_start(BUNDLED, ROOT / "samples" / "siren.flac", "onnx", rounds=1)
+    assert 0.05 < start.seconds < 60
+    assert 30 < start.peak_memory_mb < 400
+
+
+def test_a_folder_without_sounds_is_refused(tmp_path):
+    (tmp_path / "a.wav").write_text("no sound")
+    with pytest.raises(DataError, match="holds no sound that can be read"):
+        end_to_end.sounds_in(tmp_path, 5)
+
+
+def audiorep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return processes.run(processes.audiorep(*arguments), cwd=cwd)
+
+
+def test_the_command_prints_a_table_and_writes_files(tmp_path):
+    given = ["arin_pico", "--quick", "--rounds", "2", "--seconds", "1", "--classes", "5", "-o", "results/quick"]
+    done = audiorep("bench", *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("network    form")
+    assert "Speed over arin_pico:merged:eager:fp32" in done.stdout
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {f"quick.{s}" for s in ("json", "csv", "md", "png")}
+    assert json.loads((tmp_path / "results" / "quick.json").read_text())["command"].startswith(
+        "audiorep bench arin_pico --quick"
+    )
+
+
+def test_the_command_refuses_in_a_sentence(tmp_path):
+    for given, text in (
+        (["--runtimes", "tensorrt"], "'tensorrt' is no runtime"),
+        (["--batches", "1,two"], "whole numbers are needed"),
+        (["arin_pico", "-o", "/proc/nothing/x"], "cannot be written"),
+        (["arin_pico", "-o", "."], "a name for the files is needed"),
+        (["nothing"], "neither a checkpoint folder nor an architecture"),
+        (["arin_pico", "--end-to-end", "."], "holds no sound that can be read"),
+    ):
+        done = audiorep("bench", *given, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert text in done.stderr.splitlines()[-1]
+
+
+def test_doctor_names_every_runtime_and_the_command_for_the_rest(tmp_path):
+    rows = json.loads(audiorep("doctor", "--json", cwd=tmp_path).stdout)["runtimes"]
+    text = audiorep("doctor", cwd=tmp_path).stdout
+    for row in rows:
+        assert row["name"] in text
+        assert row["version"] in text
+        assert (row["install"] or row["hardware"]) in text
+
+
+def test_a_model_is_run_in_the_runtime_that_is_asked_for(tmp_path):
+    assert Classifier.load(None, 1, "openvino").session.device.startswith("OpenVINO")
+    done = audiorep("predict", ROOT / "samples" / "siren.flac", "--runtime", "openvino", cwd=tmp_path)
+    assert done.stdout.startswith("siren")
+    wrong = audiorep("predict", ROOT / "samples" / "siren.flac", "--runtime", "litert", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "the runtime litert opens .tflite" in wrong.stderr

@@ -1,0 +1,146 @@
+"""A bundle computes what its checkpoint does, for any batch and length, and foreign files are refused."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from support import ROOT
+from support.models import LABELS, clips, made
+
+from audiorep import reparam
+from audiorep.errors import BundleError
+from audiorep.export.onnx import export
+from audiorep.export.parity import PARITY_LIMIT, compare
+from audiorep.predict.classifier import Classifier
+from audiorep.runtimes.onnx import OnnxSession
+from audiorep.runtimes.torch import TorchSession
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bundle") / "tiny.onnx"
+    return path, export(made(), path, clips())
+
+
+def test_an_export_agrees_with_its_checkpoint(bundle):
+    path, parity = bundle
+    assert parity.clips == 4
+    assert 0 < parity.largest <= PARITY_LIMIT
+    assert parity.mean <= parity.largest
+    assert parity.agreement == 1.0
+    assert [p.name for p in path.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_a_bundle_holds_everything_in_one_file(bundle):
+    session = OnnxSession(bundle[0])
+    info = made().info
+    form = session.info.provenance["front_end_form"]
+    assert form in ("halves", "quarters")
+    assert session.info == replace(info, provenance={**info.provenance, "front_end_form": form})
+    metadata = {entry.key: entry.value for entry in onnx.load(bundle[0]).metadata_props}
+    assert metadata["audiorep.task"] == '"single-label"'
+    assert metadata["audiorep.format_version"] == "1"
+    assert metadata["audiorep.front_end"].startswith('{"sample_rate": 16000')
+
+
+def test_a_bundle_is_fused_and_has_no_transform_operator(bundle):
+    operators = [node.op_type for node in onnx.load(bundle[0]).graph.node]
+    assert not {"STFT", "DFT", "BatchNormalization", "Loop", "If"} & set(operators)
+    assert operators.count("Conv") == 1 + 4 * 5 + 3
+
+
+@pytest.mark.parametrize(("batch", "samples"), [(1, 15_999), (3, 15_999), (1, 1), (2, 320), (1, 160_000), (5, 12_345)])
+def test_batch_and_length_are_dynamic(bundle, batch, samples):
+    generator = np.random.default_rng(1)
+    waveform = (0.1 * generator.standard_normal((batch, samples))).astype(np.float32)
+    found, expected = OnnxSession(bundle[0])(waveform), TorchSession(made())(waveform)
+    for head, labels in LABELS.items():
+        assert found[head].shape == (batch, len(labels))
+        assert np.abs(found[head] - expected[head]).max() <= PARITY_LIMIT
+        assert np.allclose(found[head].sum(1), 1, atol=1e-5)
+
+
+def test_sigmoid_scores_are_independent(tmp_path):
+    model = made("sigmoid")
+    parity = export(model, tmp_path / "multi.onnx", clips())
+    assert parity.largest <= PARITY_LIMIT
+    scores = Classifier.from_bundle(tmp_path / "multi.onnx").scores(clips(1)[0])
+    assert scores["noun"].sum() != pytest.approx(1, abs=1e-3)
+
+
+def test_an_export_that_differs_is_not_left_behind(tmp_path, monkeypatch):
+    fuse = reparam.fuse
+
+    def spoiled(network, example):
+        result = fuse(network, example)
+        result.model.get_submodule("heads.verb").bias.data += torch.tensor([0.01, 0.0])
+        return result
+
+    monkeypatch.setattr("audiorep.reparam.fuse", spoiled)
+    (tmp_path / "model.onnx").write_bytes(b"an older model")
+    with pytest.raises(BundleError, match=r"was not written: its scores differ .* by up to 0\.00"):
+        export(made(), tmp_path / "model.onnx", clips())
+    assert (tmp_path / "model.onnx").read_bytes() == b"an older model"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_not_a_number_fails_the_parity_check(tmp_path):
+    model = made()
+    model.network.heads["verb"].bias.data.fill_(float("nan"))
+    with pytest.raises(BundleError, match="up to nan"):
+        export(model, tmp_path / "model.onnx", clips())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_holds_no_path_of_the_machine_that_made_it(bundle):
+    content = bundle[0].read_bytes()
+    for path in (ROOT, Path(torch.__file__).parent, Path.home()):
+        assert os.fsencode(path) not in content
+
+
+def test_compare_counts_labels_that_agree(bundle):
+    other = made()
+    other.network.heads["verb"].bias.data += torch.tensor([50.0, 0.0])
+    parity = compare(other, OnnxSession(bundle[0]), clips())
+    assert parity.largest > 0.1
+    assert 0 <= parity.agreement < 1
+
+
+def test_foreign_files_are_refused_with_their_path(tmp_path, bundle):
+    with pytest.raises(BundleError, match=r"none\.onnx does not exist"):
+        OnnxSession(tmp_path / "none.onnx")
+    with pytest.raises(BundleError, match="is a folder"):
+        OnnxSession(tmp_path)
+    (tmp_path / "text.onnx").write_text("hello")
+    with pytest.raises(BundleError, match=r"text\.onnx is not a model that ONNX Runtime reads"):
+        OnnxSession(tmp_path / "text.onnx")
+    (tmp_path / "cut.onnx").write_bytes(bundle[0].read_bytes()[:5000])
+    with pytest.raises(BundleError, match=r"cut\.onnx is not a model"):
+        OnnxSession(tmp_path / "cut.onnx")
+    foreign = onnx.load(bundle[0])
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    with pytest.raises(BundleError, match=r"foreign\.onnx is not an audiorep model.*audiorep export"):
+        OnnxSession(tmp_path / "foreign.onnx")
+
+
+def test_labels_that_do_not_fit_the_graph_are_refused(tmp_path, bundle):
+    model = onnx.load(bundle[0])
+    info = replace(made().info, labels={"verb": ["cut", "wash", "peel"], "noun": LABELS["noun"]})
+    del model.metadata_props[:]
+    for key, value in info.to_metadata().items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, tmp_path / "wrong.onnx")
+    with pytest.raises(BundleError, match="its graph takes"):
+        OnnxSession(tmp_path / "wrong.onnx")
+
+
+def test_threads_and_device_are_told(bundle):
+    assert OnnxSession(bundle[0], threads=1).device.startswith("ONNX Runtime 1.")
+    assert TorchSession(made()).device.startswith("PyTorch 2.")

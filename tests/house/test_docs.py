@@ -1,0 +1,77 @@
+"""What README and docs tell a reader to type exists, and what they show of Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from support import ROOT, processes
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+COMMANDS = (
+    "predict",
+    "train",
+    "distil",
+    "evaluate",
+    "export",
+    "fuse",
+    "import",
+    "quantize",
+    "prune",
+    "low-rank",
+    "compress",
+    "verify",
+    "bench",
+    "search",
+    "doctor",
+    "data check",
+    "data prepare",
+    "models list",
+    "models info",
+)
+
+
+def commands() -> list[list[str]]:
+    """The words of every `audiorep …` line in a plain code block."""
+    blocks = [text for page in PAGES for kind, text in FENCE.findall(page.read_text()) if kind in ("", "sh")]
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("audiorep ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def help_texts() -> dict[str, str]:
+    texts = {}
+    for command in COMMANDS:
+        done = processes.run(processes.audiorep(*command.split(), "--help"))
+        assert done.returncode == 0, done.stderr
+        texts[command] = done.stdout
+    return texts
+
+
+def test_every_command_shown_exists_with_its_flags(help_texts):
+    shown = commands()
+    assert len(shown) >= 10
+    for words in shown:
+        command = next((c for c in COMMANDS if " ".join(words).startswith(c)), None)
+        assert command, words
+        for flag in [word for word in words if word.startswith("-")]:
+            assert re.search(rf"(^|[\s,]){flag}\b", help_texts[command]), (words, flag)
+
+
+def test_every_link_leads_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=lambda p: p.name)
+def test_python_shown_runs(page, tmp_path):
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    (tmp_path / "model.onnx").symlink_to(ROOT / "audiorep" / "assets" / "esc50_nano.onnx")
+    for kind, text in FENCE.findall(page.read_text()):
+        if kind == "python":
+            done = processes.run(processes.python(text), cwd=tmp_path)
+            assert done.returncode == 0, f"{page.name}: {done.stderr}"

@@ -1,0 +1,581 @@
+"""Results are never lost and never half-written: full disks, signals, readers that leave, links, pipes and long names."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from support import ROOT, SAMPLES, processes
+from support.results import FOUND, recording
+
+from audiorep import files, interrupts
+from audiorep.cli import main
+from audiorep.errors import ConfigError
+from audiorep.evaluation import pictures
+from audiorep.export import coreml as coreml_export
+from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
+from audiorep.predict.classifier import Classifier, Detection
+from audiorep.predict.output import Outputs
+from audiorep.search import study
+
+HEADER = "path,start,end,head,label,score,error"
+
+
+def full(monkeypatch: pytest.MonkeyPatch, code: int = errno.ENOSPC) -> None:
+    """Every text file opened from now on is on a full disk, which shows when its buffer is written."""
+
+    class Full:
+        def __init__(self, path: Path) -> None:
+            path.touch()
+
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        def write(self, text: str) -> int:
+            return len(text)
+
+    monkeypatch.setattr("audiorep.predict.output.open_text", Full)
+    monkeypatch.setattr("audiorep.files.open_text", Full)
+
+
+def predicted(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return processes.run(processes.audiorep("predict", *words), **options)
+
+
+# ---------------------------------------------------------------- full disks
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_older_table(tmp_path, monkeypatch):
+    (tmp_path / "out.csv").write_text("older")
+    full(monkeypatch)
+    sentence = r"out\.csv cannot be written: No space left on device\."
+    with pytest.raises(WriteError, match=sentence), Outputs([tmp_path / "out.csv"], None, []) as outputs:
+        outputs.write(recording(tmp_path / "a.wav"), FOUND)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.csv", "older")]
+
+
+def test_a_full_disk_at_ctrl_c_leaves_no_cut_off_table_either(tmp_path, monkeypatch):
+    full(monkeypatch)
+    with pytest.raises(WriteError, match="No space left"), Outputs([tmp_path / "out.csv"], None, []):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_on_the_size_of_files_leaves_no_cut_off_table(tmp_path):
+    code = """
+import resource, signal, sys
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+sys.path.insert(0, sys.argv[2])
+from support.results import FOUND, recording
+from audiorep.predict.output import Outputs
+try:
+    with Outputs([Path(sys.argv[1])], None, []) as outputs:
+        for number in range(1000):
+            outputs.write(recording(Path(f"{number}.wav")), FOUND)
+except Exception as error:
+    print(error)
+"""
+    done = processes.run(processes.python(code, tmp_path / "out.csv", ROOT / "tests"), cwd=tmp_path)
+    assert done.stdout == f"{tmp_path / 'out.csv'} cannot be written: File too large.\n", done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_device_is_named(tmp_path):
+    done = predicted(SAMPLES / "rain.flac", "-o", "/dev/full", "--format", "csv")
+    assert (done.returncode, done.stderr) == (2, "Error: /dev/full cannot be written: No space left on device.\n")
+    for words in (["models", "info"], ["--help"]):
+        with open("/dev/full", "w") as nowhere:  # noqa: PTH123
+            done = processes.run(processes.audiorep(*words), stdout=nowhere)
+        sentence = "Error: The standard output cannot be written: No space left on device.\n"
+        assert (done.returncode, done.stderr) == (2, sentence), words
+
+
+def test_a_screen_that_is_full_leaves_no_cut_off_table(tmp_path):
+    with open("/dev/full", "w") as nowhere:  # noqa: PTH123
+        done = predicted(SAMPLES, "-o", tmp_path / "out.csv", stdout=nowhere)
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_another_file_is_not_told_of_the_output(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"), replacing(tmp_path / "out.csv"):
+        (tmp_path / "gone.wav").read_bytes()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_whose_journal_finds_no_room_names_its_folder(tmp_path, monkeypatch):
+    def full(job: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(study, "open_study", full)
+    with pytest.raises(WriteError, match=f"{tmp_path} cannot be written: No space left on device"):
+        study.work(SimpleNamespace(folder=tmp_path), 1, np.inf, 0, print, print)
+
+
+# ---------------------------------------------------------------- readers that leave, closed streams
+
+
+def test_a_reader_that_leaves_gets_no_cut_off_table(tmp_path):
+    (tmp_path / "old.jsonl").write_text("older\n")
+    command = processes.audiorep("predict", SAMPLES, "-o", tmp_path / "out.csv", "-o", tmp_path / "old.jsonl")
+    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        process.wait(timeout=60)
+    assert (process.returncode, said) == (1, "")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old.jsonl", "older\n")]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_stream_that_is_closed_costs_nothing(tmp_path, number):
+    out = tmp_path / "out.csv"
+    words = processes.audiorep("predict", str(SAMPLES / "rain.flac"), "-o", str(out))
+    done = processes.run(["sh", "-c", f'exec "$@" {number}>&-', "sh", *words])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert out.read_text().startswith(HEADER)
+    assert len(out.read_text().splitlines()) == 2
+
+
+# ---------------------------------------------------------------- signals
+
+
+@pytest.fixture(scope="module")
+def long_sound(tmp_path_factory) -> Path:
+    """An hour and a half of noise after three seconds of it, in one folder."""
+    folder = tmp_path_factory.mktemp("sounds")
+    rate = 8000
+    noise = (0.1 * np.random.default_rng(0).standard_normal(rate * 60)).astype(np.float32)
+    soundfile.write(folder / "a_short.wav", noise[: rate * 3], rate)
+    with soundfile.SoundFile(folder / "b_long.wav", "w", rate, 1) as file:
+        for _ in range(90):
+            file.write(noise)
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.mark.parametrize(("signals", "status"), [("INT", 130), ("TERM", 143), ("HUP", 129), ("HUP HUP TERM", 129)])
+def test_every_signal_that_ends_a_run_keeps_what_ctrl_c_keeps(long_sound, tmp_path, signals, status):
+    output = tmp_path / "out.csv"
+    command = processes.audiorep("predict", long_sound, "-o", output, "--view", "windows")
+    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert "a_short.wav" in process.stdout.readline()
+        time.sleep(0.5)
+        for name in signals.split():
+            os.killpg(process.pid, getattr(signal, f"SIG{name}"))
+        _, said = processes.ended(process, 60)
+    assert process.returncode == status, said
+    assert said.endswith("files; what was written is complete for these.\n")
+    assert "Traceback" not in said
+    found = rows(output)
+    assert Path(found[0]["path"]).name == "a_short.wav"
+    assert all(row["label"] and row["score"] for row in found)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_a_hang_up_that_nohup_ignores_stays_ignored(tmp_path):
+    command = processes.audiorep("predict", SAMPLES, "-o", tmp_path / "out.csv")
+    with processes.started(command, ignored=[signal.SIGHUP], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGHUP)
+        processes.ended(process, 120)
+    assert process.returncode == 0
+    assert {Path(row["path"]) for row in rows(tmp_path / "out.csv")} == set(SAMPLES.glob("*.flac"))
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_preparation_that_is_ended_stops_its_workers_and_goes_on_later(long_sound, tmp_path, name, status):
+    for number in range(60):
+        (tmp_path / "data" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        os.link(long_sound / "a_short.wav", tmp_path / "data" / "ab"[number % 2] / f"{number}.wav")
+    os.link(long_sound / "b_long.wav", tmp_path / "data" / "b" / "long.wav")
+    output = tmp_path / "shards"
+    command = processes.audiorep("data", "prepare", tmp_path / "data", "-o", output, "--shard-clips", 4, "--workers", 2)
+    with processes.started(command, stderr=subprocess.PIPE) as process:
+        processes.wait_until(lambda: list(output.glob("*-*.json")), process)
+        os.killpg(process.pid, getattr(signal, name))
+        _, said = processes.ended(process, 60)
+    assert (process.returncode, said) == (status, "Stopped; the same command goes on.\n")
+    assert not [path.name for path in output.iterdir() if path.name.startswith(".")]
+
+
+@pytest.fixture
+def unignored():
+    """This process answers to signals as if a terminal had started it."""
+    before = {number: signal.getsignal(number) for number in interrupts.ENDING}
+    for number in interrupts.ENDING:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("command", [["models", "info"], ["evaluate", "m.onnx", "clips"]])
+def test_a_command_that_keeps_nothing_stops_in_a_word(unignored, monkeypatch, capsys, command, name, status):
+    monkeypatch.setattr(sys, "argv", ["audiorep", *command])
+    monkeypatch.setattr(Classifier, "load", lambda *given: signal.raise_signal(getattr(signal, name)))
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert (ended.value.code, capsys.readouterr().err) == (status, "Stopped.\n")
+
+
+def test_signals_that_follow_at_once_do_not_disturb_the_end_but_ctrl_c_and_later_ones_do(unignored, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with interrupts.heard() as came:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        now[0] += 2 * interrupts.TOGETHER
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert came == [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("error", [ImportError("initialization failed"), RuntimeError("a worker was killed"), SystemError()])
+def test_an_error_that_a_library_makes_of_a_signal_is_no_traceback(unignored, monkeypatch, capsys, error):
+    def broken(*given: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
+    monkeypatch.setattr(Classifier, "load", broken)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert (ended.value.code, capsys.readouterr().err) == (143, "Stopped.\n")
+
+
+def test_a_full_disk_is_told_also_after_a_signal(unignored, monkeypatch, capsys):
+    def broken(*given: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise WriteError("out.csv cannot be written: No space left on device.")
+
+    monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
+    monkeypatch.setattr(Classifier, "load", broken)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, "Error: out.csv cannot be written: No space left on device.\n")
+
+
+def test_a_signal_is_held_until_results_have_their_names(unignored):
+    seen = []
+    with interrupts.heard() as came, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with interrupts.held():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            seen.append("after")
+        seen.append("not reached")
+    assert seen == ["after"]
+    assert came == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handlers_of_others_and_ignored_signals_stay(unignored):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, other := lambda *given: None)
+    with interrupts.heard():
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is other
+        with interrupts.held():
+            signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGTERM) is other
+
+
+def test_signals_are_left_alone_outside_the_main_thread():
+    met: list[object] = []
+
+    def run() -> None:
+        with interrupts.heard(), interrupts.held():
+            met.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(timeout=10)
+    assert met == [signal.getsignal(signal.SIGTERM)]
+
+
+# ---------------------------------------------------------------- devices, pipes, links
+
+
+def test_a_pipe_is_written_to_as_results_come(tmp_path):
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    heard: list[str] = []
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()), daemon=True)
+    reader.start()
+    with Outputs([pipe], None, []) as outputs:
+        outputs.write(recording(tmp_path / "a.wav"), FOUND)
+    reader.join(timeout=10)
+    assert len(heard[0].splitlines()) == 3
+    assert pipe.is_fifo()
+
+
+def test_a_pipe_for_whole_files_gets_them_whole(tmp_path):
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    heard: list[str] = []
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()), daemon=True)
+    reader.start()
+    reserve(pipe)
+    write_json(pipe, {"a": 1})
+    reader.join(timeout=10)
+    assert json.loads(heard[0]) == {"a": 1}
+    assert pipe.is_fifo()
+
+
+def test_who_waits_for_a_pipe_s_reader_hears_signals(unignored, tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    timer.start()
+    with interrupts.heard(), pytest.raises(KeyboardInterrupt):
+        Outputs([tmp_path / "old.csv", tmp_path / "pipe.csv"], None, [])
+    timer.join(timeout=10)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe.csv"]
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout", "link to link"])
+def test_what_is_open_already_is_written_to_where_it_stands(tmp_path, name):
+    if name.startswith("link"):
+        (tmp_path / "link").symlink_to("/dev/stdout")
+        (tmp_path / "link to link").symlink_to("link")
+        name = str(tmp_path / name)
+    with (tmp_path / "log.txt").open("a") as log:
+        log.write("before\n")
+        log.flush()
+        done = predicted(SAMPLES / "rain.flac", "-o", name, "--format", "csv", stdout=log)
+    assert (done.returncode, done.stderr) == (0, "")
+    table = [] if name == "/dev/null" else [HEADER, f"{SAMPLES / 'rain.flac'},0.000,5.000,label,rain"]
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert (lines[0], lines[-1].split()[0]) == ("before", "rain")
+    assert [line.rsplit(",", 2)[0] if line != HEADER else line for line in lines[1:-1]] == table
+    assert Path("/dev/null").is_char_device()
+
+
+def test_process_substitution_gets_the_table(tmp_path):
+    words = processes.audiorep("predict", str(SAMPLES / "rain.flac"), "--format", "csv", "-o")
+    done = processes.run(["bash", "-c", '"$@" >(cat > copy.csv); wait; sleep 0.2', "bash", *words], cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "copy.csv").read_text().splitlines()[0] == HEADER
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/proc/thread-self/fd/1"])
+def test_an_open_file_is_known_by_any_of_its_names(tmp_path, name):
+    (tmp_path / "link").symlink_to(name)
+    assert files._descriptor(Path(name)) == files._descriptor(tmp_path / "link") == 1
+    assert files._descriptor(Path(f"/proc/{os.getppid()}/fd/1")) is None
+    assert files._descriptor(tmp_path / "1") is None
+
+
+def test_every_command_s_output_may_be_a_device(tmp_path):
+    reserve(Path("/dev/null"))
+    write_text(Path("/dev/null"), "text")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(WriteError, match=r"/dev/full cannot be written: No space left on device\."):
+        write_text(Path("/dev/full"), "text")
+    with pytest.raises(WriteError, match="/dev/fd/987 cannot be written: Bad file descriptor"):
+        write_text(Path("/dev/fd/987"), "text")
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "real.csv").write_text("older")
+    (tmp_path / "link.csv").symlink_to("far/real.csv")
+    (tmp_path / "chain.csv").symlink_to("link.csv")
+    (tmp_path / "new.csv").symlink_to("far/not yet/there.csv")
+    for name, place in (("link.csv", "real.csv"), ("chain.csv", "real.csv"), ("new.csv", "not yet/there.csv")):
+        with Outputs([tmp_path / name], None, []) as outputs:
+            outputs.write(recording(Path(name)), FOUND)
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "far" / place).read_text().splitlines()[1].startswith(name)
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path):
+    (tmp_path / "round.csv").symlink_to("round.csv")
+    with pytest.raises(WriteError, match=r"round\.csv cannot be written: Too many levels of symbolic links"):
+        Outputs([tmp_path / "round.csv"], None, [])
+    assert (tmp_path / "round.csv").is_symlink()
+
+
+def test_a_private_file_stays_private(tmp_path):
+    (tmp_path / "out.json").write_text("older")
+    (tmp_path / "out.json").chmod(0o600)
+    write_json(tmp_path / "out.json", [])
+    assert (tmp_path / "out.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_recording_is_never_overwritten_by_a_table(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(8000), 8000)
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    before = (tmp_path / "a.wav").read_bytes()
+    for name in ("a.wav", "link.wav"):
+        with pytest.raises(ConfigError, match="is one of the recordings, which are never overwritten"):
+            Outputs([tmp_path / name], "csv", [tmp_path / "a.wav"])
+    assert (tmp_path / "a.wav").read_bytes() == before
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".csv", "é" * 125 + ".csv", "音" * 83 + ".jsonl", "a." + "b" * 200 + ".csv"])
+def test_a_name_as_long_as_names_may_be_is_written(tmp_path, name):
+    assert len(os.fsencode(name)) <= 255
+    with Outputs([tmp_path / name], None, []) as outputs:
+        outputs.write(recording(tmp_path / "a.wav"), FOUND)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_temporary_names_are_short_apart_and_have_the_suffix(tmp_path):
+    names = [f"{'x' * 240}{number}.onnx" for number in range(20)] + [f"{'y' * n}.b{'z' * n}" for n in range(1, 120)]
+    partials = [partial_of(tmp_path / name).name for name in names]
+    assert len(set(partials)) == len(names)
+    assert max(map(len, partials)) <= files.LONGEST_NAME
+    assert all(partial.startswith(".") and partial.endswith(".onnx") for partial in partials[:20])
+    assert partial_of(tmp_path / "out.csv").name == ".out.part.csv"
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    with pytest.raises(WriteError, match=r"x\.csv cannot be written: File name too long\."):
+        Outputs([tmp_path / ("x" * 252 + ".csv")], None, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["audacity", "raven"])
+def test_a_recording_whose_label_file_has_too_long_a_name_costs_only_that(tmp_path, format):
+    paths = [tmp_path / "in" / name for name in ("a.wav", "y" * 250 + ".wav", "z.wav")]
+    with Outputs([tmp_path / "out"], format, paths) as outputs:
+        lost = [outputs.write(recording(path), FOUND) for path in paths]
+    assert [len(errors) for errors in lost] == [0, 1, 0]
+    assert f"{paths[1].name}.{format}.txt cannot be written: File name too long." in str(lost[1][0])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"a.wav.{format}.txt", f"z.wav.{format}.txt"]
+
+
+def test_the_command_goes_on_after_a_label_file_that_cannot_be_written(tmp_path):
+    names = ["a.flac", "y" * 249 + ".flac", "z.flac"]
+    for name in names:
+        shutil.copy(SAMPLES / "rain.flac", tmp_path / name)
+    done = predicted(tmp_path, "-o", tmp_path / "out", "--format", "raven", "-o", tmp_path / "out.csv")
+    assert done.returncode == 1
+    assert "cannot be written: File name too long." in done.stderr
+    assert done.stderr.endswith("1 of 3 files could not be used.\n")
+    assert len(rows(tmp_path / "out.csv")) == 3
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.flac.raven.txt", "z.flac.raven.txt"]
+
+
+def test_a_full_disk_ends_label_files_too(tmp_path, monkeypatch):
+    full(monkeypatch)
+    with Outputs([tmp_path / "out"], "raven", [tmp_path / "a.wav"]) as outputs, pytest.raises(WriteError, match="No space"):
+        outputs.write(recording(tmp_path / "a.wav"), FOUND)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_label_files_are_named_after_the_recording_and_not_after_what_a_link_leads_to(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "blob123").write_bytes(b"")
+    (tmp_path / "in").mkdir()
+    paths = [tmp_path / "in" / name for name in ("first.wav", "second.wav")]
+    for path in paths:
+        path.symlink_to("../store/blob123")
+    (tmp_path / "in" / "season").symlink_to("../store")
+    paths.append(tmp_path / "in" / "season" / "blob123")
+    with Outputs([tmp_path / "out"], "raven", paths) as outputs:
+        for path in paths:
+            outputs.write(recording(path), FOUND)
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt")}
+    assert written == {"first.wav.raven.txt", "second.wav.raven.txt", "season/blob123.raven.txt"}
+
+
+def test_two_label_files_never_share_a_name(tmp_path):
+    for folder in ("in/deep", "elsewhere/far"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "in" / "link").symlink_to("../elsewhere/far")
+    paths = [tmp_path / "in" / "a.wav", tmp_path / "in" / "link" / ".." / "a.wav", tmp_path / "in" / "deep" / ".." / "a.wav"]
+    with Outputs([tmp_path / "out"], "audacity", paths) as outputs:
+        for number, path in enumerate(paths):
+            outputs.write(recording(path), [Detection(number, number + 1.0, "label", "dog", 1.0)])
+    texts = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    assert sorted(texts) == ["a.wav.2.audacity.txt", "a.wav.3.audacity.txt", "a.wav.audacity.txt"]
+    assert [texts[name][0] for name in ("a.wav.audacity.txt", "a.wav.2.audacity.txt", "a.wav.3.audacity.txt")] == list("012")
+
+
+def test_label_files_of_an_earlier_run_are_replaced(tmp_path):
+    for text in ("dog", "cat"):
+        with Outputs([tmp_path / "out"], "audacity", [tmp_path / "a.wav"]) as outputs:
+            outputs.write(recording(tmp_path / "a.wav"), [Detection(0.0, 1.0, "label", text, 1.0)])
+    [path] = (tmp_path / "out").iterdir()
+    assert "cat" in path.read_text()
+
+
+def test_a_folder_for_label_files_may_be_a_link_and_not_a_device(tmp_path):
+    (tmp_path / "out").symlink_to("not there yet")
+    with Outputs([tmp_path / "out"], "raven", [tmp_path / "a.wav"]) as outputs:
+        outputs.write(recording(tmp_path / "a.wav"), FOUND)
+    assert [path.name for path in (tmp_path / "not there yet").iterdir()] == ["a.wav.raven.txt"]
+    with pytest.raises(ConfigError, match="/dev/null is a file; this format writes one file a recording into a folder"):
+        Outputs([Path("/dev/null")], "raven", [])
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.svg", b"<?xml"), ("a", b"\x89PNG"), ("a.part", b"\x89PNG"), ("pipe", b"\x89PNG")]
+)
+def test_a_picture_is_of_the_kind_its_name_says_or_a_png(tmp_path, name, start):
+    path = tmp_path / name
+    if name == "pipe":
+        os.mkfifo(path)
+    heard: list[bytes] = []
+    reader = threading.Thread(target=lambda: heard.append(path.read_bytes()), daemon=True)
+    if name == "pipe":
+        reader.start()
+    pictures._save(pictures._figure(2, 2), path)
+    if name == "pipe":
+        reader.join(timeout=10)
+    assert (heard or [path.read_bytes()])[0].startswith(start)
+
+
+# ---------------------------------------------------------------- folders that are one result
+
+
+def packages(folder: Path) -> dict[str, str]:
+    return {path.name: (path / "weights").read_text() for path in folder.iterdir() if not path.is_symlink()}
+
+
+def test_a_folder_s_older_self_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    place = tmp_path / "m.mlpackage"
+    (tmp_path / "link.mlpackage").symlink_to("m.mlpackage")
+    for text, path in (("first", place), ("second", place), ("third", tmp_path / "link.mlpackage")):
+        with coreml_export._replacing(path) as partial:
+            partial.mkdir()
+            (partial / "weights").write_text(text)
+        assert packages(tmp_path) == {"m.mlpackage": text}
+    with pytest.raises(ZeroDivisionError), coreml_export._replacing(place) as partial:
+        partial.mkdir(1 // 0)
+    with pytest.raises(WriteError, match=r"m\.mlpackage cannot be written: No such file"), coreml_export._replacing(place):
+        pass  # nothing was made
+    assert packages(tmp_path) == {"m.mlpackage": "third"}

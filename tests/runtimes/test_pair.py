@@ -1,0 +1,141 @@
+"""Of OpenVINO's two files nothing leaves the graph of one model beside another's weights unnoticed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.models import clips, made
+
+from audiorep.errors import BundleError
+from audiorep.files import WriteError
+from audiorep.runtimes import open_session, pair
+
+openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+
+from audiorep.export import openvino as openvino_export  # noqa: E402
+
+SEAL = re.compile(rb"\n<!-- audiorep: weights of \d+ bytes, CRC-32 [0-9a-f]{8} -->\n\Z")
+
+
+class Killed(BaseException):
+    """In place of a kill."""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> tuple[Path, Path]:
+    """Two models of the same shapes and other weights."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name in ("old", "new"):
+        model = made()
+        if name == "new":
+            for parameter in model.network.parameters():
+                parameter.data.mul_(1.1)
+        openvino_export.export(model, folder / f"{name}.xml", clips())
+    return folder / "old.xml", folder / "new.xml"
+
+
+def scores(path: Path) -> bytes:
+    found = open_session(path)(clips()[0][None])
+    return np.concatenate([values.ravel() for values in found.values()]).tobytes()
+
+
+def placed(source: Path, path: Path, sealed: bool = True) -> Path:
+    content = source.read_bytes()
+    path.write_bytes(content if sealed else SEAL.sub(b"", content))
+    shutil.copy(source.with_suffix(".bin"), path.with_suffix(".bin"))
+    return path
+
+
+def test_a_graph_tells_its_weights(models):
+    for path in models:
+        assert SEAL.search(path.read_bytes())
+        pair.check(path)
+    assert scores(models[0]) != scores(models[1])
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("step", range(7))
+def test_a_kill_at_any_step_leaves_the_old_the_new_or_a_refusal(models, tmp_path, monkeypatch, sealed, step):
+    old, new = models
+    path = placed(old, tmp_path / "m.xml", sealed)
+    steps = iter(range(100))
+
+    def counted(name: str):
+        original = getattr(Path, name)
+
+        def call(self: Path, *given: object) -> object:
+            if next(steps) == step:
+                raise Killed
+            return original(self, *given)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("replace", "write_bytes"):
+            patched.setattr(Path, name, counted(name))
+        try:
+            pair.move(new, path)
+            finished = True
+        except Killed:
+            finished = False
+    known = {scores(old): "old", scores(new): "new"}
+    try:
+        found = known[scores(path)]
+    except BundleError as error:
+        found = str(error).partition(". ")[0].removeprefix(f"{tmp_path}/")
+    refusal = "m.xml and m.bin are not of one model: the weights are of another model"
+    assert found in (("new",) if finished else ("old", refusal))
+    pair.move(new, path)
+    assert known[scores(path)] == "new"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.bin", "m.xml"]
+
+
+def test_weights_that_were_cut_off_are_refused(models, tmp_path):
+    path = placed(models[0], tmp_path / "m.xml")
+    content = path.with_suffix(".bin").read_bytes()
+    for damaged in (content[:-1], content[:100], b"", content + b"\0", content[:-1] + bytes([content[-1] ^ 1])):
+        path.with_suffix(".bin").write_bytes(damaged)
+        with pytest.raises(BundleError, match=r"m\.xml and m\.bin are not of one model.*copy or export both again"):
+            open_session(path)
+
+
+def test_weights_that_are_missing_are_named(models, tmp_path):
+    path = placed(models[0], tmp_path / "m.xml")
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(BundleError, match=r"its weights belong beside it, in a \.bin of the same name"):
+        open_session(path)
+
+
+def test_a_pair_of_before_runs_on_and_a_renamed_one_too(models, tmp_path):
+    assert scores(placed(models[0], tmp_path / "older.xml", sealed=False)) == scores(models[0])
+    assert scores(placed(models[1], tmp_path / "renamed.xml")) == scores(models[1])
+
+
+def test_a_full_disk_leaves_the_older_pair(models, tmp_path, monkeypatch):
+    path = placed(models[0], tmp_path / "m.xml")
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(WriteError, match=r"m\.bin cannot be written: No space left"):
+            pair.move(models[1], path)
+    assert scores(path) == scores(models[0])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.bin", "m.xml"]
+
+
+def test_no_room_for_a_model_in_the_making_is_a_sentence(tmp_path, monkeypatch):
+    def full(*given: object, **settings: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    with pytest.raises(BundleError, match=r"OpenVINO cannot write a model to .*iostream error\). Is there room left\?"):
+        openvino_export.export(made(), tmp_path / "m.xml", clips())
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,449 @@
+"""Training learns, repeats, resumes after a kill exactly where it was, and refuses what it cannot use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from support import processes
+from support.training import QUICK, RATE, as_toml, epoch_of, folded, quick, weights
+
+from audiorep import audio, config, datasets
+from audiorep.datasets.clips import Clips, EpochSampler
+from audiorep.errors import CheckpointError, ConfigError, DataError
+from audiorep.models import checkpoint
+from audiorep.predict.classifier import Classifier
+from audiorep.training import fit, workflow
+from audiorep.training.module import Trainee
+from audiorep.training.recipe import OptimizerConfig, ScheduleConfig, TrainConfig
+
+
+@pytest.fixture(scope="module")
+def trained(tones, tmp_path_factory):
+    """A finished run of enough epochs to learn, with its evaluations."""
+    output = tmp_path_factory.mktemp("runs") / "tones"
+    settings = quick(epochs=25, augment={})
+    return output, workflow.train(settings, datasets.examples(tones), tones, output)
+
+
+def test_training_learns_and_says_so_of_clips_it_never_saw(trained):
+    output, evaluations = trained
+    test = evaluations[0]
+    assert test.title == f"{test.split} (6 clips)"
+    assert test.split.startswith("random test split of tones")
+    assert test.heads["label"].summary["top1"] == 1.0
+    values = json.loads((output / "metrics.json").read_text())
+    assert values["test"]["heads"]["label"]["top1"] == 1.0
+    assert values["test"]["clips"] == 6
+
+
+def test_a_run_leaves_checkpoint_card_pictures_logs_and_its_clips(trained):
+    output, _ = trained
+    names = {path.name for path in output.iterdir()}
+    assert {
+        "model.safetensors",
+        "config.json",
+        "README.md",
+        "metrics.json",
+        "curves.png",
+        "confusion.png",
+        "clips.csv",
+    } <= names
+    assert {"last.ckpt", "best.ckpt", "train.json", "logs"} <= names
+    assert not [name for name in names if ".part" in name]
+    parts = [path.name for path in (output / "logs" / "part_1").iterdir()]
+    assert "metrics.csv" in parts
+    assert any(name.startswith("events.out.tfevents") for name in parts)
+    card = (output / "README.md").read_text()
+    assert "test split" in card
+    assert "Weakest classes" in card
+    assert all((output / name).read_bytes().startswith(b"\x89PNG") for name in ("curves.png", "confusion.png"))
+    assert len(datasets.examples(output / "clips.csv", "train")) == 24
+
+
+def test_the_checkpoint_is_the_classifier(trained, tones):
+    classifier = Classifier.load(trained[0])
+    assert classifier.file(tones / "high" / "0.wav").label == "high"
+    assert classifier.info.labels == {"label": ["high", "low", "middle"]}
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tones, tmp_path):
+    examples = datasets.examples(tones)
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        fit.fit(quick(seed=seed), examples, tmp_path / name)
+    first, again, other = (weights(tmp_path / name) for name in ("first", "again", "other"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
+    settings = [f"{key}={json.dumps(value)}" for key, value in {"epochs": 40, "workers": workers}.items()]
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(as_toml(QUICK))
+    command = [sys.executable, "-m", "audiorep.cli", "train", str(tones), "--recipe", str(recipe)]
+    for setting in settings:
+        command += ["--set", setting]
+    killed = tmp_path / "killed"
+    with processes.started([*command, "-o", str(killed)], stderr=subprocess.DEVNULL) as process:
+        processes.wait_until((killed / fit.LAST).exists, process)
+        time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait(timeout=30) == -signal.SIGKILL
+    assert not (killed / checkpoint.WEIGHTS).exists()
+    (killed / "last.part.ckpt").write_bytes(b"half a checkpoint")  # what a kill while writing leaves
+    values = {**QUICK, "epochs": 40, "workers": workers}
+    examples = datasets.examples(tones)
+    assert epoch_of(killed / fit.LAST) < 39
+    fit.fit(config.load(TrainConfig, values, "test"), examples, killed)
+    fit.fit(config.load(TrainConfig, values, "test"), examples, tmp_path / "unbroken")
+    resumed, unbroken = weights(killed), weights(tmp_path / "unbroken")
+    assert all(torch.allclose(resumed[name], unbroken[name], atol=1e-6) for name in unbroken)
+    assert len(list((killed / "logs").iterdir())) == 2
+
+
+def test_workers_change_nothing(tones, tmp_path):
+    examples = datasets.examples(tones)
+    for workers in (0, 2):
+        fit.fit(quick(workers=workers), examples, tmp_path / str(workers))
+    alone, helped = weights(tmp_path / "0"), weights(tmp_path / "2")
+    assert all(torch.equal(alone[name], helped[name]) for name in alone)
+
+
+def test_a_run_folder_of_other_settings_is_not_overwritten(tones, tmp_path):
+    examples = datasets.examples(tones)
+    fit.fit(quick(epochs=1), examples, tmp_path)
+    with pytest.raises(ConfigError, match=r"other settings \(epochs, batch_size changed\)"):
+        fit.fit(quick(epochs=2, batch_size=4), examples, tmp_path)
+    renamed = [replace(examples[0], path=examples[0].path.with_name("other.wav")), *examples[1:]]
+    for changed in (examples[1:], renamed):
+        with pytest.raises(ConfigError, match="its clips or labels"):
+            fit.fit(quick(epochs=1), changed, tmp_path)
+    moved = [replace(e, path=Path("/elsewhere", *e.path.parts[-2:])) for e in examples]
+    assert fit._record(quick(), {}, moved) == fit._record(quick(), {}, examples)
+
+
+def test_a_damaged_last_checkpoint_is_refused_in_words(tones, tmp_path):
+    examples = datasets.examples(tones)
+    fit.fit(quick(epochs=1), examples, tmp_path)
+    (tmp_path / fit.LAST).write_bytes(b"not a checkpoint")
+    real = (tmp_path / fit.LAST).read_bytes()
+    for damaged in (b"not a checkpoint", b"abc\n", real[:5000], b""):
+        (tmp_path / fit.LAST).write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be read .* Delete .* to start again"):
+            fit.fit(quick(epochs=1), examples, tmp_path)
+
+
+@pytest.mark.parametrize("fractions", [{"valid_fraction": 0.0}, {}])
+def test_a_finished_run_run_again_keeps_its_averaged_weights(tones, tmp_path, fractions):
+    settings = quick(ema_decay=0.99, splits=fractions)
+    examples = datasets.examples(tones, splits=settings.splits)
+    fit.fit(settings, examples, tmp_path)
+    first = weights(tmp_path)
+    raw = torch.load(tmp_path / fit.LAST, weights_only=True)["current_model_state"]
+    fit.fit(settings, examples, tmp_path)
+    again = weights(tmp_path)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["stem.conv.weight"], raw["network.stem.conv.weight"])
+
+
+def test_training_that_goes_out_of_range_is_refused(tones, tmp_path):
+    settings = quick(
+        epochs=2, optimizer={"learning_rate": 1e30}, gradient_clip=0.0, ema_decay=0.0, splits={"valid_fraction": 0}
+    )
+    with pytest.raises(ConfigError, match="Training diverged"):
+        fit.fit(settings, datasets.examples(tones, splits=settings.splits), tmp_path)
+    assert not (tmp_path / checkpoint.WEIGHTS).exists()
+
+
+def test_a_refused_setting_leaves_the_folder_free(tones, tmp_path):
+    with pytest.raises(ConfigError, match="width is 0"):
+        quick(network={"width": 0})
+    wrong = quick(epochs=1, augment={"noise": 1.0, "noise_folder": str(tmp_path / "none")})
+    with pytest.raises(DataError, match=r"noise_folder has no readable sound: .*none does not exist"):
+        fit.fit(wrong, datasets.examples(tones), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "run")
+
+
+def test_unreadable_clips_are_left_out_and_named(tones, tmp_path):
+    broken = tones.parent / "broken.wav"
+    broken.write_bytes(b"no audio")
+    examples = [*datasets.examples(tones), datasets.Example(broken, {"label": ("low",)}, split="train")]
+    said: list[str] = []
+    fit.fit(quick(epochs=1), examples, tmp_path, say=said.append)
+    assert sum(line.startswith("Left out:") and "broken.wav" in line for line in said) == 1
+    assert any(line.startswith("epoch 1/1: ") and "train loss" in line for line in said)
+
+
+def test_multi_label_clips_train_with_sigmoids(tones, tmp_path):
+    examples = [
+        datasets.Example(
+            e.path, {"label": ("sound",) if e.labels["label"] == ("low",) else ("sound", *e.labels["label"])}, split=e.split
+        )
+        for e in datasets.examples(tones)
+    ]
+    evaluations = workflow.train(quick(multi_label=True, balance="weights"), examples, tones, tmp_path)
+    assert evaluations[0].heads["label"].confusion is None
+    info = checkpoint.load(tmp_path).info
+    assert (info.task, info.labels["label"]) == ("multi-label", ["high", "middle", "sound"])
+    recording = Classifier.load(tmp_path).file(examples[0].path)
+    assert recording.mean().sum() != pytest.approx(1, abs=1e-3)
+
+
+def test_two_heads_train_and_are_measured_together(tones, tmp_path):
+    examples = [
+        replace(e, labels={"pitch": e.labels["label"], "parity": (("even", "odd")[int(e.path.stem) % 2],)})
+        for e in datasets.examples(tones)
+    ]
+    evaluations = workflow.train(quick(epochs=2), examples, tones, tmp_path)
+    assert set(evaluations[0].heads) == {"pitch", "parity"}
+    assert set(Classifier.load(tmp_path).file(examples[0].path).scores) == {"pitch", "parity"}
+    assert {"confusion_pitch.png", "confusion_parity.png", "best.ckpt"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"balance": "weights"}, {"balance": "sampling"}, {"label_smoothing": 0.1}, {"ema_decay": 0.0}]
+)
+@pytest.mark.parametrize("optimizer", [{"name": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4}])
+def test_other_settings_train_too(tones, tmp_path, changes, optimizer):
+    fit.fit(quick(epochs=1, optimizer=optimizer, **changes), datasets.examples(tones), tmp_path)
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
+
+
+def test_noise_is_taken_from_recordings(tones, tmp_path):
+    augment = {"noise": 1.0, "noise_folder": str(tones / "low")}
+    fit.fit(quick(epochs=1, augment=augment), datasets.examples(tones), tmp_path)
+    assert (tmp_path / checkpoint.WEIGHTS).exists()
+
+
+def test_weight_decay_spares_norms_and_biases():
+    trainee = Trainee(quick(), {"label": ["a", "b"]}, 10, {})
+    decayed, spared = trainee.configure_optimizers()["optimizer"].param_groups
+    assert decayed["weight_decay"] == 0.05
+    assert spared["weight_decay"] == 0
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(trainee.network.parameters()))
+
+
+def test_cosine_and_step_schedules_follow_their_numbers():
+    cosine = ScheduleConfig("cosine", warmup_epochs=2)
+    assert [cosine.factor(e, 10) for e in (0, 1, 5, 10)] == pytest.approx([0, 0.5 * 0.9755283, 0.5, 0], abs=1e-6)
+    step = ScheduleConfig("step", milestones=(30, 40), factors=(0.1, 0.01))
+    assert [step.factor(e, 50) for e in (0.1, 30, 30.1, 40.1, 49)] == pytest.approx([1, 1, 0.1, 0.01, 0.01])
+
+
+def test_balanced_sampling_draws_classes_alike(tones):
+    examples = [e for e in datasets.examples(tones) if e.labels["label"] != ("low",) or e.path.stem == "0"]
+    clips = Clips(examples, {"label": ["high", "low", "middle"]}, RATE, 1000, random_cuts=True)
+    sampler = EpochSampler(clips, seed=0, balanced=True)
+    drawn = []
+    for epoch in range(60):
+        sampler.set_epoch(epoch)
+        drawn += [clips.examples[i].labels["label"][0] for i in sampler]
+    shares = [drawn.count(label) / len(drawn) for label in ("high", "low", "middle")]
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.05)
+
+
+def test_every_clip_is_drawn_once_an_epoch_in_another_order(tones):
+    clips = Clips(datasets.examples(tones), {"label": ["high", "low", "middle"]}, RATE, 1000, random_cuts=True)
+    sampler = EpochSampler(clips, seed=0)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(len(clips)))
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_cuts_are_random_in_training_repeatable_and_audible(tmp_path):
+    clip = np.zeros(10 * RATE, np.float32)
+    clip[3 * RATE : 4 * RATE] = 0.5
+    soundfile.write(tmp_path / "clip.wav", clip, RATE)
+    example = datasets.Example(tmp_path / "clip.wav", {"label": ("a",)})
+    clips = Clips([example], {"label": ["a"]}, RATE, 2 * RATE, random_cuts=True)
+    cuts = []
+    for epoch in range(30):
+        clips.epoch = epoch
+        cuts.append(clips[0][0].numpy())
+        assert np.array_equal(cuts[-1], clips[0][0].numpy())
+    assert all((cut > 0.4).sum() >= RATE / 2 - 1 for cut in cuts)
+    assert len({cut.tobytes() for cut in cuts}) > 20
+    first = Clips([example], {"label": ["a"]}, RATE, 2 * RATE, random_cuts=False)[0][0]
+    assert first.abs().max() == 0
+
+
+def test_past_the_memory_limit_clips_are_decoded_when_used(tones, monkeypatch):
+    examples = datasets.examples(tones)
+    labels = {"label": ["high", "low", "middle"]}
+    kept = Clips(examples, labels, RATE, 1000, random_cuts=True)
+    monkeypatch.setattr("audiorep.datasets.clips.MEMORY_LIMIT", 0)
+    monkeypatch.setattr("audiorep.datasets.clips._TOGETHER", 2)
+    streamed = Clips(examples, labels, RATE, 1000, random_cuts=True)
+    assert len(streamed._decoded) == 2
+    assert all(torch.equal(kept[i][0], streamed[i][0]) for i in range(len(examples)))
+
+
+def test_training_needs_two_classes_known_labels_and_one_label_a_clip(tones, tmp_path):
+    examples = datasets.examples(tones)
+    low = [e for e in examples if e.labels["label"] == ("low",)]
+    with pytest.raises(DataError, match="at least two classes"):
+        fit.fit(quick(), low, tmp_path)
+    with pytest.raises(DataError, match="which no training clip is"):
+        fit.fit(quick(), [e for e in examples if e.split == "test" or e.labels["label"] != ("low",)], tmp_path)
+    double = datasets.Example(examples[0].path, {"label": ("low", "high")}, split="train")
+    with pytest.raises(DataError, match="has 2 labels; one is needed, or multi_label = true"):
+        fit.fit(quick(), [*examples, double], tmp_path)
+
+
+def test_wrong_settings_are_all_named():
+    values = {"architecture": "resnet", "epochs": 0, "front_end": "loud"}
+    with pytest.raises(ConfigError, match=r"front_end is 'loud'.*architecture is 'resnet'.*epochs"):
+        config.load(TrainConfig, values, "recipe")
+    with pytest.raises(ConfigError, match=r"augment\.mixupp is not a setting.*epochs is 'many'"):
+        config.load(TrainConfig, {"augment": {"mixupp": 1}, "epochs": "many"}, "recipe")
+    for rate in (0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="learning_rate"):
+            OptimizerConfig(learning_rate=rate)
+    with pytest.raises(ConfigError, match=r"window_seconds and cut_seconds .*3600.*seed must not be negative"):
+        TrainConfig(window_seconds=1e9, seed=-1)
+    with pytest.raises(ConfigError, match="milestones"):
+        ScheduleConfig("step", milestones=(3,))
+
+
+def test_long_clips_are_read_a_cut_at_a_time(tmp_path, monkeypatch):
+    ramp = np.linspace(-0.9, 0.9, 60 * RATE, dtype=np.float32)
+    soundfile.write(tmp_path / "long.wav", ramp, RATE, subtype="FLOAT")
+    examples = [datasets.Example(tmp_path / "long.wav", {"label": ("a",)}, start=10.0, end=50.0)]
+    read = []
+    original = audio.read
+    monkeypatch.setattr(audio, "read", lambda *given: read.append(given) or original(*given))
+    clips = Clips(examples, {"label": ["a"]}, RATE, 2 * RATE, random_cuts=True)
+    assert not read  # its length alone was looked at
+    for epoch in range(20):
+        clips.epoch = epoch
+        cut = clips[0][0].numpy()
+        assert np.all(np.diff(cut) > 0)
+        assert ramp[10 * RATE] - 1e-3 <= cut[0] <= cut[-1] <= ramp[50 * RATE - 1] + 1e-3
+    assert all(stop - start == pytest.approx(2.0) for _, _, start, stop in read)
+
+
+@pytest.mark.parametrize(("padding", "tail"), [("edge", 0.5), ("edge_frames", 0.0)])
+def test_short_clips_lie_at_the_start_where_the_paper_pads_them(tmp_path, padding, tail):
+    soundfile.write(tmp_path / "short.wav", np.full(100, 0.5, np.float32), RATE, subtype="FLOAT")
+    examples = [datasets.Example(tmp_path / "short.wav", {"label": ("a",)})]
+    clips = Clips(examples, {"label": ["a"]}, RATE, 300, random_cuts=True, padding=padding)
+    waveform, _, sound = clips[0]
+    assert int(sound) == 100
+    assert waveform.tolist() == [0.5] * 100 + [tail] * 200
+
+
+def test_clip_that_takes_the_place_of_a_lost_one_brings_its_own_label(tones, tmp_path, monkeypatch):
+    monkeypatch.setattr("audiorep.datasets.clips.MEMORY_LIMIT", -1)
+    high = next(e for e in datasets.examples(tones) if e.labels["label"] == ("high",))
+    lost = datasets.Example(tmp_path / "lost.wav", {"label": ("low",)})
+    soundfile.write(lost.path, np.zeros(RATE, np.float32), RATE)
+    clips = Clips([lost, high], {"label": ["high", "low"]}, RATE, 1000, random_cuts=True)
+    assert len(clips) == 2
+    lost.path.unlink()
+    _, targets, _ = clips[0]
+    assert targets["label"].tolist() == [1.0, 0.0]
+    assert len(clips.failures) == 1
+
+
+def test_frozen_norms_keep_their_statistics_and_still_learn(tones, trained, tmp_path):
+    start, _ = trained
+    output = fit.fit(
+        quick(start=str(start), freeze_norms=True, keep="last", ema_decay=0, epochs=2), datasets.examples(tones), tmp_path / "f"
+    )
+    before, after = weights(start), weights(output)
+    for name in before:
+        moved = not torch.equal(before[name], after[name])
+        if "running_" in name:
+            assert moved == name.startswith("stem."), name
+        elif name.endswith(("conv.weight", "bn.weight")):
+            assert moved, name
+
+
+def test_norms_measured_at_the_end_hold_the_statistics_of_the_data(tones, tmp_path):
+    output = fit.fit(
+        quick(epochs=1, precise_norms=2, keep="last", augment={}, ema_decay=0), datasets.examples(tones), tmp_path / "p"
+    )
+    found = weights(output)
+    config_ = quick(epochs=1, augment={})
+    model = checkpoint.load(output)
+    clips = fit.clips_of(config_, datasets.examples(tones), model.info.labels, "train")
+    with torch.no_grad():
+        batch = model.network.stem.conv(model.front_end(torch.stack([clips[i][0] for i in range(len(clips))])))
+    assert torch.allclose(found["stem.bn.running_mean"], batch.mean((0, 2, 3)), rtol=0.15, atol=0.05)
+    assert int(found["stem.bn.num_batches_tracked"]) == 2
+
+
+def test_fine_tuning_takes_all_but_new_heads_and_says_so(tones, trained, tmp_path):
+    start, _ = trained
+    examples = [e for e in datasets.examples(tones) if e.labels["label"] != ("low",)]
+    said: list[str] = []
+    fit.fit(quick(start=str(start), epochs=1), examples, tmp_path / "two", say=said.append)
+    [line] = [text for text in said if text.startswith("From ")]
+    assert "heads.label.weight (2 × 16)" in line
+    with pytest.raises(CheckpointError, match="another network"):
+        fit.fit(quick(start=str(start), network={**QUICK["network"], "width": 4}), examples, tmp_path / "other")
+
+
+def test_official_classes_keep_their_order_and_may_be_without_clips(tones, tmp_path):
+    classes = {"label": ["middle", "never", "low", "high"]}
+    output = fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "a", classes=classes)
+    assert checkpoint.load(output).info.labels == classes
+    with pytest.raises(DataError, match="is labelled low, which is not a class of this data set"):
+        fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "b", classes={"label": ["middle", "high"]})
+
+
+def test_every_fold_gives_mean_and_deviation(tones, tmp_path):
+    data = folded(tones, tmp_path / "clips.csv", 3)
+    summary = workflow.train_every_fold(quick(epochs=2), data, tmp_path / "folds")
+    found = summary["heads"]["label"]["top1"]
+    each = [json.loads((tmp_path / f"folds/fold_{k}/metrics.json").read_text()) for k in (1, 2, 3)]
+    assert found["folds"] == [values["test"]["heads"]["label"]["top1"] for values in each]
+    assert found["mean"] == pytest.approx(np.mean(found["folds"]))
+    assert found["deviation"] == pytest.approx(np.std(found["folds"], ddof=1))
+    assert json.loads((tmp_path / "folds/folds.json").read_text()) == summary
+    assert summary["clips"] == [12, 12, 12]
+
+
+def test_folds_must_be_named_or_a_random_split_asked_for(tones, tmp_path):
+    data = folded(tones, tmp_path / "clips.csv", 3)
+    with pytest.raises(DataError, match=r"has official folds \(1, 2, 3\) and none is named.*splits.random=true"):
+        fit.fit(quick(), datasets.examples(data), tmp_path / "none")
+    drawn = datasets.examples(data, splits=datasets.Splits(random=True))
+    assert {e.split for e in drawn} == {"train", "valid", "test"}
+    assert all(e.drawn for e in drawn)
+
+
+def test_data_without_folds_or_with_a_gap_cannot_be_cross_validated(tones, tmp_path):
+    with pytest.raises(DataError, match="has no folds"):
+        workflow.train_every_fold(quick(), tones, tmp_path)
+    data = folded(tones, tmp_path / "clips.csv", 3)
+    data.write_text("\n".join(line for line in data.read_text().splitlines() if not line.endswith(",2")) + "\n")
+    with pytest.raises(DataError, match="lacks fold 2 of its 3 official folds"):
+        workflow.train_every_fold(quick(), data, tmp_path)
+
+
+def test_a_checkpoint_that_no_training_made_is_not_trained_over(tones, tmp_path):
+    examples = datasets.examples(tones)
+    fit.fit(quick(epochs=1), examples, tmp_path / "run")
+    (tmp_path / "run" / fit.CONFIG).unlink()
+    before = (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes()
+    with pytest.raises(ConfigError, match="run holds a checkpoint that no training here made; choose another folder"):
+        fit.fit(quick(epochs=1, start=str(tmp_path / "run")), examples, tmp_path / "run")
+    assert (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes() == before
