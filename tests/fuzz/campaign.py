@@ -27,8 +27,6 @@ ACCEPTED, REFUSED = "accepted", "refused"
 FINDINGS = ("crashed", "hung", "uncaught", "wrong")
 SEEDS, WORK = "seeds", "work"
 
-_TESTS = ROOT
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -156,7 +154,7 @@ class _Worker:
 
     def __init__(self, scratch: Path, memory: int) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed with the worker
-        paths = [str(_TESTS), str(_TESTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(ROOT / "tests"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fuzz.worker", scratch / SEEDS, scratch / WORK, str(memory)],
             stdin=subprocess.PIPE,
