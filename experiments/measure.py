@@ -1,12 +1,12 @@
 """Measures how fast audiorep is, against the usual way in the same run, and keeps the result.
 
-    python benchmarks/measure.py startup                      a cold `--help` and `predict one.wav`
-    python benchmarks/measure.py clips --data ESC50_FOLDER    files on disk to labels, against librosa and eager PyTorch
-    python benchmarks/measure.py long                         a 10-hour 48 kHz stereo file
-    python benchmarks/measure.py pipeline --data ESC50_FOLDER training from clips, against training on ready tensors
-    python benchmarks/measure.py front_end                    waveform to log-mel, against librosa
-    python benchmarks/measure.py windows                      decoded sound to scores, the bundled model
-    python benchmarks/measure.py zeros                        the bundled model with zeros among its weights, against without
+    python experiments/measure.py startup                      a cold `--help` and `predict one.wav`
+    python experiments/measure.py clips --data ESC50_FOLDER    files on disk to labels, against librosa and eager PyTorch
+    python experiments/measure.py long                         a 10-hour 48 kHz stereo file
+    python experiments/measure.py pipeline --data ESC50_FOLDER training from clips, against training on ready tensors
+    python experiments/measure.py front_end                    waveform to log-mel, against librosa
+    python experiments/measure.py windows                      decoded sound to scores, the bundled model
+    python experiments/measure.py zeros                        the bundled model with zeros among its weights, against without
 
 Each writes `results/<name>.json` with the environment and the command. Close other programs first.
 """
@@ -426,7 +426,7 @@ def main() -> None:
     result = MEASURES[arguments.measure](arguments)
     shown = [arguments.measure] + (["--data", "ESC50_FOLDER"] if arguments.data else [])
     shown += ["--workers", str(arguments.workers)] if arguments.workers else []
-    command = " ".join(["python benchmarks/measure.py", *shown])
+    command = " ".join(["python experiments/measure.py", *shown])
     record = {"measure": arguments.measure, "command": command, "result": result, "environment": environment()}
     write_json(ROOT / "results" / f"{arguments.measure}.json", record)
     for key, value in result.items():

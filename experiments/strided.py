@@ -1,6 +1,6 @@
 """Measures what safe strided convolutions cost a training step on a CPU, against oneDNN's own strided operator.
 
-    python benchmarks/strided.py
+    python experiments/strided.py
 
 Both networks have the same weights and see the same sound, in turns. Only widths at which oneDNN's operator stays within
 its bounds on any processor (16 input channels and more) can be compared. Writes `results/strided.json`.
@@ -30,7 +30,7 @@ ROUNDS = 12
 def main() -> None:
     """Measures three sizes and writes the result."""
     result = {name: measured(name) for name in ("arin_nano", "arin_small", "arin_base")}
-    write_json(RESULT, {"command": "python benchmarks/strided.py", "result": result, "environment": environment()})
+    write_json(RESULT, {"command": "python experiments/strided.py", "result": result, "environment": environment()})
     for name, values in result.items():
         print(name, values)
 

@@ -1,7 +1,7 @@
 """What merging saves: operations, parameters, MACs and latency of networks before and after, side by side in one run.
 
     make .venv/networks/installed
-    PYTHONPATH=.venv/networks python benchmarks/reparameterization.py
+    PYTHONPATH=.venv/networks python experiments/reparameterization.py
 
 Each network is timed as it is and merged, in eager PyTorch and in ONNX Runtime, in turns: every round runs all four, so
 that a drifting machine hurts all alike. ONNX Runtime folds batch norms and constants by itself, so that its two columns
@@ -239,7 +239,7 @@ def main() -> None:
             results[name]["merging"] = json.loads(printed.stdout.splitlines()[-1])
             print(table({name: results[name]}).splitlines()[-1], flush=True)
     if arguments.only is None:
-        command = "PYTHONPATH=.venv/networks python benchmarks/reparameterization.py"
+        command = "PYTHONPATH=.venv/networks python experiments/reparameterization.py"
         record = {"measure": "reparameterization", "command": command, "result": results, "environment": environment()}
         write_json(ROOT / "results" / "reparameterization.json", record)
 
