@@ -88,8 +88,8 @@ def test_a_kill_at_any_step_leaves_the_old_the_new_or_a_refusal(models, tmp_path
     try:
         found = known[scores(path)]
     except BundleError as error:
-        found = str(error).partition(". ")[0].removeprefix(f"{tmp_path}/")
-    refusal = "m.xml and m.bin are not of one model: the weights are of another model"
+        found = str(error).removeprefix(f"{tmp_path}/").partition(": ")[0]
+    refusal = "m.xml and m.bin are not of one model"  # the two may differ in the form of their front end, and so in size
     assert found in (("new",) if finished else ("old", refusal))
     pair.move(new, path)
     assert known[scores(path)] == "new"
