@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from support import ROOT, processes
+from support import ROOT
+from support.commands import audiorep
 
 from audiorep import models
 from audiorep.benchmark import end_to_end, layers, table
@@ -220,10 +219,6 @@ def test_a_folder_without_sounds_is_refused(tmp_path):
     (tmp_path / "a.wav").write_text("no sound")
     with pytest.raises(DataError, match="holds no sound that can be read"):
         end_to_end.sounds_in(tmp_path, 5)
-
-
-def audiorep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return processes.run(processes.audiorep(*arguments), cwd=cwd)
 
 
 def test_the_command_prints_a_table_and_writes_files(tmp_path):

@@ -6,11 +6,11 @@ import dataclasses
 import itertools
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from support import ROOT, processes
+from support import ROOT
+from support.commands import audiorep
 from support.training import quick
 
 from audiorep import config, datasets, models
@@ -210,10 +210,6 @@ def test_wrong_recipes_are_refused_with_what_is_wrong(values, text):
 
 
 # --- commands
-
-
-def audiorep(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return processes.run(processes.audiorep(*arguments))
 
 
 @pytest.mark.slow

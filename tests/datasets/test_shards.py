@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from support import processes
+from support.commands import Done, audiorep
 from support.sounds import loudest_frequency, sine
 from torch.utils.data import DataLoader
 
@@ -32,8 +33,8 @@ def cli(*words: object) -> list[str]:
     return processes.audiorep("data", *words)
 
 
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    return processes.run(cli(*words))
+def run(*words: object) -> Done:
+    return audiorep("data", *words)
 
 
 def noise(seed: int, samples: int = 2000) -> np.ndarray:

@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 from support import ROOT, processes
+from support.commands import audiorep
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
@@ -44,7 +45,7 @@ def commands() -> list[list[str]]:
 def help_texts() -> dict[str, str]:
     texts = {}
     for command in COMMANDS:
-        done = processes.run(processes.audiorep(*command.split(), "--help"))
+        done = audiorep(*command.split(), "--help")
         assert done.returncode == 0, done.stderr
         texts[command] = done.stdout
     return texts

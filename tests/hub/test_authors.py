@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from support import processes
+from support.commands import audiorep
 from support.their_network import TheirNetwork
 from torch import Tensor, nn
 
@@ -252,13 +251,9 @@ def test_a_folder_in_use_is_refused_and_kept(tmp_path):
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return processes.run(processes.audiorep(*arguments))
-
-
 def test_the_command_says_what_it_took_for_granted(tmp_path):
     path = TheirNetwork((11,)).merge().save(tmp_path / "a.pyth")
-    done = command("import", path, "-o", tmp_path / "out")
+    done = audiorep("import", path, "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"Merged form, {authors.read(path).parameters:,} parameters, classes: label 11",
@@ -286,7 +281,7 @@ def test_the_command_says_what_it_took_for_granted(tmp_path):
 )
 def test_classes_without_known_names_are_numbered_and_the_command_says_how_to_name_them(tmp_path, classes, sentence):
     path = TheirNetwork(classes, depths=(1, 1)).save(tmp_path / "a.pyth")
-    done = command("import", path, "-o", tmp_path / "out")
+    done = audiorep("import", path, "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith(sentence)
     labels = checkpoint.load(tmp_path / "out").info.labels
@@ -316,7 +311,7 @@ def test_tensors_that_are_not_plain_are_refused_in_a_sentence(tmp_path, odd, kin
 
 def test_the_command_refuses_in_one_sentence(tmp_path):
     path = TheirNetwork((45,)).save(tmp_path / "a.pyth")
-    done = command("import", path, "-o", tmp_path / "out")
+    done = audiorep("import", path, "-o", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr.startswith("Error: ")
     assert done.stderr.count("\n") == 1

@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import processes
+from support.commands import audiorep
 from support.training import QUICK, RATE, as_toml, epoch_of, quick, weights
 
 from audiorep import audio, config, datasets
@@ -477,19 +478,15 @@ def test_the_command_puts_teachers_in_the_settings_and_refuses_every_fold(tones,
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(as_toml({**QUICK, "epochs": 1, "distil": {"teachers": ["elsewhere"], "soft": 0.5}}))
     shared = [str(tones), "--recipe", str(recipe), "-o", str(tmp_path / "run")]
-    done = _audiorep("distil", "--teacher", str(teacher), "--set", "distil.temperature=3", *shared)
+    done = audiorep("distil", "--teacher", str(teacher), "--set", "distil.temperature=3", *shared)
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "run" / fit.CONFIG).read_text())["config"]["distil"]
     assert (told["teachers"], told["soft"], told["temperature"]) == ([str(teacher)], 0.5, 3.0)
-    done = _audiorep("train", "--every-fold", *shared)
+    done = audiorep("train", "--every-fold", *shared)
     assert done.returncode == 2
     assert "Error: --every-fold trains on each fold in turn, and a teacher was trained on all folds but one." in done.stderr
     assert "Traceback" not in done.stderr
-    assert _audiorep("distil", *shared).returncode == 2
-
-
-def _audiorep(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return processes.run(processes.audiorep(*arguments))
+    assert audiorep("distil", *shared).returncode == 2
 
 
 def _with(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> torch.nn.Module:
