@@ -1,20 +1,24 @@
-"""Sounds made on the spot, and the way to the real ones."""
+"""Fixtures of all rooms: sounds made on the spot, the way to real ones, a trained checkpoint; and the order of the files."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from support import ROOT
+from support.order import place
 from support.sounds import sine
 
 TONE_RATE = 4000  # Hz of the tones that are trained on
+STARTED = pytest.StashKey[float]()
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -50,6 +54,36 @@ def audiorep_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real audio: {folder} does not exist; name its folder in AUDIOREP_DATA")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds what `make test-all` needs."""
+    parser.addoption("--record", type=Path, metavar="FOLDER", help="keep the result of the run in a file in this folder")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Notes when the run began."""
+    config.stash[STARTED] = time.time()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Keeps the result of the run where `--record` says so."""
+    if config.getoption("record"):
+        from support import record
+
+        record.write(config.getoption("record"), terminalreporter.stats, config.stash[STARTED])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first, so that two processes end together."""
+    items.sort(key=lambda item: place(item.path))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws from torch's own generator is the same in each run, whichever tests came before."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
