@@ -112,3 +112,15 @@ def tones(tmp_path_factory) -> Path:
             )
             soundfile.write(root / label / f"{number}.wav", clip, TONE_RATE)
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(tones, tmp_path_factory) -> tuple[Path, list[Any]]:
+    """A finished run on the tones of enough epochs to learn, and its evaluations; nothing may be written into its folder."""
+    from support.training import quick
+
+    from audiorep import datasets
+    from audiorep.training import workflow
+
+    output = tmp_path_factory.mktemp("runs") / "tones"
+    return output, workflow.train(quick(epochs=25, augment={}), datasets.examples(tones), tones, output)

@@ -432,7 +432,7 @@ def test_several_labels_are_judged_by_mean_average_precision(tones, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.full)])
 def test_an_interrupted_search_says_so_and_goes_on_where_its_training_stood(tones, tmp_path, workers):
     (tmp_path / "base.toml").write_text(as_toml({**RECIPE, "epochs": 60}))
     (tmp_path / "space.toml").write_text('[space]\n"network.expansion" = [4]')

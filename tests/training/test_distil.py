@@ -447,7 +447,7 @@ def test_a_run_that_is_older_than_distillation_goes_on(examples, tmp_path):
     fit.fit(quick(epochs=1), examples, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("lessons", [{"features": 0.5}, {"cache": True, "cut_seconds": 0.5}])
 def test_a_killed_distillation_goes_on_as_if_it_had_not_been(tones, examples, teacher, tmp_path, lessons):
     values = {**QUICK, "epochs": 40, **{k: v for k, v in lessons.items() if k == "cut_seconds"}}

@@ -28,14 +28,6 @@ from audiorep.training.module import Trainee
 from audiorep.training.recipe import OptimizerConfig, ScheduleConfig, TrainConfig
 
 
-@pytest.fixture(scope="module")
-def trained(tones, tmp_path_factory):
-    """A finished run of enough epochs to learn, with its evaluations."""
-    output = tmp_path_factory.mktemp("runs") / "tones"
-    settings = quick(epochs=25, augment={})
-    return output, workflow.train(settings, datasets.examples(tones), tones, output)
-
-
 def test_training_learns_and_says_so_of_clips_it_never_saw(trained):
     output, evaluations = trained
     test = evaluations[0]
@@ -87,7 +79,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tones, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.full), 2])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
     settings = [f"{key}={json.dumps(value)}" for key, value in {"epochs": 40, "workers": workers}.items()]
     recipe = tmp_path / "recipe.toml"

@@ -45,8 +45,11 @@ def start(tmp_path_factory) -> Path:
     return folder
 
 
+STEPS = [name if name == "epic_kitchens" else pytest.param(name, marks=pytest.mark.full) for name in PAPER]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", STEPS)
 def test_recipe_takes_a_step_on_its_sets_own_layout(name, start, tmp_path):
     root = tmp_path / name
     MAKERS[name](root)

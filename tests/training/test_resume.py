@@ -82,14 +82,15 @@ RECIPES: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "teacher": lambda clips, earlier: {"distil": {"teachers": [str(earlier)], "features": 0.5}},
     "kept scores": lambda clips, earlier: {"distil": {"teachers": [str(earlier)], "cache": True}, "cut_seconds": 0.5},
 }
-LONG = ("teacher", "kept scores")  # each fit merges the teacher anew
+LONG = ("recorded noise", "kept scores")  # of the same code as others here but for what test_fit and test_distil prove
 
 
 class _Stop(Exception):  # noqa: N818
     pass
 
 
-@pytest.mark.parametrize("recipe", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in RECIPES])
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [pytest.param(name, marks=pytest.mark.full if name in LONG else ()) for name in RECIPES])
 def test_a_run_that_is_repeated_or_resumed_anywhere_gives_the_same_bytes(clips, earlier, tmp_path, recipe):
     settings = quick(**RECIPES[recipe](clips, earlier))
     examples = datasets.examples(clips, splits=settings.splits)
@@ -154,9 +155,17 @@ def test_a_full_disk_leaves_the_epoch_before(clips, tmp_path, monkeypatch):
     assert resumed == digest(fit.fit(settings, examples, tmp_path / "unbroken"))
 
 
+ENDS = [
+    ("SIGTERM", 143, 2),
+    *(
+        pytest.param(*end, marks=pytest.mark.full)
+        for end in (("SIGTERM", 143, 0), ("SIGHUP", 129, 0), ("SIGHUP", 129, 2), ("SIGINT", 130, 0), ("SIGINT", 130, 2))
+    ),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("name", "status", "workers"), ENDS)
 def test_a_training_that_is_ended_says_how_to_go_on(clips, tmp_path, name, status, workers):
     command = processes.audiorep("train", clips, "-o", tmp_path / "run", "--set", "epochs=9999", "--set", f"workers={workers}")
     with processes.started(command, stderr=subprocess.PIPE) as process:
