@@ -87,15 +87,15 @@ def seeded() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_lapses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule of the engine that fails on an operator costs a user that operator; here it is a fault of ours, and is shown."""
-    lapses = sys.modules.get("audiorep.reparam.lapses")
+def show_rule_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails the test when one of the engine's rules raises; in use, the rule's operator is left unmerged instead."""
+    failures = sys.modules.get("audiorep.reparam.rule_failures")
 
-    def told(error: Exception) -> str:
+    def fail(error: Exception) -> str:
         pytest.fail("".join(traceback.format_exception(error)))
 
-    if lapses is not None:
-        monkeypatch.setattr(lapses, "reason", told)
+    if failures is not None:
+        monkeypatch.setattr(failures, "reason", fail)
 
 
 @pytest.fixture(scope="session")

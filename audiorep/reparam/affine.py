@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 
 from audiorep.reparam.algebra import Taps
 from audiorep.reparam.capture import Capture, Constant
-from audiorep.reparam.copies import doubled, to_double
+from audiorep.reparam.model_copies import double_dtype, to_double
+from audiorep.reparam.nodes import operation
 
 aten = torch.ops.aten
 _CONVOLUTIONS = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d, 3: torch.nn.functional.conv3d}
@@ -150,20 +151,28 @@ class Constants:
         floats = {value.dtype for value in values if value.is_floating_point()}
         if len(floats) > 1:  # its rounding is part of what the network computes
             return None
-        return frozenset().union(*names)
+        return frozenset[str]().union(*(name for name in names if name is not None))
 
     def names(self, node: Any) -> frozenset[str] | None:
         """The tensors that a constant node is made of, or None if it is not constant."""
         return self._names.get(node) if isinstance(node, fx.Node) else None
 
-    def constant(self, node: fx.Node) -> Constant | None:
+    def is_constant(self, node: Any) -> bool:
+        """Whether an argument is a tensor that is the same in every call."""
+        return self.names(node) is not None
+
+    def names_of(self, nodes: Iterable[Any]) -> frozenset[str]:
+        """The tensors that any of `nodes` is made of; what is not constant adds none."""
+        return frozenset[str]().union(*(self.names(node) or () for node in nodes))
+
+    def constant(self, node: Any) -> Constant | None:
         """The tensor itself, for a node that is one."""
-        return self._constants.get(node)
+        return self._constants.get(node) if isinstance(node, fx.Node) else None
 
     def value(self, node: Any) -> Any:
         """A constant node's value; anything else as it is."""
         if not isinstance(node, fx.Node):
-            return doubled(node) if isinstance(node, torch.dtype) else node
+            return double_dtype(node) if isinstance(node, torch.dtype) else node
         if node not in self._values:
             if node in self._constants:
                 tensor = self._constants[node].tensor.detach()
@@ -174,8 +183,12 @@ class Constants:
                 if self._meta and "device" in kwargs:
                     kwargs = {**kwargs, "device": torch.device("meta")}
                 with torch.no_grad():
-                    self._values[node] = node.target(*args, **kwargs)
+                    self._values[node] = operation(node)(*args, **kwargs)
         return self._values[node]
+
+    def device(self, like: Tensor) -> torch.device:
+        """The device of `like`, or the meta device in a dry run."""
+        return torch.device("meta") if self._meta else like.device
 
     def forget(self) -> None:
         """Frees the values."""

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -250,11 +252,15 @@ def _convolved(first: Taps, second: Taps) -> tuple[Tensor, tuple[int, ...]]:
     outer = second.weight.reshape(groups, second.outputs // groups, second.weight.shape[1], *second.size)
     total = second.weight.new_zeros(second.outputs, first.weight.shape[1], *sizes)
     for place in itertools.product(*(range(k) for k in second.size)):
-        taps = torch.einsum("gom,gm...->go...", outer[(..., *place)], inner).reshape(
-            second.outputs, first.weight.shape[1], *first.size
-        )
-        total[(..., *[spots[axis][j] for axis, j in enumerate(place)])] += taps
+        product = torch.einsum("gom,gm...->go...", outer[_trailing(place)], inner)
+        taps = product.reshape(second.outputs, first.weight.shape[1], *first.size)
+        total[_trailing(spots[axis][j] for axis, j in enumerate(place))] += taps
     return total, tuple(dilation)
+
+
+def _trailing(places: Iterable[Any]) -> Any:
+    """An index into the last axes of a tensor."""
+    return (..., *places)
 
 
 def _with_bias(total: Taps, first: Taps, second: Taps) -> Taps:
@@ -293,7 +299,7 @@ def _place(taps: Taps, grid: list[tuple[int, int, int]]) -> Taps:
         shape[axis + 2] = size
         spot = slice(start // spacing, (start + step * (taps.size[axis] - 1)) // spacing + 1, max(1, step // spacing))
         placed = weight.new_zeros(shape)
-        placed[(..., spot, *[slice(None)] * (len(grid) - 1 - axis))] = weight
+        placed[_trailing((spot, *[slice(None)] * (len(grid) - 1 - axis)))] = weight
         weight = placed
     low = tuple(-least for least, _, _ in grid)
     high = tuple(law + last for law, (_, last, _) in zip(taps.law, grid, strict=True))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from audiorep.reparam.verify import Trial, copied
+from audiorep.reparam.verify import Trial, copied_inputs
 
 
-def to_copy(model: Callable[..., Any], made: Callable[..., Any], trial: Trial) -> set[int]:
+def outputs_to_copy(model: Callable[..., Any], made: Callable[..., Any], trial: Trial) -> set[int]:
     """The leaves of the outputs that share memory in the merged network, and not so in the original.
 
     A caller may write into what is new; written into what is shared, it would change an input, another output or the
@@ -36,7 +36,7 @@ def _shared(model: Callable[..., Any], trial: Trial) -> list[set[str]]:
 
 
 def _call(model: Callable[..., Any], trial: Trial) -> tuple[list[Any], list[Any]]:
-    args, kwargs = copied(trial.args, trial.kwargs, double=False)
+    args, kwargs = copied_inputs(trial.args, trial.kwargs, double=False)
     with torch.no_grad():
         return pytree.tree_leaves((args, kwargs)), pytree.tree_leaves(model(*args, **kwargs))
 

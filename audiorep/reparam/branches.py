@@ -13,6 +13,7 @@ from audiorep.reparam import algebra
 from audiorep.reparam.affine import Affine, Sum, identity
 from audiorep.reparam.algebra import Taps
 from audiorep.reparam.layout import fixed
+from audiorep.reparam.nodes import argument, arguments, operation, rank, shape, source
 from audiorep.reparam.rules import Edit, Make, Match, join, resized, spread
 
 aten = torch.ops.aten
@@ -23,22 +24,22 @@ def parallel(node: fx.Node) -> Iterator[Match]:
     if not isinstance(node.target, Sum):
         return
     sources: dict[fx.Node, list[tuple[int, list[fx.Node]]]] = {}
-    for position, term in enumerate(node.args):
-        for source, chain in _chains(term):
-            sources.setdefault(source, []).append((position, chain))
-    for source, terms in sources.items():
+    for position, term in enumerate(arguments(node)):
+        for start, chain in _chains(term):
+            sources.setdefault(start, []).append((position, chain))
+    for start, terms in sources.items():
         several = len(terms) > 1 and any(chain for _, chain in terms)
         if not several or len({position for position, _ in terms}) < len(terms):
             continue
-        yield _sum(node, source, terms)
-        ordered = sorted(terms, key=lambda item: -sum(n.target.taps.weight.numel() for n in item[1]))
+        yield _sum(node, start, terms)
+        ordered = sorted(terms, key=lambda item: -sum(operation(n).taps.weight.numel() for n in item[1]))
         if len(terms) > 2:
             for other in ordered[1:]:
-                yield _sum(node, source, [ordered[0], other])
+                yield _sum(node, start, [ordered[0], other])
             for index, first in enumerate(ordered[1:], start=1):
                 for other in ordered[index + 1 :]:
                     if first[1] or other[1]:
-                        yield _sum(node, source, [first, other])
+                        yield _sum(node, start, [first, other])
 
 
 def _chains(term: fx.Node) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
@@ -47,11 +48,11 @@ def _chains(term: fx.Node) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
     yield term, []
     while isinstance(term.target, Affine) and len(term.users) == 1:
         chain = [*chain, term]
-        term = term.args[0]
+        term = source(term)
         yield term, chain
 
 
-def _sum(node: fx.Node, source: fx.Node, terms: list[tuple[int, list[fx.Node]]]) -> Match:
+def _sum(node: fx.Node, start: fx.Node, terms: list[tuple[int, list[fx.Node]]]) -> Match:
     total = node.target
     assert isinstance(total, Sum)
     main = next(chain[0] for _, chain in terms if chain)
@@ -62,10 +63,10 @@ def _sum(node: fx.Node, source: fx.Node, terms: list[tuple[int, list[fx.Node]]])
 
     def build(make: Make) -> dict[fx.Node, Edit]:
         def function(*parts: Affine) -> Affine:
-            return _added(parts, lengths, source)
+            return _added(parts, lengths, start)
 
         made = make(function, tuple(step.target for step in merged), ("sum", tuple(lengths)))
-        edits = {main: Edit(made, (source,))}
+        edits = {main: Edit(made, (start,))}
         if rest:
             first = [factor for factor, _ in rest]
             edits[node] = Edit(Sum((*first, 1.0)), (*(term for _, term in rest), main))
@@ -76,13 +77,13 @@ def _sum(node: fx.Node, source: fx.Node, terms: list[tuple[int, list[fx.Node]]])
     return Match("parallel branches", [*merged, node], merged, build)
 
 
-def _added(parts: tuple[Affine, ...], lengths: list[tuple[float, int]], source: fx.Node) -> Affine:
+def _added(parts: tuple[Affine, ...], lengths: list[tuple[float, int]], start: fx.Node) -> Affine:
     """The sum of chains of maps, each with its factor; an empty chain is the identity."""
     axes = {part.axis for part in parts if part.axis is not None}
     if len(axes) > 1:
         raise FuseError("the branches work along different axes.")
     axis = axes.pop() if axes else None
-    channels = 1 if axis is None else fixed(source.meta["val"].shape[axis])
+    channels = 1 if axis is None else fixed(shape(start)[axis])
     if channels is None:
         raise FuseError("the number of channels is free.")
     total, place, identities = None, 0, 0.0
@@ -119,8 +120,8 @@ def siblings(node: fx.Node) -> Iterator[Match]:
     """Convolutions of one input whose outputs are concatenated side by side, as one; longer runs come first."""
     if node.target is not aten.cat.default:
         return
-    along = (node.args[1] if len(node.args) > 1 else 0) % node.meta["val"].dim()
-    for run in _runs(list(node.args[0]), along):
+    along = argument(node, 1, 0) % rank(node)
+    for run in _runs(list(arguments(node)[0]), along):
         for length in range(len(run), 1, -1):
             for start in range(len(run) - length + 1):
                 yield _stacked(node, run[start : start + length], along)
@@ -142,7 +143,7 @@ def _runs(pieces: list[fx.Node], along: int) -> list[list[fx.Node]]:
 
 
 def _stacked(node: fx.Node, run: list[fx.Node], along: int) -> Match:
-    others = [piece for piece in node.args[0] if piece not in run[1:]]
+    others = [piece for piece in arguments(node)[0] if piece not in run[1:]]
 
     def build(make: Make) -> dict[fx.Node, Edit]:
         def function(*parts: Affine) -> Affine:

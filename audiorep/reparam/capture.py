@@ -23,13 +23,13 @@ from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
 from audiorep.reparam import outputs
-from audiorep.reparam.calls import Call, bind, name_arguments
-from audiorep.reparam.copies import shallow
-from audiorep.reparam.lapses import first_line
-from audiorep.reparam.scripted import names_of, opened
+from audiorep.reparam.example_call import Call, bind_example, name_arguments
+from audiorep.reparam.model_copies import shallow_copy
+from audiorep.reparam.rule_failures import first_line
+from audiorep.reparam.scripted import open_scripted, scripted_names
 from audiorep.reparam.sequences import free_lengths, real_layers
 from audiorep.reparam.sizes import Sizes, sizes_of
-from audiorep.reparam.tidy import functional, tidy
+from audiorep.reparam.tidy import make_functional, tidy
 
 aten = torch.ops.aten
 SECONDS = 20.0  # of this thread's own work: symbolic sizes of products of sizes can take minutes; then fewer are tried
@@ -91,38 +91,38 @@ class Capture:
         self.graph.erase_node(node)
 
 
-def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], twice: bool = True) -> Capture:
+def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], double_batch: bool = True) -> Capture:
     """The graph of `model`, in the modes its modules are in, with as many free sizes as it allows.
 
     Args:
         model: the network.
         args: an example of its inputs.
         kwargs: as `args`.
-        twice: make an example's batch of one two, since the exporter takes a size of one for a constant.
+        double_batch: make an example's batch of one two, since the exporter takes a size of one for a constant.
 
     Raises:
         FuseError: it cannot be captured whole; the text says why.
     """
-    call = bind(model, args, kwargs)
-    doubled = _doubled(args, kwargs) if twice else None
+    call = bind_example(model, args, kwargs)
+    doubled = _doubled(args, kwargs) if double_batch else None
     if doubled is not None:
         try:
-            return replace(_captured(model, bind(model, *doubled)), doubled=True)
+            return replace(_captured(model, bind_example(model, *doubled)), doubled=True)
         except FuseError:  # a network for a batch of one only
             pass
     return _captured(model, call)
 
 
 def _captured(model: nn.Module, call: Call) -> Capture:
-    copied = shallow(model)
-    scripted = opened(copied)
+    copied = shallow_copy(model)
+    scripted = open_scripted(copied)
     _open_outputs(copied)
     program = _export(copied, call)
     real_layers(program.graph)
-    if not functional(program.graph):
+    if not make_functional(program.graph):
         with _quiet():
             program = program.run_decompositions({})
-    return _describe(model, program, call, names_of(program, scripted))
+    return _describe(model, program, call, scripted_names(program, scripted))
 
 
 def is_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -136,7 +136,7 @@ def _open_outputs(model: nn.Module) -> None:
 
     @functools.wraps(forward)
     def opening(*args: Any, **kwargs: Any) -> Any:
-        return outputs.opened(forward(*args, **kwargs))
+        return outputs.open_objects(forward(*args, **kwargs))
 
     vars(model)["forward"] = opening  # past `__setattr__`, for a network with a child called so
 
@@ -248,9 +248,7 @@ def _inputs(
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             assert spec.target is not None
             target = lifted.get(spec.target, spec.target)
-            tensor = state.get(target)
-            if tensor is None:
-                tensor = program.constants.get(target, program.state_dict.get(target))
+            tensor = state[target] if target in state else program.constants.get(target, program.state_dict.get(target))
             name = first.get(id(tensor), target)
             constants[node] = Constant(name, tensor, name in trained, spec.persistent is not False)
         else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,11 @@ def difference(expected: Sequence[Any], found: Sequence[Any]) -> Difference:
     for a, b in zip(expected, found, strict=False):
         worst = worst.worse(_leaf(a, b))
     return worst
+
+
+def worst_of(differences: Iterable[Difference]) -> Difference:
+    """The largest of each kind of difference."""
+    return functools.reduce(Difference.worse, differences, Difference())
 
 
 def largest_error(expected: Sequence[Any], found: Sequence[Any]) -> float:

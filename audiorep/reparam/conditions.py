@@ -30,7 +30,7 @@ _LESS, _GREATER = (sympy.StrictLessThan, sympy.LessThan), (sympy.StrictGreaterTh
 class Condition:
     """One condition on the sizes of the inputs."""
 
-    text: str
+    code: str
     """As Python over the names of the sizes."""
     names: frozenset[str]
     """The sizes that it is about."""
@@ -38,7 +38,7 @@ class Condition:
     """Asked by the network's own code."""
     ones: frozenset[str] | None
     """The sizes that break it exactly where they are all one; None if other sizes break it too, or it cannot be solved."""
-    words: str
+    sentence: str
     """As a sentence over the names of the sizes."""
     bound: tuple[str, str, int] | None = None
     """(expression, >= or !=, number) if it is one of the two."""
@@ -46,12 +46,12 @@ class Condition:
     def holds(self, sizes: Mapping[str, int]) -> bool:
         """Whether these sizes meet it; False where it cannot be told."""
         try:
-            return bool(eval(self.text, {"__builtins__": {}, **_NAMES}, dict(sizes)))
+            return bool(eval(self.code, {"__builtins__": {}, **_NAMES}, dict(sizes)))
         except Exception:  # a division by a size that became zero, for example
             return False
 
     @property
-    def idle_at_one(self) -> bool:
+    def may_be_idle(self) -> bool:
         """Whether it is the exporter's own, and a measurement at sizes of one may show that it is not needed."""
         return self.ones is not None and not self.own
 
@@ -79,7 +79,7 @@ def _strongest(listed: Iterable[Condition]) -> list[Condition]:
     listed = list(listed)
     bounds: dict[str, int] = {}
     for condition in listed:
-        if condition.bound is not None and condition.bound[1] == ">=" and not condition.idle_at_one:
+        if condition.bound is not None and condition.bound[1] == ">=" and not condition.may_be_idle:
             value, _, number = condition.bound
             bounds[value] = max(bounds.get(value, number), number)
     return [c for c in listed if c.bound is None or c.bound[2] >= bounds.get(c.bound[0], c.bound[2])]
@@ -104,14 +104,14 @@ def _tidied(expression: Any) -> Any:
 def _add(found: dict[str, Condition], expression: Any, own: bool) -> None:
     if expression in (sympy.true, True):
         return
-    text = code(expression)
+    text = python_code(expression)
     ones = _ones(expression)
     if ones == frozenset():
         return
     known = found.get(text)
     own = own or (known is not None and known.own)
     found[text] = Condition(
-        text, frozenset(map(str, expression.free_symbols)), own, ones, words(expression), _bound(expression)
+        text, frozenset(map(str, expression.free_symbols)), own, ones, sentence(expression), _bound(expression)
     )
 
 
@@ -120,8 +120,8 @@ def _bound(expression: Any) -> tuple[str, str, int] | None:
         return None
     left, right = expression.args
     if isinstance(expression, sympy.Ne):
-        return code(left), "!=", int(right)
-    return code(left), ">=", int(right) + isinstance(expression, sympy.StrictGreaterThan)
+        return python_code(left), "!=", int(right)
+    return python_code(left), ">=", int(right) + isinstance(expression, sympy.StrictGreaterThan)
 
 
 def _is_own(place: Any) -> bool:
@@ -180,7 +180,7 @@ def _vanishing(monomials: list[tuple[int, ...]], names: list[str]) -> frozenset[
     return None
 
 
-def code(expression: Any) -> str:
+def python_code(expression: Any) -> str:
     """An expression as Python over the names of its symbols.
 
     Raises:
@@ -204,14 +204,14 @@ _RELATIONS = {
 }
 
 
-def words(expression: Any) -> str:
+def sentence(expression: Any) -> str:
     """A condition as a sentence over the names of its symbols."""
     for kind, joint in ((sympy.And, " and "), (sympy.Or, " or ")):
         if isinstance(expression, kind):
-            return joint.join(words(part) for part in expression.args)
+            return joint.join(sentence(part) for part in expression.args)
     relation = next((verb for kind, verb in _RELATIONS.items() if isinstance(expression, kind)), None)
     if relation is None:
-        return f"{code(expression)} holds"
+        return f"{python_code(expression)} holds"
     left, right = expression.args
     if left.is_number and not right.is_number:
         turned = expression.reversed
@@ -235,7 +235,7 @@ def _remainder(value: Any, unit: Any, rest: Any, relation: str) -> str:
 
 def _plain(expression: Any) -> str:
     """A number or a product of sizes, with the divisions that round down said in words."""
-    text = code(expression)
+    text = python_code(expression)
     text = re.sub(r"\(-(\d+)\) \+ ([\w.]+|\(.*\))$", r"\2 - \1", text)
     text = re.sub(r"\s*//\s*", " divided (rounded down) by ", text)
     return text.removeprefix("(").removesuffix(")") if _is_wrapped(text) else text

@@ -7,7 +7,7 @@ from torch import nn
 _KINDS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def hooked(model: nn.Module) -> list[str]:
+def hooked_modules(model: nn.Module) -> list[str]:
     """The paths of the modules with a hook; torch's own that compute a weight (weight norm, pruning) are left out."""
     return [path for path, module in model.named_modules() if any(_more_than_values(module, kind) for kind in _KINDS)]
 

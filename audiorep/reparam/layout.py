@@ -9,6 +9,8 @@ import sympy
 import torch
 from torch import fx
 
+from audiorep.reparam.nodes import argument, arguments, rank, shape, source
+
 aten = torch.ops.aten
 
 
@@ -40,9 +42,7 @@ def axis_above(node: fx.Node, axis: int | None, shift: bool, resized: bool) -> i
         return "a shift before zero padding is wrong at the border"
     if axis is None:
         return None
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    found = rule(node, axis, source.meta["val"].dim())
+    found = rule(node, axis, rank(source(node)))
     if found is None:
         return f"{node.name} ({str(node.target).removeprefix('aten.').split('.')[0]}) mixes the channels"
     if resized and node.target in RESHAPES:
@@ -118,12 +118,12 @@ def is_layout(node: fx.Node) -> bool:
 
 def permutation(node: fx.Node) -> tuple[int, ...] | None:
     """The order of axes of a permute or transpose, or None for anything else."""
-    rank = node.meta["val"].dim() if isinstance(node.meta.get("val"), torch.Tensor) else 0
+    axes = node.meta["val"].dim() if isinstance(node.meta.get("val"), torch.Tensor) else 0
     if node.target is aten.permute.default:
-        return tuple(axis % rank for axis in node.args[1])
+        return tuple(axis % axes for axis in arguments(node)[1])
     if node.target is aten.transpose.int:
-        order = list(range(rank))
-        first, second = (axis % rank for axis in node.args[1:3])
+        order = list(range(axes))
+        first, second = (axis % axes for axis in arguments(node)[1:3])
         order[first], order[second] = order[second], order[first]
         return tuple(order)
     return None
@@ -137,7 +137,7 @@ def _permute(node: fx.Node, axis: int, rank: int) -> int | None:
 
 def _reshape(node: fx.Node, axis: int, rank: int) -> int | None:
     """An axis that a reshape leaves whole: as many values before it and after it, for all sizes."""
-    outer, inner = ([_expr(n) for n in x.meta["val"].shape] for x in (node, node.args[0]))
+    outer, inner = ([_expr(n) for n in shape(x)] for x in (node, source(node)))
     for candidate in range(rank):
         if inner[candidate] != outer[axis] or not outer[axis].is_number:
             continue
@@ -154,35 +154,35 @@ def _expr(size: Any) -> Any:
 
 
 def _unsqueeze(node: fx.Node, axis: int, rank: int) -> int | None:
-    new = node.args[1] % (rank + 1)
+    new = int(arguments(node)[1]) % (rank + 1)
     return None if axis == new else axis - (axis > new)
 
 
 def _squeeze(node: fx.Node, axis: int, rank: int) -> int | None:
-    given = node.args[1] if len(node.args) > 1 else [i for i, n in enumerate(node.args[0].meta["val"].shape) if n == 1]
+    before = shape(source(node))
+    given = argument(node, 1, [i for i, n in enumerate(before) if n == 1])
     listed = [given] if isinstance(given, int) else list(given)
-    shape = node.args[0].meta["val"].shape
-    gone = {i % rank for i in listed if fixed(shape[i % rank]) == 1}
+    gone = {i % rank for i in listed if fixed(before[i % rank]) == 1}
     kept = [i for i in range(rank) if i not in gone]
     return kept[axis] if len(kept) == node.meta["val"].dim() else None
 
 
 def _reduce(node: fx.Node, axis: int, rank: int) -> int | None:
-    listed = node.args[1] if len(node.args) > 1 else None
+    listed = argument(node, 1)
     if listed is None:
         return None
     gone = {i % rank for i in ([listed] if isinstance(listed, int) else listed)}
-    keep = bool(node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False))
+    keep = bool(argument(node, 2, node.kwargs.get("keepdim", False)))
     kept = [i for i in range(rank) if keep or i not in gone]
     return None if kept[axis] in gone else kept[axis]
 
 
 def _slice(node: fx.Node, axis: int, rank: int) -> int | None:
-    return None if axis == (node.args[1] if len(node.args) > 1 else 0) % rank else axis
+    return None if axis == argument(node, 1, 0) % rank else axis
 
 
 def _select(node: fx.Node, axis: int, rank: int) -> int | None:
-    gone = node.args[1] % rank
+    gone = int(arguments(node)[1]) % rank
     return axis + (axis >= gone)
 
 
@@ -192,24 +192,24 @@ def _spatial(node: fx.Node, axis: int, rank: int) -> int | None:
 
 
 def _pad(node: fx.Node, axis: int, rank: int) -> int | None:
-    around = node.args[1]
+    around = arguments(node)[1]
     padded = {rank - 1 - i // 2 for i, n in enumerate(around) if n != 0}
     return None if axis in padded else axis
 
 
 def _flip(node: fx.Node, axis: int, rank: int) -> int | None:
-    return None if axis in {i % rank for i in node.args[1]} else axis
+    return None if axis in {i % rank for i in arguments(node)[1]} else axis
 
 
 def _roll(node: fx.Node, axis: int, rank: int) -> int | None:
     """Without axes it rolls the flat tensor."""
-    axes = node.args[2] if len(node.args) > 2 else ()
+    axes = argument(node, 2, ())
     return None if not axes or axis in {i % rank for i in axes} else axis
 
 
 def _expand(node: fx.Node, axis: int, rank: int) -> int | None:
     inner = axis - (node.meta["val"].dim() - rank)
-    if inner < 0 or str(node.args[0].meta["val"].shape[inner]) != str(node.meta["val"].shape[axis]):
+    if inner < 0 or str(shape(source(node))[inner]) != str(shape(node)[axis]):
         return None
     return inner
 
@@ -218,8 +218,8 @@ def _pads(node: fx.Node) -> bool:
     if node.target is aten.sum.dim_IntList:
         return True
     if str(node.target).startswith("aten.avg_pool"):
-        override = node.args[6] if len(node.args) > 6 else node.kwargs.get("divisor_override")
-        padding = node.args[3] if len(node.args) > 3 else 0
+        override = argument(node, 6, node.kwargs.get("divisor_override"))
+        padding = argument(node, 3, 0)
         return override is not None or any(padding if isinstance(padding, list) else [padding])
     if str(node.target).startswith("aten.constant_pad_nd"):
         return not (len(node.args) > 2 and node.args[2] != 0)

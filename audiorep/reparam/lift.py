@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, fx
 
 from audiorep.errors import FuseError
-from audiorep.reparam import algebra, lapses
+from audiorep.reparam import algebra, rule_failures
 from audiorep.reparam.affine import INPUT, Affine, Constants, Sum, module_path, to_transposed
 from audiorep.reparam.algebra import Taps
 from audiorep.reparam.capture import Capture
 from audiorep.reparam.layout import fixed
+from audiorep.reparam.nodes import named_arguments, operation, rank, shape, source
 
 aten = torch.ops.aten
 
@@ -23,8 +24,8 @@ class Lifter:
 
     def __init__(self, captured: Capture, constants: Constants) -> None:
         self._graph, self._constants = captured.graph, constants
-        self._seen: dict[Any, Affine] = {}
-        self.notes: dict[fx.Node, str] = {}
+        self._maps: dict[Any, Affine] = {}
+        self.obstacles: dict[fx.Node, str] = {}
         """Why a node that looks linear is not."""
 
     def lift(self) -> None:
@@ -32,17 +33,17 @@ class Lifter:
         for node in self._graph.nodes:
             name = str(node.target)
             if name.startswith("aten._native_batch_norm_legit"):
-                self.notes[node] = _NO_STATISTICS if "no_stats" in name else _TRAINS
+                self.obstacles[node] = _NO_STATISTICS if "no_stats" in name else _TRAINS
             rule = _RULES.get(node.target) if node.op == "call_function" else None
             if rule is None or self._constants.names(node) is not None or not _plain(node):
                 continue
             try:
                 found = rule(self, node)
             except FuseError as error:
-                self.notes[node] = str(error)
+                self.obstacles[node] = str(error)
                 continue
             except Exception as error:  # whatever a rule that meets the unexpected raises: it costs this operator
-                self.notes[node] = lapses.reason(error)
+                self.obstacles[node] = rule_failures.reason(error)
                 continue
             if found is None:
                 continue
@@ -52,33 +53,41 @@ class Lifter:
 
     def forget(self) -> None:
         """Frees the maps that are not in the graph any more."""
-        self._seen.clear()
+        self._maps.clear()
 
-    def norm(self, node: fx.Node) -> None:
+    def note_norm(self, node: fx.Node) -> None:
         """Notes the affine part of a layer, group or RMS norm: what its weight and bias do along which axis."""
-        given = _arguments(node)
+        given = named_arguments(node)
         weight, bias, source = given.get("weight"), given.get("bias"), given["input"]
         group = node.target is aten.group_norm.default
-        if weight is None or not self.is_const(weight) or not (bias is None or self.is_const(bias)):
+        if weight is None or not self.is_constant(weight) or not (bias is None or self.is_constant(bias)):
             return
-        if not _plain(node) or self.is_const(source) or (not group and len(given["normalized_shape"]) != 1):
+        if not _plain(node) or self.is_constant(source) or (not group and len(given["normalized_shape"]) != 1):
             return
-        value, shift = self.const(weight), self.const(bias)
-        assert value is not None
-        names = (self._constants.names(weight) or frozenset()) | (self._constants.names(bias) or frozenset())
-        taps = _scale(value, shift, self.trained(weight), self.trained(bias))
+        names = self._constants.names_of((weight, bias))
+        taps = _scale(self.value(weight), self.optional_value(bias), self.trained(weight), self.trained(bias))
         label = str(node.target).split(".")[1].replace("_", " ") + " affine"
-        axis = 1 if group else _rank(source) - 1
+        axis = 1 if group else rank(source) - 1
         members = ((label, module_path(node)),)
         node.meta["affine"] = Affine(taps, axis, names, node.meta["val"].dtype, label=label, members=members)
 
-    def const(self, node: Any) -> Tensor | None:
-        """A constant's value, float64."""
-        return None if node is None else self._constants.value(node)
+    def value(self, node: fx.Node) -> Tensor:
+        """The value of a constant node in float64."""
+        value = self._constants.value(node)
+        assert isinstance(value, Tensor)
+        return value
 
-    def is_const(self, node: Any) -> bool:
+    def optional_value(self, node: fx.Node | None) -> Tensor | None:
+        """The value of a constant node in float64; None where the operation has no such argument."""
+        return None if node is None else self.value(node)
+
+    def is_constant(self, node: Any) -> bool:
         """Whether an argument is a tensor that is the same in every call."""
-        return self._constants.names(node) is not None
+        return self._constants.is_constant(node)
+
+    def device(self, node: fx.Node) -> torch.device:
+        """The device on which a constant for `node` is made; the meta device in a dry run."""
+        return self._constants.device(node.meta["val"])
 
     def affine(
         self, node: fx.Node, source: fx.Node, taps: Callable[[], Taps], axis: int | None, *used: Any, **more: Any
@@ -86,20 +95,20 @@ class Lifter:
         """The lifted operation of `node`; equal operations on equal constants are one object."""
         args = tuple(INPUT if arg is source else arg for arg in node.args)
         key = (node.target, axis, repr([("in" if arg is INPUT else arg) for arg in args]), repr(node.kwargs))
-        if key not in self._seen:
-            names = frozenset().union(*(self._constants.names(other) or () for other in used if other is not None))
-            derived = any(self.is_const(other) and self._constants.constant(other) is None for other in used)
-            self._seen[key] = Affine(
+        if key not in self._maps:
+            names = self._constants.names_of(used)
+            derived = any(self.is_constant(other) and self._constants.constant(other) is None for other in used)
+            self._maps[key] = Affine(
                 taps=taps(),
                 axis=axis,
                 names=names,
                 dtype=node.meta["val"].dtype,
-                raw=(node.target, args, dict(node.kwargs)),
+                raw=(operation(node), args, dict(node.kwargs)),
                 members=((more["label"], module_path(node)),),
                 derived=derived,
                 **more,
             )
-        return self._seen[key], (source,)
+        return self._maps[key], (source,)
 
     def trained(self, node: Any) -> bool:
         """Whether a parameter is in a constant."""
@@ -118,25 +127,13 @@ def _plain(node: fx.Node) -> bool:
     return all(not isinstance(t, Tensor) or t.dtype == value.dtype or not t.dtype.is_floating_point for t in tensors)
 
 
-def _arguments(node: fx.Node) -> dict[str, Any]:
-    """All arguments of an ATen node by name, with defaults."""
-    schema = node.target._schema
-    values = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
-    values |= {argument.name: value for argument, value in zip(schema.arguments, node.args, strict=False)}
-    return values | dict(node.kwargs)
-
-
-def _rank(node: fx.Node) -> int:
-    return node.meta["val"].dim()
-
-
 def _conv(lifter: Lifter, node: fx.Node) -> Any:
-    given = _arguments(node)
+    given = named_arguments(node)
     source, weight, bias = given["input"], given["weight"], given["bias"]
-    if not lifter.is_const(weight) or (bias is not None and not lifter.is_const(bias)):
+    if not lifter.is_constant(weight) or (bias is not None and not lifter.is_constant(bias)):
         raise FuseError("its weight depends on the input or changes its precision.")
     dimensions = weight.meta["val"].dim() - 2
-    if _rank(source) != dimensions + 2:
+    if rank(source) != dimensions + 2:
         raise FuseError("its input has no batch dimension.")
     name = str(node.target)
     transposed = "transpose" in name or bool(given.get("transposed"))
@@ -149,11 +146,10 @@ def _conv(lifter: Lifter, node: fx.Node) -> Any:
         high = tuple(p - more for p, more in zip(high, extra, strict=True))
 
     def taps() -> Taps:
-        tensor = lifter.const(weight)
-        assert tensor is not None
+        tensor = lifter.value(weight)
         tensor = to_transposed(tensor, given["groups"]) if transposed else tensor
         return algebra.flattened(
-            Taps(tensor, lifter.const(bias), stride, dilation, low, high, given["groups"], transposed,
+            Taps(tensor, lifter.optional_value(bias), stride, dilation, low, high, given["groups"], transposed,
                  lifter.trained(weight), lifter.trained(bias))
         )  # fmt: skip
 
@@ -181,17 +177,17 @@ def _tuple(value: Any, dimensions: int) -> tuple[int, ...]:
 
 
 def _linear(lifter: Lifter, node: fx.Node) -> Any:
-    given = _arguments(node)
+    given = named_arguments(node)
     source, weight, bias = given["input"], given["weight"], given.get("bias")
-    if lifter.is_const(source) or not lifter.is_const(weight) or _rank(source) < 2:
+    if lifter.is_constant(source) or not lifter.is_constant(weight) or rank(source) < 2:
         return None
     return _matrix(lifter, node, source, weight, bias, transpose=False)
 
 
 def _addmm(lifter: Lifter, node: fx.Node) -> Any:
-    given = _arguments(node)
+    given = named_arguments(node)
     source, weight, bias = given["mat1"], given["mat2"], given["self"]
-    if lifter.is_const(source) or not lifter.is_const(weight) or not lifter.is_const(bias) or _rank(bias) != 1:
+    if lifter.is_constant(source) or not lifter.is_constant(weight) or not lifter.is_constant(bias) or rank(bias) != 1:
         return None
     if (given["beta"], given["alpha"]) != (1, 1):
         return None
@@ -200,27 +196,28 @@ def _addmm(lifter: Lifter, node: fx.Node) -> Any:
 
 def _matmul(lifter: Lifter, node: fx.Node) -> Any:
     source, weight = node.args[:2]
-    if lifter.is_const(source) or not lifter.is_const(weight):
+    if lifter.is_constant(source) or not lifter.is_constant(weight):
         return None
     assert isinstance(source, fx.Node)
     assert isinstance(weight, fx.Node)
-    if _rank(weight) != 2 or _rank(source) < 2:
+    if rank(weight) != 2 or rank(source) < 2:
         return None
     return _matrix(lifter, node, source, weight, None, transpose=True)
 
 
 def _matrix(lifter: Lifter, node: fx.Node, source: fx.Node, weight: Any, bias: Any, transpose: bool) -> Any:
     def taps() -> Taps:
-        tensor = lifter.const(weight)
-        assert tensor is not None
+        tensor = lifter.value(weight)
         tensor = tensor.T.contiguous() if transpose else tensor
-        return Taps(tensor, lifter.const(bias), weight_trained=lifter.trained(weight), bias_trained=lifter.trained(bias))
+        return Taps(
+            tensor, lifter.optional_value(bias), weight_trained=lifter.trained(weight), bias_trained=lifter.trained(bias)
+        )
 
-    return lifter.affine(node, source, taps, _rank(source) - 1, weight, bias, label="linear")
+    return lifter.affine(node, source, taps, rank(source) - 1, weight, bias, label="linear")
 
 
 def _batch_norm(lifter: Lifter, node: fx.Node) -> Any:
-    given = _arguments(node)
+    given = named_arguments(node)
     mean, var = given["running_mean"], given["running_var"]
     if mean is None or var is None:
         raise FuseError(_NO_STATISTICS)
@@ -229,12 +226,12 @@ def _batch_norm(lifter: Lifter, node: fx.Node) -> Any:
     weight, bias = given["weight"], given["bias"]
 
     def taps() -> Taps:
-        gain = (lifter.const(var) + given["eps"]).rsqrt()
+        gain = (lifter.value(var) + given["eps"]).rsqrt()
         if weight is not None:
-            gain = gain * lifter.const(weight)
-        shift = -lifter.const(mean) * gain
+            gain = gain * lifter.value(weight)
+        shift = -lifter.value(mean) * gain
         if bias is not None:
-            shift = shift + lifter.const(bias)
+            shift = shift + lifter.value(bias)
         return _scale(gain, shift, lifter.trained(weight), lifter.trained(weight) or lifter.trained(bias))
 
     return lifter.affine(node, given["input"], taps, 1, weight, bias, mean, var, label="batch norm")
@@ -249,12 +246,12 @@ def _scale(gain: Tensor, shift: Tensor | None, gain_trained: bool, shift_trained
 def _elementwise(lifter: Lifter, node: fx.Node) -> Any:
     """X * c, x / c, c * x, x + c, x - c, c - x with a constant that lies along one axis, and sums of two tensors."""
     name = str(node.target).split(".")[1]
-    given = _arguments(node)
+    given = named_arguments(node)
     first, second = given["self"], given.get("other")
     alpha = given.get("alpha", 1)
     if name == "rsub":
         first, second, name = second, first, "sub"
-    tensors = [isinstance(side, fx.Node) and not lifter.is_const(side) for side in (first, second)]
+    tensors = [isinstance(side, fx.Node) and not lifter.is_constant(side) for side in (first, second)]
     if not isinstance(alpha, int | float) or given.get("rounding_mode"):
         return None
     if all(tensors):
@@ -262,7 +259,7 @@ def _elementwise(lifter: Lifter, node: fx.Node) -> Any:
     source, other, flipped = (first, second, False) if tensors[0] else (second, first, True)
     if not isinstance(source, fx.Node) or (flipped and name == "div") or not isinstance(other, fx.Node | int | float):
         return None
-    if isinstance(other, fx.Node) and not lifter.is_const(other):
+    if isinstance(other, fx.Node) and not lifter.is_constant(other):
         return None
     found = _along(node, source, other)
     if found is None:
@@ -270,9 +267,8 @@ def _elementwise(lifter: Lifter, node: fx.Node) -> Any:
     axis, channels = found
 
     def taps() -> Taps:
-        value = lifter.const(other) if isinstance(other, fx.Node) else torch.tensor(float(other), dtype=torch.float64)
-        device = node.meta["val"].device if not lifter._constants._meta else "meta"
-        value = value.double().reshape(-1).to(device).expand(channels)
+        value = lifter.value(other) if isinstance(other, fx.Node) else torch.tensor(float(other), dtype=torch.float64)
+        value = value.double().reshape(-1).to(lifter.device(node)).expand(channels)
         ones = value.new_ones(channels)
         trained = lifter.trained(other)
         if name in ("mul", "div"):
@@ -286,14 +282,14 @@ def _elementwise(lifter: Lifter, node: fx.Node) -> Any:
 
 def _along(node: fx.Node, source: fx.Node, other: Any) -> tuple[int | None, int] | None:
     """(axis, channels) of a constant against its input; (None, 1) for a single number."""
-    shape = tuple(other.meta["val"].shape) if isinstance(other, fx.Node) else ()
-    rank = _rank(source)
-    if _rank(node) != rank or len(shape) > rank or not same_shape(node, source):
+    sizes = tuple(shape(other)) if isinstance(other, fx.Node) else ()
+    missing = rank(source) - len(sizes)
+    if rank(node) != rank(source) or missing < 0 or not same_shape(node, source):
         return None
-    wide = [axis - len(shape) + rank for axis, n in enumerate(shape) if n != 1]
+    wide = [axis + missing for axis, n in enumerate(sizes) if n != 1]
     if not wide:
         return None, 1
-    size = fixed(shape[wide[0] - rank + len(shape)])
+    size = fixed(sizes[wide[0] - missing])
     return (wide[0], size) if len(wide) == 1 and size is not None else None
 
 
@@ -310,19 +306,18 @@ def _sum(node: fx.Node, name: str, first: Any, second: Any, alpha: float) -> Any
 
 
 def _negative(lifter: Lifter, node: fx.Node) -> Any:
-    device = "meta" if lifter._constants._meta else node.meta["val"].device
-    taps = _scale(torch.full((1,), -1.0, dtype=torch.float64, device=device), None, False, False)
-    return lifter.affine(node, node.args[0], lambda: taps, None, label="scale")
+    taps = _scale(torch.full((1,), -1.0, dtype=torch.float64, device=lifter.device(node)), None, False, False)
+    return lifter.affine(node, source(node), lambda: taps, None, label="scale")
 
 
 def _average_pool(lifter: Lifter, node: fx.Node) -> Any:
-    given = _arguments(node)
+    given = named_arguments(node)
     source = given["self"]
     dimensions = int(str(node.target).split("avg_pool")[1][0])
     size = _tuple(given["kernel_size"], dimensions)
     stride = _tuple(given["stride"], dimensions) if given["stride"] else size
     padding = _tuple(given["padding"], dimensions)
-    if _rank(source) != dimensions + 2:
+    if rank(source) != dimensions + 2:
         return None
     if given["ceil_mode"]:
         raise FuseError("a pool in ceil mode divides by less at the border.")
@@ -330,7 +325,7 @@ def _average_pool(lifter: Lifter, node: fx.Node) -> Any:
         raise FuseError("a pool that does not count its padding divides by less at the border.")
     channels = fixed(source.meta["val"].shape[1])
     count = given.get("divisor_override") or torch.Size(size).numel()
-    device = "meta" if lifter._constants._meta else node.meta["val"].device
+    device = lifter.device(node)
 
     def taps() -> Taps:
         assert channels is not None

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from audiorep.reparam.affine import Affine, Constants, Sum
 from audiorep.reparam.compare import largest_error
 from audiorep.reparam.layout import hint, readers
+from audiorep.reparam.nodes import operation
 from audiorep.reparam.rules import Edit
 
 FLOAT64_LIMIT = 1e-10  # relative; float64 rounding of a deep network stays a thousand times below
@@ -22,7 +23,7 @@ class NotEqualError(Exception):
     """A merge that is not equal."""
 
 
-def difference(region: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small: bool, single: bool) -> float:
+def check_merge(region: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small: bool, single: bool) -> float:
     """The largest difference of what is seen outside a region, before and after, on random inputs.
 
     Args:
@@ -116,7 +117,7 @@ def _values(
 
     for node in order:
         edit = edits.get(node)
-        target, args, kwargs = (node.target, node.args, node.kwargs) if edit is None else (edit.target, edit.args, {})
+        target, args, kwargs = (operation(node), node.args, node.kwargs) if edit is None else (edit.target, edit.args, {})
         given, named = fx.node.map_arg((args, dict(kwargs)), look)
         values[node] = target(*given, **named)
     return values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import unicodedata
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
 from audiorep.reparam.contract import Form, require
-from audiorep.reparam.outputs import closed
+from audiorep.reparam.outputs import close_objects
 
 _INEXACT = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -63,7 +63,7 @@ class Fused(Group):
         made.__dict__.update({key: value for key, value in self.__dict__.items() if key != "code"})
         return made
 
-    def train(self, mode: bool = True) -> Fused:
+    def train(self, mode: bool = True) -> Self:
         """As of any module; refused for `mode=True` unless allowed."""
         if mode and not self.trains:
             raise FuseError(
@@ -102,7 +102,7 @@ class Structure:
 
     def __call__(self, leaves: list[Any]) -> Any:
         """The output."""
-        return closed(pytree.tree_unflatten(leaves, self._spec))
+        return close_objects(pytree.tree_unflatten(leaves, self._spec))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Structure:
         return self  # nothing in it changes
@@ -146,7 +146,8 @@ class MergedLSTM(nn.LSTM):
 
     def forward(self, x: Tensor, *states: Tensor) -> Any:  # type: ignore[override]
         """As `nn.LSTM`."""
-        output, last = super().forward(x, states or None)
+        given = (states[0], states[1]) if states else None
+        output, last = super().forward(x, given)
         return (output, *last)
 
 
@@ -178,12 +179,13 @@ def attach(root: nn.Module, path: str, module: nn.Module) -> None:
     *parents, last = path.split(".")
     for name in parents:
         root = _child(root, name)
-    for name, child in (root._modules[last]._modules if root._modules.get(last) else {}).items():
-        module._modules[name] = child
+    before = root._modules.get(last)
+    if before is not None:
+        module._modules.update(before._modules)
     root._modules[last] = module
 
 
-def at(root: nn.Module, path: str) -> nn.Module:
+def module_at(root: nn.Module, path: str) -> nn.Module:
     """The module at `path`, made plain where there is none."""
     for name in path.split(".") if path else ():
         root = _child(root, name)
@@ -215,5 +217,5 @@ def empty(kind: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
     return kind(*args, **kwargs, device=torch.device("meta")).eval()
 
 
-__all__ = ["Fused", "Group", "MergedGRU", "MergedLSTM", "Scale", "Structure", "access", "at", "attach", "build", "empty"]
+__all__ = ["Fused", "Group", "MergedGRU", "MergedLSTM", "Scale", "Structure", "access", "attach", "build", "empty", "module_at"]
 __all__ += ["require", "set_tensor", "trainable"]  # `require` is where networks that were pickled before look for it

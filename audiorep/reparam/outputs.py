@@ -24,20 +24,22 @@ pytree.register_pytree_node(
 )
 
 
-def opened(value: Any) -> Any:
+def open_objects(value: Any) -> Any:
     """`value` with `Fields` in the place of every dataclass and namespace in it."""
 
     def open_one(leaf: Any) -> Any:
         if isinstance(leaf, SimpleNamespace):
-            return Fields(type(leaf), opened(dict(vars(leaf))))
+            return Fields(type(leaf), open_objects(dict(vars(leaf))))
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            return Fields(type(leaf), {field.name: opened(getattr(leaf, field.name)) for field in dataclasses.fields(leaf)})
+            return Fields(
+                type(leaf), {field.name: open_objects(getattr(leaf, field.name)) for field in dataclasses.fields(leaf)}
+            )
         return leaf
 
     return pytree.tree_map(open_one, value)
 
 
-def closed(value: Any) -> Any:
+def close_objects(value: Any) -> Any:
     """The other way: the objects themselves."""
 
     def close_one(leaf: Any) -> Any:
@@ -45,13 +47,13 @@ def closed(value: Any) -> Any:
             return leaf
         made = leaf.kind.__new__(leaf.kind)
         for name, inner in leaf.values.items():
-            object.__setattr__(made, name, closed(inner))
+            object.__setattr__(made, name, close_objects(inner))
         return made
 
     return pytree.tree_map(close_one, value, is_leaf=lambda leaf: isinstance(leaf, Fields))
 
 
-def leaves(value: Any) -> list[Any]:
+def output_leaves(value: Any) -> list[Any]:
     """The tensors and plain values of an output."""
-    leaves: list[Any] = pytree.tree_leaves(opened(value))
+    leaves: list[Any] = pytree.tree_leaves(open_objects(value))
     return leaves

@@ -12,12 +12,11 @@ from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
 from audiorep.reparam.compare import largest_error
-from audiorep.reparam.copies import in_double, shallow, to_double
-from audiorep.reparam.copies import whole as copied
-from audiorep.reparam.hooks import hooked
-from audiorep.reparam.outputs import leaves
+from audiorep.reparam.hooks import hooked_modules
+from audiorep.reparam.model_copies import double_copy, full_copy, shallow_copy, to_double
+from audiorep.reparam.outputs import output_leaves
 from audiorep.reparam.report import Skip
-from audiorep.reparam.sealed import sealed, watch
+from audiorep.reparam.sealed_part import seal, watch_running
 
 _CALLS = 4  # calls of a module that are kept, to try its merged form on
 _TOLERANCE = {True: 1e-8, False: 1e-3}  # of the whole, in float64 and as it is: a part that does not fit in shows
@@ -65,16 +64,16 @@ def _try(copies: list[_Copy], path: str, part: nn.Module, exact: nn.Module) -> N
             raise FuseError(misfit)
 
 
-def by_parts(
+def fuse_by_parts(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], whole: Callable[..., tuple[Any, nn.Module]], reason: str
 ) -> tuple[nn.Module, dict[str, Any], list[Skip]]:
     """(a copy with merged parts, the report of each part by path, what was left)."""
     calls, expected, after = _record(model, args, kwargs)
-    merged = copied(model)
+    merged = full_copy(model)
     double = _double_copy(model, args, kwargs)
     copies = [_Copy(merged, args, kwargs, False, expected), *([double] if double else [])]
     for each in copies:
-        watch(each.model)
+        watch_running(each.model)
     reports: dict[str, Any] = {}
     skips = [Skip("", "network", f"merged by parts, because {reason}")]
     seen: set[int] = set()
@@ -86,7 +85,7 @@ def by_parts(
             return False
         _refuse_shared(model, module)
         _replay(result.model, module, calls[path])
-        part, exact = (sealed(made, module, _at(after, path)) for made in (result.model, in_float64))
+        part, exact = (seal(made, module, _at(after, path)) for made in (result.model, in_float64))
         _try(copies, path, part, exact)
         reports[path] = result
         return True
@@ -111,7 +110,7 @@ def by_parts(
 
 def _refuse_hooks(module: nn.Module) -> None:
     """Refuses a part with hooks inside: nobody would call them any more."""
-    paths = hooked(module)
+    paths = hooked_modules(module)
     if paths:
         where = f"`{paths[0]}` in it" if paths[0] else "it"
         raise FuseError(f"{where} has a hook, which its merged form would not call; remove it first")
@@ -133,7 +132,7 @@ def _refuse_shared(model: nn.Module, part: nn.Module) -> None:
 
 def _double_copy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Copy | None:
     """In float64, where a part that does not fit in shows plainly; None for a network that is not made for it."""
-    made = in_double(model)
+    made = double_copy(model)
     args, kwargs = pytree.tree_map_only(torch.Tensor, to_double, (args, kwargs))
     try:
         return _Copy(made, args, kwargs, True, _run(made, args, kwargs))
@@ -143,7 +142,7 @@ def _double_copy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     with torch.no_grad():
-        return leaves(shallow(model)(*args, **kwargs))
+        return output_leaves(shallow_copy(model)(*args, **kwargs))
 
 
 def _worth(module: nn.Module) -> bool:
@@ -156,7 +155,7 @@ def _worth(module: nn.Module) -> bool:
 def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, _Calls], list[Any], nn.Module]:
     """The inputs of every module's calls, the network's outputs, and a copy of it after the call."""
     calls: dict[str, _Calls] = {}
-    running = shallow(model)
+    running = shallow_copy(model)
 
     def keep(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -172,7 +171,7 @@ def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         if _worth(module)
     ]
     with torch.no_grad():
-        expected = leaves(running(*args, **kwargs))
+        expected = output_leaves(running(*args, **kwargs))
     for handle in handles:
         handle.remove()
     return calls, expected, running
@@ -181,7 +180,7 @@ def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def _replay(made: nn.Module, module: nn.Module, calls: _Calls) -> None:
     for given, named in calls[1:]:
         with torch.no_grad():
-            error = largest_error(leaves(shallow(module)(*given, **named)), leaves(made(*given, **named)))
+            error = largest_error(output_leaves(shallow_copy(module)(*given, **named)), output_leaves(made(*given, **named)))
         if error > _TOLERANCE[False]:
             raise FuseError(f"its merged form differs by {error:.1e} on another of its inputs")
 
@@ -189,7 +188,9 @@ def _replay(made: nn.Module, module: nn.Module, calls: _Calls) -> None:
 def _at(root: nn.Module, path: str) -> nn.Module:
     """The module at a path, whatever its names: a child called `forward` is no attribute."""
     for name in path.split("."):
-        root = root._modules[name]
+        child = root._modules[name]
+        assert child is not None
+        root = child
     return root
 
 
@@ -202,4 +203,4 @@ def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
                 owner._modules[name] = module
 
 
-__all__ = ["by_parts"]
+__all__ = ["fuse_by_parts"]

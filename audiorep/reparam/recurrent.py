@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from audiorep.errors import FuseError
 from audiorep.reparam.affine import Affine, Constants, module_path
 from audiorep.reparam.layout import hint
+from audiorep.reparam.nodes import argument, arguments, operation, rank, shape
 
 aten = torch.ops.aten
 KINDS = {aten.lstm.input: "LSTM", aten.gru.input: "GRU"}
@@ -86,14 +87,13 @@ def lift(node: fx.Node, constants: Constants) -> None:
     """Turns an LSTM or GRU node into a `Recurrent` one, if its weights are constant and nothing is random in it."""
     if node.target not in KINDS or not isinstance(node.args[2], list | tuple):
         return
-    x, states, weights, biased, layers, dropout, train, bidirectional, batch_first = node.args
-    used = [constants.names(weight) for weight in weights]
-    if any(names is None for names in used) or (train and dropout):
+    x, states, weights, biased, layers, dropout, train, bidirectional, batch_first = arguments(node)
+    if not all(constants.is_constant(weight) for weight in weights) or (train and dropout):
         return
-    label = KINDS[node.target]
+    label = KINDS[operation(node)]
     listed = states if isinstance(states, list | tuple) else [states]
     listed = [] if all(_is_zeros(state) for state in listed) else listed  # the layer makes them, in its own precision
-    steps = math.prod(hint(size) for size in x.meta["val"].shape[:-1])
+    steps = math.prod(hint(size) for size in shape(x)[:-1])
     count = len(weights) // (layers * (1 + bidirectional))
     target = Recurrent(
         label,
@@ -102,7 +102,7 @@ def lift(node: fx.Node, constants: Constants) -> None:
         layers,
         bool(bidirectional),
         bool(batch_first),
-        frozenset().union(*used),
+        constants.names_of(weights),
         x.meta["val"].dtype,
         ((label, module_path(node)),),
         projected=count == 3 + 2 * bool(biased),
@@ -112,7 +112,7 @@ def lift(node: fx.Node, constants: Constants) -> None:
 
 
 def _is_zeros(node: fx.Node) -> bool:
-    return node.target in (aten.zeros.default, aten.full.default) and (len(node.args) < 2 or node.args[1] == 0)
+    return node.target in (aten.zeros.default, aten.full.default) and bool(argument(node, 1, 0) == 0)
 
 
 def first_weight(node: fx.Node) -> fx.Node | None:
@@ -167,4 +167,4 @@ def is_input(layer: Any, user: fx.Node, x: fx.Node, axis: int | None) -> bool:
 
 
 def _last(x: fx.Node) -> int:
-    return int(x.meta["val"].dim()) - 1
+    return rank(x) - 1

@@ -13,6 +13,7 @@ from audiorep.reparam import algebra
 from audiorep.reparam.affine import NORMS, Affine, Sum, identity
 from audiorep.reparam.algebra import Taps
 from audiorep.reparam.layout import RESHAPES, axis_above, axis_below, fixed, is_layout, readers
+from audiorep.reparam.nodes import argument, arguments, operation, rank, shape, source
 from audiorep.reparam.recurrent import Recurrent, folded, is_input, with_one_bias
 
 aten = torch.ops.aten
@@ -53,7 +54,7 @@ def scale_up(node: fx.Node) -> Match | None:
         return None
     leaves: list[tuple[fx.Node, int, int | None, bool]] = []
     region = [node]
-    _feeders(node.args[0], node, diagonal.axis, diagonal.taps.bias is not None, (0, None), leaves, region)
+    _feeders(source(node), node, diagonal.axis, diagonal.taps.bias is not None, (0, None), leaves, region)
     if len({leaf for leaf, *_ in leaves}) < len(leaves):
         raise RefusalError("what is before it is used twice")
 
@@ -90,13 +91,13 @@ def _feeders(
     if isinstance(target, Affine) and target.pool and axis in (None, 1):
         if shift and any(target.taps.low + target.taps.high):
             raise RefusalError("a shift before zero padding is wrong at the border")
-        _feeders(x.args[0], x, axis, shift, part, leaves, region)
+        _feeders(source(x), x, axis, shift, part, leaves, region)
     elif isinstance(target, Affine):
         if not (axis == target.axis or axis is None or target.axis is None):
             raise RefusalError(f"{name_of(x)} before it works along another axis")
         leaves.append((x, *part, shift))
     elif isinstance(target, Sum):
-        for position, term in enumerate(x.args):
+        for position, term in enumerate(arguments(x)):
             factor = target.factors[position]
             if factor not in (1.0, -1.0) or (shift and target.factors[0] != 1.0):
                 raise RefusalError("the sum before it is weighted")
@@ -107,7 +108,7 @@ def _feeders(
         above = axis_above(x, axis, shift, resized=False)
         if isinstance(above, str):
             raise RefusalError(above)
-        _feeders(x.args[0], x, above, shift, part, leaves, region)
+        _feeders(source(x), x, above, shift, part, leaves, region)
     else:
         raise RefusalError(f"{name_of(x)} before it is not linear")
 
@@ -115,12 +116,12 @@ def _feeders(
 def _concatenated(
     x: fx.Node, axis: int | None, shift: bool, part: tuple[int, int | None], leaves: list[Any], region: list[fx.Node]
 ) -> None:
-    along = (x.args[1] if len(x.args) > 1 else 0) % x.meta["val"].dim()
+    along = argument(x, 1, 0) % rank(x)
     start = part[0]
-    for piece in x.args[0]:
+    for piece in arguments(x)[0]:
         inner = part
         if axis == along:
-            size = fixed(piece.meta["val"].shape[along])
+            size = fixed(shape(piece)[along])
             if size is None:
                 raise RefusalError("the concatenation before it has a free size along the channels")
             inner = (start, start + size)
@@ -279,7 +280,7 @@ def norm_down(node: fx.Node) -> Match | None:
     _absorbers(node, affine.axis, affine.taps.bias is not None, False, leaves, region)
     if all(_is_scale(leaf) for leaf, _ in leaves):
         raise RefusalError("only scales read it")
-    dropped = {aten.layer_norm.default: (2, 3), aten.group_norm.default: (2, 3), aten.rms_norm.default: (2,)}[node.target]
+    dropped = {aten.layer_norm.default: (2, 3), aten.group_norm.default: (2, 3), aten.rms_norm.default: (2,)}[operation(node)]
     args = tuple(None if position in dropped else arg for position, arg in enumerate(node.args))
 
     def build(make: Make) -> dict[fx.Node, Edit]:

@@ -19,10 +19,10 @@ class _Opened(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As of the scripted module."""
-        return self.script._c._get_method("forward")(*args, **kwargs)
+        return vars(self)["script"]._c._get_method("forward")(*args, **kwargs)
 
 
-def opened(model: nn.Module) -> dict[int, str]:
+def open_scripted(model: nn.Module) -> dict[int, str]:
     """Puts an `_Opened` in the place of every scripted child of `model`; gives the paths of the tensors inside by address."""
     names: dict[int, str] = {}
     for path, module in list(model.named_modules()):
@@ -37,7 +37,7 @@ def opened(model: nn.Module) -> dict[int, str]:
     return names
 
 
-def names_of(program: ExportedProgram, names: dict[int, str]) -> dict[str, str]:
+def scripted_names(program: ExportedProgram, names: dict[int, str]) -> dict[str, str]:
     """The path in the network of each constant that the exporter found in scripted children, by its name there."""
     tensors = {key: value for key, value in program.constants.items() if isinstance(value, torch.Tensor)}
     return {key: names[tensor.data_ptr()] for key, tensor in tensors.items() if tensor.data_ptr() in names}

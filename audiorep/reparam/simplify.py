@@ -10,6 +10,7 @@ from torch import fx
 from audiorep.reparam import algebra
 from audiorep.reparam.affine import Affine, identity
 from audiorep.reparam.layout import RESHAPES, axis_above, is_layout, permutation
+from audiorep.reparam.nodes import arguments, source
 from audiorep.reparam.rules import Edit, Make, Match, join
 
 aten = torch.ops.aten
@@ -21,7 +22,7 @@ def padding(node: fx.Node) -> Match | None:
         return None
     if any(value not in (0, 0.0, None, "constant") for value in node.args[2:]):
         return None
-    around: list[int] = list(node.args[1])
+    around: list[int] = list(arguments(node)[1])
     dimensions = node.meta["val"].dim() - 2
     around += [0] * (2 * dimensions - len(around))
     if len(around) > 2 * dimensions or not all(isinstance(n, int) for n in around):
@@ -51,19 +52,19 @@ def sandwich(node: fx.Node) -> Match | None:
     inner = node.target
     if not isinstance(inner, Affine) or inner.taps.size or inner.axis is None or len(node.users) != 1:
         return None
-    before, after = node.args[0], next(iter(node.users))
+    before, after = source(node), next(iter(node.users))
     if not is_layout(before) or not is_layout(after) or after.args[0] is not node:
         return None
-    source: fx.Node = before.args[0]
-    orders = permutation(before), permutation(after)
-    if all(orders):
-        cancels = tuple(orders[0][axis] for axis in orders[1]) == tuple(range(len(orders[0])))
+    first, second = permutation(before), permutation(after)
+    permutes = first is not None and second is not None
+    if first is not None and second is not None:
+        cancels = tuple(first[axis] for axis in second) == tuple(range(len(first)))
     else:
-        cancels = not any(orders) and {before.target, after.target} <= RESHAPES
+        cancels = first is None and second is None and {before.target, after.target} <= RESHAPES
     axis = axis_above(before, inner.axis, False, False)
-    if not cancels or not isinstance(axis, int) or not _same_but(axis, source, after):
+    if not cancels or not isinstance(axis, int) or not _same_but(axis, source(before), after):
         return None
-    if not all(orders) and axis_above(after, axis, False, False) != inner.axis:
+    if not permutes and axis_above(after, axis, False, False) != inner.axis:
         return None
 
     def moved(old: Affine) -> Affine:
@@ -71,7 +72,7 @@ def sandwich(node: fx.Node) -> Match | None:
 
     def build(make: Make) -> dict[fx.Node, Edit]:
         made = make(moved, (inner,), ("sandwich", axis))
-        return {node: Edit(made, (source,), after.meta["val"]), after: Edit(identity, (node,))}
+        return {node: Edit(made, (source(before),), after.meta["val"]), after: Edit(identity, (node,))}
 
     return Match("permutes or reshapes that cancel", [before, node, after], [node], build)
 

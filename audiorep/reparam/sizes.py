@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from audiorep.errors import FuseError
-from audiorep.reparam.calls import Call
-from audiorep.reparam.conditions import Condition, code, conditions
+from audiorep.reparam.conditions import Condition, conditions, python_code
+from audiorep.reparam.example_call import Call
 
 Spot = tuple[int, int]  # (tensor of the inputs, axis)
 
@@ -56,7 +56,7 @@ class Sizes:
             shapes[index][axis] = int(eval(text, {"__builtins__": {}, "max": max, "min": min}, dict(sizes)))
         return shapes
 
-    def held(self) -> dict[str, tuple[int | None, ...]]:
+    def fixed(self) -> dict[str, tuple[int | None, ...]]:
         """Of each tensor by its expression, the sizes that are fixed; None for the others."""
         open_spots = {spot for spots in self.free.values() for spot in spots} | set(self.derived)
         return {
@@ -64,28 +64,28 @@ class Sizes:
             for index, (place, shape) in enumerate(zip(self.places, self.shapes, strict=True))
         }
 
-    def texts(self, kept: Collection[Condition]) -> list[str]:
+    def expressions(self, kept: Collection[Condition]) -> list[str]:
         """What is asked of the sizes, as Python over the inputs."""
         names = {name: self._size(spots[0]) for name, spots in self.free.items()}
         equal = [f"{self._size(spot)} == {names[name]}" for name, spots in self.free.items() for spot in spots[1:]]
-        derived = [f"{self._size(spot)} == {_named(text, names)}" for spot, text in self.derived.items()]
-        return [*equal, *derived, *(_named(condition.text, names) for condition in kept)]
+        derived = [f"{self._size(spot)} == {_with_names(text, names)}" for spot, text in self.derived.items()]
+        return [*equal, *derived, *(_with_names(condition.code, names) for condition in kept)]
 
-    def words(self, kept: Collection[Condition]) -> list[str]:
+    def sentences(self, kept: Collection[Condition]) -> list[str]:
         """What is asked of the sizes, as sentences."""
-        names = {name: self._words(spots[0]) for name, spots in self.free.items()}
-        equal = [f"{self._words(spot)} equals {names[name]}" for name, spots in self.free.items() for spot in spots[1:]]
-        derived = [f"{self._words(spot)} equals {_named(text, names)}" for spot, text in self.derived.items()]
-        return [*equal, *derived, *(_named(condition.words, names) for condition in kept)]
+        names = {name: self._phrase(spots[0]) for name, spots in self.free.items()}
+        equal = [f"{self._phrase(spot)} equals {names[name]}" for name, spots in self.free.items() for spot in spots[1:]]
+        derived = [f"{self._phrase(spot)} equals {_with_names(text, names)}" for spot, text in self.derived.items()]
+        return [*equal, *derived, *(_with_names(condition.sentence, names) for condition in kept)]
 
     def _size(self, spot: Spot) -> str:
         return f"{self.places[spot[0]]}.size()[{spot[1]}]"
 
-    def _words(self, spot: Spot) -> str:
+    def _phrase(self, spot: Spot) -> str:
         return f"size {spot[1]} of {self.places[spot[0]]}"
 
 
-def _named(text: str, names: Mapping[str, str]) -> str:
+def _with_names(text: str, names: Mapping[str, str]) -> str:
     return re.sub(r"\b[A-Za-z_]\w*\b", lambda match: names.get(match[0], match[0]), text)
 
 
@@ -116,7 +116,7 @@ def sizes_of(values: Sequence[Tensor], call: Call) -> Sizes:
             if str(node.expr) in known:
                 sizes.free.setdefault(str(node.expr), []).append(spot)
             elif names:
-                sizes.derived[spot] = code(node.expr)
+                sizes.derived[spot] = python_code(node.expr)
         sizes.conditions = _conditions(symbols, replaced, sizes)
     except AttributeError as error:
         raise FuseError(
@@ -148,4 +148,4 @@ def _check(sizes: Sizes) -> None:
     """Refuses conditions that the example itself does not meet: they were read wrongly."""
     broken = sizes.broken(sizes.example)
     if broken:
-        raise FuseError(f"the exporter's condition {broken[0].text} does not hold for the example.")
+        raise FuseError(f"the exporter's condition {broken[0].code} does not hold for the example.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 
 
-def functional(graph: fx.Graph) -> bool:
+def make_functional(graph: fx.Graph) -> bool:
     """Makes plain in-place operations functional; False if one is left whose target is seen elsewhere too, or a vmap."""
     order = {node: index for index, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
@@ -155,8 +155,9 @@ def _changes_nothing(node: fx.Node) -> bool:
     if not name.startswith(("aten.to.", "aten._to_copy.", "aten.type_as.")) or not isinstance(first, fx.Node):
         return False
     before, after = first.meta.get("val"), node.meta.get("val")
-    same = isinstance(before, Tensor) and isinstance(after, Tensor)
-    return same and (before.dtype, before.device) == (after.dtype, after.device)
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+        return False
+    return (before.dtype, before.device) == (after.dtype, after.device)
 
 
 def _repeatable(node: fx.Node) -> bool:

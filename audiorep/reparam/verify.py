@@ -15,9 +15,9 @@ from audiorep.errors import FuseError
 from audiorep.reparam.capture import Capture
 from audiorep.reparam.compare import Difference, difference
 from audiorep.reparam.conditions import Condition
-from audiorep.reparam.copies import shallow, to_double
 from audiorep.reparam.merge_check import FLOAT32_FACTOR, FLOAT64_LIMIT
-from audiorep.reparam.outputs import leaves
+from audiorep.reparam.model_copies import shallow_copy, to_double
+from audiorep.reparam.outputs import output_leaves
 
 OWN_LIMIT = 0.1  # a network whose own rounding changes a tenth of its outputs shows nothing about its merged form
 FLIPPED_FLOOR = (
@@ -83,8 +83,8 @@ class Verification:
         return [line, *([flips] if self.flipped or self.unfused_flipped else []), *([failed] if self.failure else [])]
 
 
-def worst_of(parts: Sequence[Verification]) -> Verification:
-    """The largest difference of each kind among several parts."""
+def worst_verification(parts: Sequence[Verification]) -> Verification:
+    """A verification with the largest difference of each kind among several parts."""
     numbers = ("float64", "float32", "unfused_float32", "epsilon", "captured", "flipped64", "flipped", "unfused_flipped")
     if not parts:
         return Verification(0.0, 0.0, 0.0)
@@ -105,9 +105,9 @@ class Trial:
 
     def run(self, model: Callable[..., Any], double: bool) -> list[Any]:
         """The leaves of the outputs; inputs are copied first, for networks that write into them."""
-        args, kwargs = copied(self.args, self.kwargs, double)
+        args, kwargs = copied_inputs(self.args, self.kwargs, double)
         with torch.no_grad():
-            return leaves(model(*args, **kwargs))
+            return output_leaves(model(*args, **kwargs))
 
     @property
     def shapes(self) -> str:
@@ -116,7 +116,7 @@ class Trial:
         return ", ".join("×".join(str(n) for n in tensor.shape) for tensor in tensors)
 
 
-def copied(args: tuple[Any, ...], kwargs: dict[str, Any], double: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def copied_inputs(args: tuple[Any, ...], kwargs: dict[str, Any], double: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A call with tensors of its own; one tensor in two places stays one."""
     copies: dict[int, Tensor] = {}
 
@@ -128,10 +128,10 @@ def copied(args: tuple[Any, ...], kwargs: dict[str, Any], double: bool) -> tuple
     return pytree.tree_map_only(Tensor, copy_of, (args, kwargs))
 
 
-def others(captured: Capture) -> Iterator[Trial]:
+def other_inputs(captured: Capture) -> Iterator[Trial]:
     """Inputs of another batch and of other sizes for which the capture holds, those of few values first."""
     for sizes in other_sizes(captured):
-        yield at_sizes(captured, sizes)
+        yield input_at(captured, sizes)
 
 
 def other_sizes(captured: Capture) -> list[dict[str, int]]:
@@ -148,7 +148,7 @@ def other_sizes(captured: Capture) -> list[dict[str, int]]:
     return found
 
 
-def at_one(captured: Capture, runs: Callable[[Trial], bool]) -> list[Trial]:
+def inputs_at_one(captured: Capture, runs: Callable[[Trial], bool]) -> list[Trial]:
     """Inputs at sizes of one, for conditions that may be the exporter's own, where the original takes them.
 
     Each such condition is met by sizes above one and by nothing else, so a size of one is all that it excludes. It is
@@ -159,7 +159,7 @@ def at_one(captured: Capture, runs: Callable[[Trial], bool]) -> list[Trial]:
         runs: tries the original on an input; False where it does not take it.
     """
     sizes = captured.sizes
-    sets = {condition.ones: None for condition in sizes.conditions if condition.ones and condition.idle_at_one}
+    sets = {condition.ones: None for condition in sizes.conditions if condition.ones and condition.may_be_idle}
     sets |= {frozenset(sizes.batches): None} if sets and len(sizes.batches) > 1 else {}
     found, seen = [], []
     for ones in sets:
@@ -168,13 +168,13 @@ def at_one(captured: Capture, runs: Callable[[Trial], bool]) -> list[Trial]:
             if tried in seen:
                 continue
             seen.append(tried)
-            trial = at_sizes(captured, tried)
-            if all(condition.idle_at_one for condition in trial.broken) and runs(trial):
+            trial = input_at(captured, tried)
+            if all(condition.may_be_idle for condition in trial.broken) and runs(trial):
                 found.append(trial)
     return found
 
 
-def kept_conditions(captured: Capture, trials: Iterable[Trial], equal: Callable[[Trial], bool]) -> list[Condition]:
+def needed_conditions(captured: Capture, trials: Iterable[Trial], equal: Callable[[Trial], bool]) -> list[Condition]:
     """The conditions that stay: all but those of the exporter's own that measurements at sizes of one show to be idle."""
     evidence: dict[Condition, list[bool]] = {}
     for trial in trials:
@@ -183,17 +183,17 @@ def kept_conditions(captured: Capture, trials: Iterable[Trial], equal: Callable[
             evidence.setdefault(condition, []).append(same)
     idle = {condition for condition, same in evidence.items() if all(same)}
     kept = [condition for condition in captured.sizes.conditions if condition not in idle]
-    return [condition for condition in kept if not _is_said(condition, kept)]
+    return [condition for condition in kept if not _is_implied(condition, kept)]
 
 
-def _is_said(condition: Condition, kept: list[Condition]) -> bool:
+def _is_implied(condition: Condition, kept: list[Condition]) -> bool:
     """Whether a size of one, which is all that a condition excludes, is excluded by another that stays."""
     ones = condition.ones or frozenset()
-    others = [other for other in kept if not other.idle_at_one and other.names <= ones]
-    return condition.idle_at_one and not all(other.holds(dict.fromkeys(ones, 1)) for other in others)
+    others = [other for other in kept if not other.may_be_idle and other.names <= ones]
+    return condition.may_be_idle and not all(other.holds(dict.fromkeys(ones, 1)) for other in others)
 
 
-def at_sizes(captured: Capture, sizes: dict[str, int]) -> Trial:
+def input_at(captured: Capture, sizes: dict[str, int]) -> Trial:
     """The example with other sizes: noise like it for floats, its own values repeated for anything else."""
     generator = torch.Generator().manual_seed(sum(sizes.values()))
     call, shapes = captured.call, captured.sizes.resized(sizes)
@@ -218,12 +218,12 @@ def _resize(tensor: Tensor, shape: list[int], generator: torch.Generator) -> Ten
     return tensor.contiguous()
 
 
-def fresh(model: nn.Module, captured: Capture) -> nn.Module:
+def in_first_state(model: nn.Module, captured: Capture) -> nn.Module:
     """A network in its first state: a copy of one that writes into its buffers, any other itself."""
-    return shallow(model) if captured.updates else model
+    return shallow_copy(model) if captured.updates else model
 
 
-def measured(expected: list[Any], trial: Trial, model: nn.Module, double: bool) -> Difference:
+def output_difference(expected: list[Any], trial: Trial, model: nn.Module, double: bool) -> Difference:
     """How far a network's outputs on an input are from what is expected; infinite if it fails."""
     try:
         return difference(expected, trial.run(model, double))

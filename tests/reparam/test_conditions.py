@@ -55,10 +55,10 @@ def test_solving_tells_what_sizes_of_one_alone_break(relation, ones):
 
 
 def test_conditions_read_as_sentences():
-    assert solver.words(sympy.Ne(Mod(S, 2), 0)) == "s is odd"
-    assert solver.words(sympy.Eq(Mod(S, 8), 0)) == "s is a multiple of 8"
-    assert solver.words(sympy.Eq(FloorDiv(S + 31, 32), 1)) == "(31 + s) divided (rounded down) by 32 equals 1"
-    assert solver.words(sympy.Lt(3, S)) == "s is greater than 3"
+    assert solver.sentence(sympy.Ne(Mod(S, 2), 0)) == "s is odd"
+    assert solver.sentence(sympy.Eq(Mod(S, 8), 0)) == "s is a multiple of 8"
+    assert solver.sentence(sympy.Eq(FloorDiv(S + 31, 32), 1)) == "(31 + s) divided (rounded down) by 32 equals 1"
+    assert solver.sentence(sympy.Lt(3, S)) == "s is greater than 3"
 
 
 class Net(nn.Module):

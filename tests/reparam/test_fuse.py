@@ -158,7 +158,7 @@ CASES = {
     "chain": (zoo.Chain, MAP, 2, 0),
     "point-with-padding": (zoo.PointWithPadding, MAP, 1, 0),
     "pooled-heads": (zoo.PooledHeads, MAP, 1, 0),
-    "hooked": (zoo.Hooked, MAP, 1, 0),
+    "hooked_modules": (zoo.Hooked, MAP, 1, 0),
     "affine-free": (zoo.AffineFree, MAP, 1, 0),
     "even-kernels": (zoo.EvenKernels, MAP, 1, 0),
     "padded-by-hand": (zoo.PaddedByHand, MAP, 2, 0),
@@ -201,7 +201,7 @@ REASONS = {
     "norm-before-padded-conv": "a bias or shift before a zero-padded convolution is wrong at the border",
     "pool-branches": "a pool that does not count its padding divides by less at the border",
     "group-norms": "wrong at the border",
-    "hooked": "what it does to values is captured",
+    "hooked_modules": "what it does to values is captured",
 }
 
 

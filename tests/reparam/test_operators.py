@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from support.networks import randomize
 from torch import nn
 
-from audiorep.reparam import FuseResult, fuse, lapses, lift
+from audiorep.reparam import FuseResult, fuse, lift, rule_failures
 
 MAP = (2, 8, 12, 12)
 
@@ -200,14 +200,14 @@ def test_a_rule_that_fails_costs_its_operator_and_is_told(monkeypatch):
         raise KeyError("unheard of")
 
     monkeypatch.setitem(lift._RULES, torch.ops.aten.linear.default, failing)
-    monkeypatch.setattr(lapses, "reason", ORIGINAL_REASON)
+    monkeypatch.setattr(rule_failures, "reason", ORIGINAL_REASON)
     network = randomize(nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(2), nn.Linear(100, 4), nn.ReLU()))
     result = fused(network, torch.randn(MAP))
     assert norms(result.model) == 0
     assert [str(skip) for skip in result.skipped] == ["3 (linear): the engine's own rule failed on it (KeyError: 'unheard of')"]
 
 
-ORIGINAL_REASON = lapses.reason
+ORIGINAL_REASON = rule_failures.reason
 
 
 class Standardized(nn.Conv2d):

@@ -273,7 +273,7 @@ def test_what_was_not_measured_is_not_given_as_a_number():
 
 
 def test_errors_name_no_file_of_the_machine_that_built_torch():
-    from audiorep.reparam.lapses import first_line
+    from audiorep.reparam.rule_failures import first_line
 
     error = RuntimeError(
         'r.dim() INTERNAL ASSERT FAILED at "/pytorch/aten/src/ATen/X.cpp":12, please report a bug to PyTorch. Oh'

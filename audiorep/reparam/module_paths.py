@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Paths:
+class ModulePaths:
     """Names for modules: the original's, without one module lying inside another."""
 
     def __init__(self, claims: dict[Any, list[str]]) -> None:

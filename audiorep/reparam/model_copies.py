@@ -12,12 +12,12 @@ from torch.overrides import TorchFunctionMode
 from audiorep.errors import FuseError
 
 
-def shallow(model: nn.Module) -> nn.Module:
+def shallow_copy(model: nn.Module) -> nn.Module:
     """A copy of the module tree and the buffers that shares the parameters: running it changes nothing of the original."""
     return _copied(model, {id(parameter): parameter for parameter in model.parameters()}, double=False)
 
 
-def in_double(model: nn.Module) -> nn.Module:
+def double_copy(model: nn.Module) -> nn.Module:
     """A float64 copy of `model`, which is not touched."""
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
@@ -30,17 +30,17 @@ def in_double(model: nn.Module) -> nn.Module:
     return made
 
 
-def whole(model: nn.Module) -> nn.Module:
+def full_copy(model: nn.Module) -> nn.Module:
     """A copy that shares nothing with `model`."""
     return _copied(model, {}, double=False)
 
 
 def to_double(tensor: Tensor) -> Tensor:
     """Floats and complex numbers in their double precision, anything else as it is."""
-    return tensor.to(doubled(tensor.dtype))
+    return tensor.to(double_dtype(tensor.dtype))
 
 
-def doubled(dtype: torch.dtype) -> torch.dtype:
+def double_dtype(dtype: torch.dtype) -> torch.dtype:
     """The double precision of a type of floats or complex numbers; any other type as it is."""
     return torch.complex128 if dtype.is_complex else torch.float64 if dtype.is_floating_point else dtype
 

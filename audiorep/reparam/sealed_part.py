@@ -10,7 +10,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +18,19 @@ from torch import Tensor, nn
 from audiorep.errors import FuseError
 from audiorep.reparam.module import Fused, build
 
-_SPECIAL = ("__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__add__")
-_SPECIAL += ("__iadd__", "__mul__", "__imul__", "__bool__", "__enter__", "__exit__", "__int__", "__float__", "__index__")
+_SPECIAL = (
+    *("__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__add__"),
+    *("__iadd__", "__mul__", "__imul__", "__bool__", "__enter__", "__exit__", "__int__", "__float__", "__index__"),
+)
 _MODULE = frozenset(dir(nn.Module()))
 
 
-def sealed(made: Fused, original: nn.Module, after: nn.Module) -> Fused:
+def seal(made: nn.Module, original: nn.Module, after: nn.Module) -> Fused:
     """`made` for the place of `original`.
 
     Plain attributes (`out_channels`) are as they were, but for those that a call changes: `after` is a copy that was called.
     """
+    assert isinstance(made, Fused)
     names = (_own(original) | _own(after)) - _MODULE - frozenset(_SPECIAL)
     values = {name: inspect.getattr_static(original, name, original) for name in names}
     plain = {k: v for k, v in values.items() if _is_plain(v) and _same(v, inspect.getattr_static(after, k, after))}
@@ -52,7 +55,7 @@ def _same(before: Any, after: Any) -> bool:
     return type(before) is type(after) and bool(before == after)
 
 
-def watch(network: nn.Module) -> None:
+def watch_running(network: nn.Module) -> None:
     """Notes when the code of `network` runs: then nobody may walk through its parts either."""
     network.register_forward_pre_hook(_enter, prepend=True)
     network.register_forward_hook(_leave, always_call=True)
@@ -127,7 +130,7 @@ class Part(Fused):
     def __reduce__(self) -> tuple[Any, ...]:
         return _empty, (type(self).__name__, vars(type(self))["code"], self._kind, self._names, self._plain), vars(self)
 
-    def train(self, mode: bool = True) -> Part:
+    def train(self, mode: bool = True) -> Self:
         """As of any merged network; `eval()` changes nothing, and the network's own code may call it."""
         return self if not mode and not self.training else super().train(mode)
 
@@ -174,7 +177,8 @@ class _Shown(nn.Module):
         super().__init__()
         first = next((p for module in (state, *map(vars, _below(state))) for p in module["_parameters"].values()), None)
         if first is not None:
-            self._parameters["kind"] = torch.Tensor._make_subclass(_Kind, first.detach())
+            kind = torch.Tensor._make_subclass(_Kind, first.detach())
+            self._parameters["kind"] = kind  # type: ignore[assignment]  # no `nn.Parameter`, which would show its values
 
 
 def _below(state: dict[str, Any]) -> list[nn.Module]:

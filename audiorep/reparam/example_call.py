@@ -81,7 +81,7 @@ class Call:
         return ", ".join(parts)
 
 
-def bind(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+def bind_example(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     """The example as `model.forward` takes it.
 
     Raises:
@@ -140,20 +140,20 @@ def name_arguments(model: nn.Module, call: Call) -> None:
     vars(model)["forward"] = named  # past `__setattr__`, for a network with a child called so
 
 
-def forms(call: Call, order_matters: bool) -> dict[str, Form]:
+def argument_forms(call: Call, order_matters: bool) -> dict[str, Form]:
     """The containers of the arguments that are no single value, by name."""
     several = {name: value for name, value in call.given.items() if not pytree.tree_structure(value).is_leaf()}
     return {name: Form(value, not order_matters) for name, value in several.items()}
 
 
-def lines(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[str]:
+def check_lines(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[str]:
     """What the forward asks of its arguments, as lines of Python.
 
     Args:
         call: the example.
         sizes: of each tensor by its expression, None for a free one.
     """
-    written = [f"hold_form(self, {name}, {name!r})" for name in forms(call, True)]
+    written = [f"hold_form(self, {name}, {name!r})" for name in argument_forms(call, True)]
     first: dict[int, str] = {}
     for place, value in call.values:
         if not isinstance(value, Tensor):
@@ -181,7 +181,7 @@ def _left_out(call: Call) -> list[str]:
     return written
 
 
-def words(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[str]:
+def call_sentences(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[str]:
     """The calls that are taken, a sentence for each argument."""
     said = []
     for place, value in call.values:

@@ -13,9 +13,9 @@ from torch.utils import _pytree as pytree
 from audiorep.errors import FuseError
 from audiorep.reparam.capture import Capture
 from audiorep.reparam.compare import Difference, difference
-from audiorep.reparam.copies import shallow
-from audiorep.reparam.lapses import first_line
-from audiorep.reparam.verify import FLIPPED_FLOOR, Trial, others
+from audiorep.reparam.model_copies import shallow_copy
+from audiorep.reparam.rule_failures import first_line
+from audiorep.reparam.verify import FLIPPED_FLOOR, Trial, other_inputs
 
 # The graph is the same operations in the same precision. What may differ is the kernel behind one of them (attention in
 # one piece or in three), by a few roundings in each of a hundred layers. Two hundred and fifty-six roundings are 3e-5 in
@@ -59,7 +59,7 @@ class Replayed:
         return [values[leaf] if isinstance(leaf, fx.Node) else leaf for leaf in self._captured.result]
 
 
-def measure(model: nn.Module, captured: Capture, example: Trial, epsilon: float) -> tuple[list[Trial], float]:
+def check_capture(model: nn.Module, captured: Capture, example: Trial, epsilon: float) -> tuple[list[Trial], float]:
     """The example and a second input, with what the original makes of them, and how far the captured graph is from that.
 
     All inputs are run on one copy of the network, the example first and last: what it keeps from call to call shows,
@@ -74,10 +74,10 @@ def measure(model: nn.Module, captured: Capture, example: Trial, epsilon: float)
     Raises:
         FuseError: the graph is not the network; the text says why.
     """
-    running, graph = shallow(model), Replayed(captured)
+    running, graph = shallow_copy(model), Replayed(captured)
     before = _plain_state(running)
     _runs(example, running, needed=True)
-    second = next((trial for trial in others(captured) if _runs(trial, shallow(running), needed=False)), None)
+    second = next((trial for trial in other_inputs(captured) if _runs(trial, shallow_copy(running), needed=False)), None)
     taken = [example, *([second] if second else [])]
     for trial in taken[1:]:
         _runs(trial, running, needed=True)
@@ -94,7 +94,7 @@ def measure(model: nn.Module, captured: Capture, example: Trial, epsilon: float)
     if counter:
         raise FuseError(f"it keeps `{counter}` from one call to the next and computes with it, which a graph does not.")
     if captured.updates:  # what it keeps has been followed; each input is measured from the start
-        taken[1:] = [trial for trial in taken[1:] if _runs(trial, shallow(model), needed=False)]
+        taken[1:] = [trial for trial in taken[1:] if _runs(trial, shallow_copy(model), needed=False)]
     return taken, worst.value
 
 
@@ -104,7 +104,7 @@ def order_matters(model: nn.Module, example: Trial, epsilon: float) -> bool:
     if pytree.tree_structure(turned) == pytree.tree_structure((example.args, example.kwargs)):
         return False
     try:
-        found = Trial(*turned).run(shallow(model), double=False)
+        found = Trial(*turned).run(shallow_copy(model), double=False)
     except Exception:  # whatever the network raises
         return True
     return not _within(difference(example.own, found), min(ROUNDINGS * epsilon, LARGEST))

@@ -17,7 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from audiorep.reparam.capture import Capture, capture
-from audiorep.reparam.verify import Trial, at_sizes, other_sizes
+from audiorep.reparam.nodes import argument, operation
+from audiorep.reparam.verify import Trial, input_at, other_sizes
 
 aten = torch.ops.aten
 MOST = 3  # conditions that are looked at: each may ask for two more captures than the one before
@@ -25,7 +26,7 @@ _BY_SHAPE = {aten.reshape.default, aten.expand.default}  # what they do follows 
 _VIEWS = {*_BY_SHAPE, aten.slice.Tensor}
 
 
-def settled(model: nn.Module, captured: Capture) -> Capture:
+def mark_idle_conditions(model: nn.Module, captured: Capture) -> Capture:
     """The capture, with conditions of the network's own that are idle at one marked as the exporter's: to be measured."""
     sizes = captured.sizes
     sets = dict.fromkeys(condition.ones for condition in sizes.conditions if condition.ones and condition.own)
@@ -40,11 +41,11 @@ def settled(model: nn.Module, captured: Capture) -> Capture:
 
 def _is_same_graph(model: nn.Module, captured: Capture, ones: frozenset[str]) -> bool:
     bases = (captured.sizes.example, *other_sizes(captured)[:1])
-    trials = [at_sizes(captured, {**base, **dict.fromkeys(ones, 1)}) for base in bases]
+    trials = [input_at(captured, {**base, **dict.fromkeys(ones, 1)}) for base in bases]
     if not all(condition.ones and condition.ones <= ones for trial in trials for condition in trial.broken):
         return False
     try:
-        alone = capture(model, trials[0].args, trials[0].kwargs, twice=False)
+        alone = capture(model, trials[0].args, trials[0].kwargs, double_batch=False)
         return _asks_no_more(alone, captured, ones) and all(_computes_same(alone, captured, trial) for trial in trials)
     except Exception:  # export and the operations raise nearly every kind; then nothing is known
         return False
@@ -55,8 +56,8 @@ def _asks_no_more(alone: Capture, captured: Capture, ones: frozenset[str]) -> bo
     fixed = {spot for name in ones for spot in captured.sizes.free[name]}
     open_spots = {spot for spots in captured.sizes.free.values() for spot in spots} - fixed
     free = {spot for spots in alone.sizes.free.values() for spot in spots}
-    asked = set(alone.sizes.words(alone.sizes.conditions))
-    return open_spots <= free and asked <= set(captured.sizes.words(captured.sizes.conditions))
+    asked = set(alone.sizes.sentences(alone.sizes.conditions))
+    return open_spots <= free and asked <= set(captured.sizes.sentences(captured.sizes.conditions))
 
 
 def _computes_same(alone: Capture, captured: Capture, trial: Trial) -> bool:
@@ -96,14 +97,13 @@ class _Reader:
 
     def _read(self, node: fx.Node) -> None:
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._values.__getitem__)
-        value = self._values[node] = node.target(*args, **kwargs)
+        value = self._values[node] = operation(node)(*args, **kwargs)
         if not pytree.tree_any(lambda leaf: isinstance(leaf, Tensor), value):
             self._keys[node] = value
             return
-        source = node.args[0] if node.args else None
-        same_shape = (
-            isinstance(value, Tensor) and isinstance(args[0] if args else None, Tensor) and value.shape == args[0].shape
-        )
+        source = argument(node, 0)
+        before = self._values[source] if isinstance(source, fx.Node) else None
+        same_shape = isinstance(value, Tensor) and isinstance(before, Tensor) and value.shape == before.shape
         if node.target in _VIEWS and same_shape:
             self._keys[node] = self._keys[source]
             return
