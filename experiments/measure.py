@@ -14,22 +14,28 @@ Each writes `results/<name>.json` with the environment and the command. Close ot
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
 
+from audiorep.benchmark import end_to_end
 from audiorep.benchmark.environment import environment
+from audiorep.benchmark.measure import PAUSE
 from audiorep.files import write_json
+from audiorep.info.model_info import ModelInfo
+from audiorep.runtimes import timing
+from audiorep.runtimes.timing import Times
+
+if TYPE_CHECKING:
+    from audiorep.models.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = [str(Path(sys.executable).with_name("audiorep"))]
@@ -43,50 +49,39 @@ def startup(arguments: argparse.Namespace) -> dict[str, Any]:
         "audiorep --help": [*CLI, "--help"],
         "audiorep predict one file": [*CLI, "predict", siren],
     }
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    for _ in range(10):
-        for name, command in commands.items():
-            runs[name].append(_process(command))
     return {
-        name: {
-            "seconds_median": statistics.median(seconds for seconds, _ in measured[1:]),
-            "seconds_max": max(seconds for seconds, _ in measured[1:]),
-            "peak_memory_mb": max(memory for _, memory in measured),
-        }
-        for name, measured in runs.items()
+        row.name: {"seconds_median": row.seconds, "peak_memory_mb": row.peak_memory_mb}
+        for row in end_to_end.whole_processes(commands, 9)
     }
 
 
 def clips(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Clips a second from files to labels: ours and the usual loop, 200 clips of each in turn."""
-    from audiorep.predict.classifier import Classifier, Recording
+    """Clips a second from files to labels, ours and the usual way, 200 clips of each in turn."""
+    from audiorep.predict.classifier import Classifier
 
     paths = sorted((arguments.data / "audio").glob("*.ogg"))
     classifier = Classifier.from_bundle()
-    usual = _usual_way(classifier)
-    seconds: dict[str, list[float]] = {"audiorep": [], "usual": []}
-    list(classifier.files(paths[:16]))
-    [usual(path) for path in paths[:4]]
-    for first in range(0, len(paths), 200):
-        block = paths[first : first + 200]
-        start = time.perf_counter()
-        assert all(isinstance(result, Recording) for result in classifier.files(block))
-        middle = time.perf_counter()
-        for path in block:
-            usual(path)
-        seconds["audiorep"].append((middle - start) / len(block))
-        seconds["usual"].append((time.perf_counter() - middle) / len(block))
-    ratios = [slow / fast for slow, fast in zip(seconds["usual"], seconds["audiorep"], strict=True)]
+    ways = {end_to_end.USUAL: end_to_end.usual(_untrained(classifier.info)), "audiorep": end_to_end.ours(classifier)}
+    usual, ours = end_to_end.files_to_labels(ways, paths, max(1, len(paths) // 200))
     return {
         "clips": len(paths),
         "model": classifier.info.name,
-        "audiorep_clips_per_second": 1 / statistics.mean(seconds["audiorep"]),
-        "usual_clips_per_second": 1 / statistics.mean(seconds["usual"]),
-        "ratio_median": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
+        "audiorep_clips_per_second": ours.files_per_second,
+        "usual_clips_per_second": usual.files_per_second,
+        "ratio_median": ours.ratio,
+        "ratio_low": ours.ratio_low,
+        "ratio_high": ours.ratio_high,
         "usual": "librosa.load, librosa.stft and mel, the network in the authors' merged form in eager PyTorch, file by file",
     }
+
+
+def _untrained(info: ModelInfo) -> Checkpoint:
+    """The network of the bundled model with other weights: its own are in the bundle alone, merged."""
+    from audiorep import config
+    from audiorep.models.untrained import untrained
+
+    recipe = config.read_toml(ROOT / "recipes" / "bundled.toml")
+    return untrained(recipe["architecture"], info, recipe["network"])
 
 
 def long(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -98,7 +93,8 @@ def long(arguments: argparse.Namespace) -> dict[str, Any]:
         with soundfile.SoundFile(path, "w", 48_000, 2, "PCM_16", format="W64") as file:
             for _ in range(round(arguments.hours * 60)):
                 file.write(np.roll(minute, int(generator.integers(48_000)), axis=0))
-        seconds, memory = _process([*CLI, "predict", str(path), "-o", str(Path(folder) / "out.csv")])
+        command = [*CLI, "predict", str(path), "-o", str(Path(folder) / "out.csv")]
+        seconds, memory = end_to_end.whole_process(command)
         rows = (Path(folder) / "out.csv").read_text().count("\n") - 1
         size = path.stat().st_size
     return {
@@ -143,21 +139,18 @@ def _against_ready_tensors(arguments: argparse.Namespace, data: Path) -> dict[st
     values = {**config.read_toml(arguments.recipe), "workers": arguments.workers}
     loaded = configure(values, str(arguments.recipe))
     examples = datasets.examples(data, splits=loaded.splits)
-    ready: list[float] = []
-    whole: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         run = _Training(loaded, [e for e in examples if e.split == "train"], Path(folder))
-        for _ in range(arguments.rounds):
-            ready.append(run.on_ready_tensors(arguments.steps))
-            whole.append(run.from_clips(arguments.steps))
-    ratios = [clips_rate / tensor_rate for clips_rate, tensor_rate in zip(whole, ready, strict=True)]
+        turns = [lambda: [run.on_ready_tensors(arguments.steps)], lambda: [run.from_clips(arguments.steps)]]
+        ready, whole = timing.in_turns(turns, arguments.rounds)
+    ratios = timing.ratios(ready, whole)
     return {
         "recipe": arguments.recipe.name,
         "workers": arguments.workers,
         "steps": arguments.steps,
         "rounds": arguments.rounds,
-        "ready_tensors_clips_per_second": statistics.median(ready),
-        "from_clips_clips_per_second": statistics.median(whole),
+        "ready_tensors_clips_per_second": 1 / timing.median(ready),
+        "from_clips_clips_per_second": 1 / timing.median(whole),
         "ratio_median": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
@@ -183,7 +176,7 @@ class _Training:
         self._trainee = Trainee(settings, labels, len(self._loader), {})
 
     def on_ready_tensors(self, steps: int) -> float:
-        """Clips a second of forward, backward and optimizer step alone."""
+        """Seconds a clip of forward, backward and optimizer step alone."""
         import torch
 
         batch = next(iter(self._loader))
@@ -199,10 +192,10 @@ class _Training:
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self._trainee.parameters(), self._settings.gradient_clip)
             optimizer.step()
-        return steps * len(spectrogram) / (time.perf_counter() - start)
+        return (time.perf_counter() - start) / (steps * len(spectrogram))
 
     def from_clips(self, steps: int) -> float:
-        """Clips a second of the trainer as `audiorep train` runs it: cuts, augmentation, front end, average, logs."""
+        """Seconds a clip of the trainer as `audiorep train` runs it: cuts, augmentation, front end, average, logs."""
         from lightning.pytorch.callbacks import Callback
 
         from audiorep.training import fit
@@ -219,50 +212,7 @@ class _Training:
         trainer.limit_train_batches = min(steps + 3, len(self._loader))
         trainer.fit(self._trainee, self._loader)
         counted = ends[2:]
-        return (len(counted) - 1) * self._loader.batch_size / (counted[-1] - counted[0])  # type: ignore[operator]
-
-
-def _usual_way(classifier: Any) -> Callable[[Path], int]:
-    """What a practitioner writes: librosa for the log-mel, the merged network in eager PyTorch, one file after another."""
-    import librosa
-    import torch
-
-    from audiorep import config, models
-
-    info = classifier.info
-    front = info.front_end
-    recipe = config.read_toml(ROOT / "recipes" / "bundled.toml")
-    network = models.build(recipe["architecture"], {"label": len(info.labels["label"])}, recipe["network"])
-    merged = models.merge_branches(network.eval())
-    window, hop = (round(front["sample_rate"] * front[key] / 1000) for key in ("window_ms", "hop_ms"))
-    mel = librosa.filters.mel(sr=info.sample_rate, n_fft=front["n_fft"], n_mels=front["mels"], htk=True, norm=None)
-    step = info.hop_samples
-
-    def label(path: Path) -> int:
-        waveform, _ = librosa.load(path, sr=info.sample_rate)
-        starts = range(0, len(waveform) - info.window_samples + 1, step)
-        windows = np.stack([waveform[start : start + info.window_samples] for start in starts])
-        magnitude = np.abs(librosa.stft(windows, n_fft=front["n_fft"], hop_length=hop, win_length=window, pad_mode="constant"))
-        spectrogram = torch.from_numpy(np.log(mel @ magnitude + 1e-6).astype(np.float32)).transpose(1, 2)[:, None]
-        with torch.inference_mode():
-            return int(merged(spectrogram)["label"].softmax(-1).mean(0).argmax())
-
-    return label
-
-
-def _process(command: list[str]) -> tuple[float, float]:
-    """(wall seconds, peak memory in MB) of a whole process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    assert process.stderr is not None
-    errors = process.stderr.read().decode()
-    process.stderr.close()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {errors}")
-    return seconds, usage.ru_maxrss / 1000
+        return (counted[-1] - counted[0]) / ((len(counted) - 1) * self._loader.batch_size)  # type: ignore[operator]
 
 
 def front_end(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -294,11 +244,10 @@ def front_end(arguments: argparse.Namespace) -> dict[str, Any]:
                 errors[f"{runtime} {form}"] = float(np.abs(run(waveform) - expected).max())
                 calls[f"{runtime} {form}"] = lambda r=run, w=waveform: r(w)  # type: ignore[misc]
         times = _in_turns(calls, arguments.rounds * 8)
-        usual = times["librosa"]
         found[name] = {
             key: {
-                "ms_median": 1e3 * statistics.median(taken),
-                "ratio_median": statistics.median(slow / fast for slow, fast in zip(usual, taken, strict=True)),
+                "ms_median": 1e3 * timing.median(taken),
+                "ratio_median": timing.speed(times["librosa"], taken).median,
                 "largest_difference": errors.get(key),
             }
             for key, taken in times.items()
@@ -315,8 +264,8 @@ def windows(arguments: argparse.Namespace) -> dict[str, Any]:
     for runtime in ("onnx", "openvino"):
         classifier = Classifier.load(None, None, runtime)
         sound = (0.1 * generator.standard_normal((16, 5 * classifier.info.sample_rate - 1))).astype(np.float32)
-        seconds = _in_turns({runtime: lambda c=classifier, s=sound: c.scores(s)}, arguments.rounds * 8)[runtime]  # type: ignore[misc]
-        found[f"{runtime}_windows_per_second"] = len(sound) / statistics.median(seconds)
+        times = _in_turns({runtime: partial(classifier.scores, sound)}, arguments.rounds * 8)[runtime]
+        found[f"{runtime}_windows_per_second"] = len(sound) / timing.median(times)
     return found
 
 
@@ -349,10 +298,10 @@ def zeros(arguments: argparse.Namespace) -> dict[str, Any]:
         times = _in_turns(calls, 10 * arguments.rounds)
         found[runtime] = {
             name: {
-                "ms_median": 1e3 * statistics.median(values),
-                "ratio_median": statistics.median(a / b for a, b in zip(times["dense"], values, strict=True)),
+                "ms_median": 1e3 * timing.median(taken),
+                "ratio_median": timing.speed(times["dense"], taken).median,
             }
-            for name, values in times.items()
+            for name, taken in times.items()
         }
     return found
 
@@ -384,17 +333,9 @@ def _in_openvino(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return lambda waveform: request.infer([waveform])[0].copy()
 
 
-def _in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call in each round; threads that spin get a pause to fall asleep, caches an uncounted call."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            time.sleep(0.03)
-            call()
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return times
+def _in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Times]:
+    """The times of each call, with pauses between."""
+    return dict(zip(calls, timing.in_turns([timing.turn(call) for call in calls.values()], rounds, PAUSE), strict=True))
 
 
 MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from audiorep import models, reparam
-from audiorep.benchmark.environment import environment
+from audiorep.benchmark.environment import environment, peak_memory_mb
 from audiorep.files import write_json
+from audiorep.models.untrained import as_trained
+from audiorep.runtimes import timing
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 0.4  # of each form in each round
@@ -117,7 +117,7 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]] = {
 def measure(make: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]], rounds: int) -> dict[str, Any]:
     """Counts and latencies of one network, before and after."""
     network, inputs = make()
-    network = _trained(network)
+    network = as_trained(network)
     result = reparam.fuse(network, *inputs)
     forms: dict[str, Callable[[], object]] = {}
     for name, module in (("before", network), ("after", result.model)):
@@ -138,31 +138,12 @@ def measure(make: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]], rounds: in
 def merging(name: str) -> dict[str, float]:
     """Seconds and memory of one merge, in this process, which has merged nothing before."""
     network, inputs = NETWORKS[name]()
-    network = _trained(network)
+    network = as_trained(network)
     size = sum(p.numel() * p.element_size() for p in network.parameters()) / 1e6
     Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten, the parent's above all
-    before = _highest_mb()
-    start = time.perf_counter()
-    reparam.fuse(network, *inputs)
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "model_mb": size, "peak_beyond_mb": _highest_mb() - before}
-
-
-def _highest_mb() -> float:
-    """The most memory that this process has held."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
-
-
-def _trained(network: nn.Module) -> nn.Module:
-    """As if it had been trained: statistics and affines that are not the defaults."""
-    generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-            assert module.running_var is not None
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(0.8, 1.2, generator=generator)
-    return network.eval()
+    before = peak_memory_mb()
+    seconds = timing.seconds_of(lambda: reparam.fuse(network, *inputs))
+    return {"seconds": seconds, "model_mb": size, "peak_beyond_mb": peak_memory_mb() - before}
 
 
 def _eager(module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
@@ -188,18 +169,9 @@ def _session(module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], obje
 
 
 def _in_turns(forms: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each form; every round runs all."""
-    taken: dict[str, list[float]] = {name: [] for name in forms}
-    for form in forms.values():
-        form()
-    for _ in range(rounds):
-        for name, form in forms.items():
-            end = time.perf_counter() + SECONDS
-            while time.perf_counter() < end:
-                start = time.perf_counter()
-                form()
-                taken[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in taken.items()}
+    """Median milliseconds of each form."""
+    times = timing.in_turns([timing.turn(form, SECONDS) for form in forms.values()], rounds)
+    return {name: 1e3 * timing.median(taken) for name, taken in zip(forms, times, strict=True)}
 
 
 def table(results: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from audiorep import models
 from audiorep.benchmark.environment import environment
 from audiorep.files import write_json
 from audiorep.models.layers import SubsampledConv2d, channels_last
+from audiorep.runtimes import timing
 
 RESULT = Path(__file__).resolve().parent.parent / "results" / "strided.json"
 INPUT = (16, 1, 250, 64)  # of the light front end's windows of 5 s
@@ -40,16 +40,16 @@ def measured(name: str) -> dict[str, float]:
     torch.manual_seed(0)
     safe = channels_last(models.build(name, {"label": 50})).train()
     sound = torch.randn(INPUT).contiguous(memory_format=torch.channels_last)
-    steps = {"plain": _step(_plain(safe), sound), "safe": _step(safe, sound)}
-    times: dict[str, list[float]] = {kind: [] for kind in steps}
-    for index in range(ROUNDS + 1):
-        for kind in sorted(steps, reverse=bool(index % 2)):
-            start = time.perf_counter()
-            steps[kind]()
-            times[kind].append(time.perf_counter() - start)
-    ratios = [a / b for a, b in zip(times["safe"][1:], times["plain"][1:], strict=True)]
-    medians = {f"{kind}_seconds": statistics.median(values[1:]) for kind, values in times.items()}
-    return {**medians, "safe_over_plain": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+    steps = [_step(_plain(safe), sound), _step(safe, sound)]
+    plain_times, safe_times = timing.in_turns([timing.turn(step) for step in steps], ROUNDS)
+    ratios = timing.ratios(safe_times, plain_times)
+    return {
+        "plain_seconds": timing.median(plain_times),
+        "safe_seconds": timing.median(safe_times),
+        "safe_over_plain": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+    }
 
 
 def _plain(network: nn.Module) -> nn.Module:

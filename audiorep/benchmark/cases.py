@@ -5,21 +5,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from audiorep import models
-from audiorep.benchmark.engines import ENGINES, Job, load, write
+from audiorep.benchmark import engines
+from audiorep.benchmark.engines import ENGINES, Job, write
+from audiorep.benchmark.measure import Candidate
 from audiorep.errors import AudiorepError, ConfigError, first_line
 from audiorep.export.sounds import calibration_clips, noises
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import Cost, checkpoint
 from audiorep.models.checkpoint import Checkpoint
 from audiorep.models.front_end import FRONT_ENDS, LogMel, forms
+from audiorep.models.untrained import untrained
 from audiorep.runtimes.torch import Pipeline
 
 FORMS = {
@@ -92,9 +95,10 @@ class Case:
         """Of its files."""
         return sum(file.stat().st_size for file in self.path.parent.iterdir() if file.stem == self.path.stem)
 
-    def load(self, threads: int) -> Callable[[np.ndarray], Any]:
-        """The network, ready to run in this process."""
-        return load(self.runtime, self.path, self.precision, threads)
+    def candidate(self, threads: int, baseline: int) -> Candidate:
+        """The case as it is timed."""
+        load = partial(engines.load, self.runtime, self.path, self.precision, threads)
+        return Candidate(self.name, self.path, load, self.input, baseline)
 
 
 @dataclass(frozen=True)
@@ -151,34 +155,18 @@ def cases(
 
 
 def made_up(architecture: str, front_end: str, seconds: float, classes: int) -> Checkpoint:
-    """A checkpoint of random weights, to measure what training does not change."""
-    settings = FRONT_ENDS[front_end]
-    labels = {"label": [f"class {number}" for number in range(classes)]}
-    info = ModelInfo(architecture, labels, settings.sample_rate, seconds, seconds, asdict(settings))
-    log_mel = LogMel(settings).eval()
+    """A checkpoint of random weights for windows of `seconds` and as many classes, with one of `FRONT_ENDS`.
+
+    Raises:
+        ConfigError: no such architecture.
+    """
     if architecture not in models.ARCHITECTURES:
         raise ConfigError(
             f"{architecture!r} is neither a checkpoint folder nor an architecture; there are {', '.join(models.ARCHITECTURES)}."
         )
-    torch.manual_seed(0)
-    network = models.build(
-        architecture, {"label": classes}, models.sized(architecture, settings.frames(info.window_samples), settings.mels)
-    )
-    return Checkpoint(_settled(network), log_mel, info, architecture)
-
-
-def _settled(network: nn.Module) -> nn.Module:
-    """With batch norms that scale and shift, as a training leaves them; zeros would let a runtime drop whole branches."""
-    generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            nn.init.uniform_(module.weight, 0.5, 1.0, generator=generator)
-            nn.init.normal_(module.bias, 0.0, 0.1, generator=generator)
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(0.8, 1.2, generator=generator)
-    return network.eval()
+    settings = FRONT_ENDS[front_end]
+    labels = {"label": [f"class {number}" for number in range(classes)]}
+    return untrained(architecture, ModelInfo(architecture, labels, settings.sample_rate, seconds, seconds, asdict(settings)))
 
 
 def source_of(name: str, plan: Plan) -> Checkpoint:

@@ -6,21 +6,28 @@ import contextlib
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from audiorep.errors import AudioError, AudiorepError, DataError, MissingExtraError, require
 from audiorep.predict.classifier import Classifier, Recording
+from audiorep.runtimes import timing
+
+if TYPE_CHECKING:
+    from audiorep.models.checkpoint import Checkpoint
 
 MOST = 200
 """Files that are labelled."""
 USUAL = "usual way"
 """librosa for the sound and its log-mel, the network in the authors' merged form in eager PyTorch, a file at a time."""
+
+
+Way = Callable[[Sequence[Path]], list[str]]
+"""Labels sound files."""
 
 
 @dataclass(frozen=True)
@@ -48,35 +55,40 @@ class ColdStart:
 
 
 def files_to_labels(
-    ways: dict[str, Callable[[Sequence[Path]], list[str]]],
+    ways: dict[str, Way],
     files: Sequence[Path],
     rounds: int,
     advance: Callable[[float], None] = lambda amount: None,
 ) -> list[Labelling]:
     """Each way of labelling the same files; all take turns on a block of them, in every round another block."""
     blocks = [list(files[i::rounds]) for i in range(min(rounds, len(files)))]
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
     labels: dict[str, list[str]] = {name: [] for name in ways}
     for way in ways.values():
         way(blocks[0][:2])  # the first call of some allocates and compiles
-    for block in blocks:
-        for name, way in ways.items():
-            start = time.perf_counter()
-            labels[name] += way(block)
-            seconds[name].append((time.perf_counter() - start) / len(block))
-            advance(1.0)
+    turns = [_labelling(way, blocks, labels[name]) for name, way in ways.items()]
+    times = dict(zip(ways, timing.in_turns(turns, len(blocks), advance=advance), strict=True))
     first = next(iter(ways))
-    reference = seconds[USUAL if USUAL in ways else first]
     rows = []
     for name in ways:
-        ratios = [slow / fast for slow, fast in zip(reference, seconds[name], strict=True)]
-        low, middle, high = (float(value) for value in np.quantile(ratios, [0.1, 0.5, 0.9]))
+        speed = timing.speed(times[USUAL if USUAL in ways else first], times[name])
         same = statistics.mean(a == b for a, b in zip(labels[name], labels[first], strict=True))
-        rows.append(Labelling(name, 1 / statistics.mean(seconds[name]), middle, low, high, same))
+        per_second = 1 / statistics.mean(seconds for one in times[name] for seconds in one)
+        rows.append(Labelling(name, per_second, speed.median, speed.low, speed.high, same))
     return rows
 
 
-def ours(classifier: Classifier) -> Callable[[Sequence[Path]], list[str]]:
+def _labelling(way: Way, blocks: Sequence[list[Path]], labels: list[str]) -> timing.Turn:
+    """A turn that labels the next of `blocks`, and gives the seconds of a file of it."""
+    waiting = iter(blocks)
+
+    def run() -> list[float]:
+        block = next(waiting)
+        return [timing.seconds_of(lambda: labels.extend(way(block))) / len(block)]
+
+    return run
+
+
+def ours(classifier: Classifier) -> Way:
     """Files to labels as `audiorep predict` does."""
 
     def label(files: Sequence[Path]) -> list[str]:
@@ -85,7 +97,7 @@ def ours(classifier: Classifier) -> Callable[[Sequence[Path]], list[str]]:
     return label
 
 
-def usual(folder: Path, threads: int | None = None) -> Callable[[Sequence[Path]], list[str]]:
+def usual(source: Checkpoint, threads: int | None = None) -> Way:
     """Files to labels as a practitioner writes it, for a checkpoint of an AudioRepInceptionNeXt.
 
     Raises:
@@ -93,11 +105,9 @@ def usual(folder: Path, threads: int | None = None) -> Callable[[Sequence[Path]]
     """
     torch, librosa = require("torch", extra="train"), require("librosa", extra="dev")
     from audiorep import models
-    from audiorep.models import checkpoint
 
     if threads:
         torch.set_num_threads(threads)
-    source = checkpoint.load(folder)
     info, settings = source.info, source.front_end.config
     network = models.merge_branches(source.network) if isinstance(source.network, models.Arin) else source.network
     mel = librosa.filters.mel(sr=info.sample_rate, n_fft=settings.n_fft, n_mels=settings.mels, htk=True, norm=None)
@@ -141,18 +151,45 @@ def sounds_in(folder: Path, most: int) -> list[Path]:
 
 
 def cold_start(model: Path, sound: Path, runtime: str, rounds: int = 7) -> ColdStart:
-    """Whole processes of `audiorep predict`, the first left out.
+    """The cost of `audiorep predict` as whole processes.
 
     Raises:
         AudiorepError: the command fails.
     """
     command = [sys.executable, "-m", "audiorep.cli", "predict", str(sound), "-m", str(model), "--runtime", runtime]
-    runs = [_process(command) for _ in range(rounds + 1)][1:]
-    return ColdStart(runtime, statistics.median(run[0] for run in runs), max(run[1] for run in runs))
+    return whole_processes({runtime: command}, rounds)[0]
 
 
-def _process(command: list[str]) -> tuple[float, float]:
-    """(wall seconds, peak memory in MB) of a whole process, which a small one starts: Linux counts a parent's memory too."""
+def whole_processes(commands: dict[str, list[str]], rounds: int) -> list[ColdStart]:
+    """The cost of each command from start to end, all taking turns; a first round is left out.
+
+    Raises:
+        AudiorepError: one fails.
+    """
+    memory: dict[str, list[float]] = {name: [] for name in commands}
+
+    def turn(name: str) -> timing.Turn:
+        def run() -> list[float]:
+            seconds, megabytes = whole_process(commands[name])
+            memory[name].append(megabytes)
+            return [seconds]
+
+        return run
+
+    times = timing.in_turns([turn(name) for name in commands], rounds + 1)
+    return [
+        ColdStart(name, timing.median(taken[1:]), max(memory[name][1:])) for name, taken in zip(commands, times, strict=True)
+    ]
+
+
+def whole_process(command: list[str]) -> tuple[float, float]:
+    """The seconds and the peak memory in MB of a command.
+
+    A small process starts it, since Linux counts the memory of what starts a process as its own.
+
+    Raises:
+        AudiorepError: it fails.
+    """
     start = (
         "import os, subprocess, sys, time; t = time.perf_counter(); "
         "p = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL); _, s, u = os.wait4(p.pid, 0); "
@@ -165,12 +202,14 @@ def _process(command: list[str]) -> tuple[float, float]:
     return float(seconds), float(memory)
 
 
-def ways_of(model: Path, runtimes: Sequence[str], threads: int | None, exported: dict[str, Path]) -> dict[str, Any]:
+def ways_of(model: Path, runtimes: Sequence[str], threads: int | None, exported: dict[str, Path]) -> dict[str, Way]:
     """The usual way, if it can be had, and each runtime's, by name; `exported` has each runtime's file."""
-    ways: dict[str, Any] = {}
+    from audiorep.models import checkpoint
+
+    ways: dict[str, Way] = {}
     if model.is_dir():
         with contextlib.suppress(MissingExtraError):
-            ways[USUAL] = usual(model, threads)
+            ways[USUAL] = usual(checkpoint.load(model), threads)
     for runtime in runtimes:
         ways[runtime] = ours(Classifier.load(exported[runtime], threads, runtime))
     return ways

@@ -18,10 +18,6 @@ if TYPE_CHECKING:  # a process that measures the memory of another runtime must 
     from torch import Tensor, nn
 
 
-SESSION = "session "
-"""Before the name of a runtime: the file is a whole model, run as `runtimes.open_session` runs it."""
-
-
 @dataclass(frozen=True)
 class Job:
     """What is to be made ready."""
@@ -61,14 +57,7 @@ def write(runtime: str, job: Job) -> Path:
 
 
 def load(runtime: str, path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
-    """What `write` wrote, ready to run: (B, …) to its outputs, waited for.
-
-    A `runtime` that begins with SESSION opens a model file as users do: (B, N) waveforms to scores.
-    """
-    if runtime.startswith(SESSION):
-        from audiorep.runtimes import open_session
-
-        return open_session(path, runtime.removeprefix(SESSION), threads, precision)
+    """What `write` wrote, ready to run: (B, …) to its outputs, waited for."""
     return ENGINES[runtime][1](path, precision, threads)
 
 

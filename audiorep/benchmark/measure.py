@@ -1,4 +1,4 @@
-"""Time and memory of cases, each file in a process of its own: they take turns, so that a machine that drifts hurts all alike.
+"""Time and memory of models that take turns, each file in a process of its own.
 
 Runtimes in one process keep threads that wait by spinning, and slow each other several times over.
 """
@@ -6,9 +6,6 @@ Runtimes in one process keep threads that wait by spinning, and slow each other 
 from __future__ import annotations
 
 import multiprocessing
-import random
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,19 +14,34 @@ from pathlib import Path
 
 import numpy as np
 
-from audiorep.benchmark.cases import Case
-from audiorep.benchmark.worker import serve
+from audiorep.benchmark.worker import Load, serve
 from audiorep.errors import ConfigError
 from audiorep.interrupts import kept_from_children
+from audiorep.runtimes import timing
+from audiorep.runtimes.timing import Times
 
-SETTLE = 0.02  # seconds in which the waiting threads of the process before fall asleep
+PAUSE = 0.02  # seconds before a turn, in which the waiting threads of the process before fall asleep
 DIED = "its process ended without a word, as one does that runs out of memory"
-SHORTEST = 0.05  # seconds that a turn takes at least, so that fast networks are called several times
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model and the input that it is timed on."""
+
+    name: str
+    path: Path
+    """Its file; all candidates of one file share a process."""
+    load: Load
+    """Loads that file there, so it must be possible to pickle."""
+    input: np.ndarray
+    """(B, …)."""
+    baseline: int
+    """Place, among the candidates, of the one whose speed is 1."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long calls of a case took, and what they held."""
+    """How long the calls of a candidate took, and how much memory its process held."""
 
     median_ms: float
     """Of a call with the whole batch."""
@@ -37,7 +49,7 @@ class Timing:
     throughput: float
     """Clips a second at the median."""
     ratio: float
-    """Speed over the baseline's at the same batch size: the median over rounds; above 1 is faster."""
+    """Speed over the baseline's: the median over rounds; above 1 is faster."""
     ratio_low: float
     """The tenth percentile of the same."""
     ratio_high: float
@@ -47,92 +59,77 @@ class Timing:
 
 
 def timings(
-    cases: Sequence[Case],
-    rounds: int,
-    threads: int,
-    folder: Path,
-    baseline: Callable[[Case], Case],
-    advance: Callable[[float], None] = lambda amount: None,
+    candidates: Sequence[Candidate], rounds: int, folder: Path, advance: Callable[[float], None] = lambda amount: None
 ) -> list[Timing | str]:
-    """The timing of each case over `rounds` rounds, in each of which all take a turn in another order; or why there is none."""
-    with _workers(cases, threads, folder) as workers:
-        seconds: list[list[float]] = [[] for _ in cases]  # the median of each turn
-        every: list[list[float]] = [[] for _ in cases]
-        places = [index for index, worker in enumerate(workers) if not isinstance(worker, str)]
-        shuffle = random.Random(0)
-        for _ in range(rounds):
-            shuffle.shuffle(places)
-            for index in places:
-                worker = workers[index]
-                if isinstance(worker, str):
-                    continue
-                try:
-                    took = worker.turn()
-                except (EOFError, OSError):
-                    workers[index] = DIED
-                    continue
-                seconds[index].append(statistics.median(took))
-                every[index] += took
-                advance(1.0)
-    index_of = {id(case): index for index, case in enumerate(cases)}
+    """The timing of each candidate over `rounds` rounds, in each of which all take a turn; or why there is none.
+
+    Their inputs are kept in `folder` meanwhile.
+
+    Raises:
+        ConfigError: a baseline could not be measured.
+    """
+    with _workers(candidates, folder) as workers:
+        able = [place for place, worker in enumerate(workers) if not worker.failure]
+        measured = timing.in_turns([workers[place].turn for place in able], rounds, PAUSE, advance)
+        times = dict(zip(able, measured, strict=True))
     found: list[Timing | str] = []
-    for index, (case, worker) in enumerate(zip(cases, workers, strict=True)):
-        if isinstance(worker, str):
-            found.append(worker)
+    for place, (candidate, worker) in enumerate(zip(candidates, workers, strict=True)):
+        if worker.failure:
+            found.append(worker.failure)
             continue
-        place = index_of[id(baseline(case))]
-        if isinstance(lost := workers[place], str):
-            raise ConfigError(f"The baseline {cases[place].name} could not be measured: {lost}.")
-        reference = seconds[place]
-        found.append(_timing(case, every[index], seconds[index], reference, worker.peak))
+        if failure := workers[candidate.baseline].failure:
+            raise ConfigError(f"The baseline {candidates[candidate.baseline].name} could not be measured: {failure}.")
+        found.append(_timing(len(candidate.input), times[place], times[candidate.baseline], worker.peak))
     return found
 
 
-def _timing(case: Case, every: list[float], rounds: list[float], baseline: list[float], peak: float) -> Timing:
-    ratios = [slow / fast for slow, fast in zip(baseline, rounds, strict=True)]
-    low, middle, high = (float(value) for value in np.quantile(ratios, [0.1, 0.5, 0.9]))
-    median, p90 = (float(value) for value in np.quantile(every, [0.5, 0.9]))
-    return Timing(1e3 * median, 1e3 * p90, case.batch / median, middle, low, high, peak)
+def _timing(batch: int, times: Times, baseline: Times, peak: float) -> Timing:
+    speed = timing.speed(baseline, times)
+    median, p90 = (float(value) for value in np.quantile(np.concatenate(times), [0.5, 0.9]))
+    return Timing(1e3 * median, 1e3 * p90, batch / median, speed.median, speed.low, speed.high, peak)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Worker:
-    """One case in a process that waits for its turns."""
+    """One candidate in a process that waits for its turns."""
 
     orders: Connection
     index: int
-    calls: int
-    peak: float
+    """Of its input, in that process."""
+    peak: float = 0.0
+    failure: str = ""
+    """Why there are no times; empty where there are."""
 
     def turn(self) -> list[float]:
-        """Seconds of each call."""
-        time.sleep(SETTLE)
-        self.orders.send((self.index, self.calls))
-        return self.orders.recv()
+        """Seconds of each call; none once the process has died."""
+        if self.failure:
+            return []
+        try:
+            self.orders.send(self.index)
+            return self.orders.recv()
+        except (EOFError, OSError):
+            self.failure = DIED
+            return []
 
 
 @contextmanager
-def _workers(cases: Sequence[Case], threads: int, folder: Path) -> Iterator[list[_Worker | str]]:
-    """A worker for each case, cases of one file in one process; or the error that it met."""
-    context = multiprocessing.get_context("spawn")
+def _workers(candidates: Sequence[Candidate], folder: Path) -> Iterator[list[_Worker]]:
+    """A worker for each candidate, those of one file in one process."""
     processes: list[multiprocessing.context.SpawnProcess] = []
-    by_path: dict[Path, tuple[Connection, list[Case], list[tuple[float, float]] | str]] = {}
+    workers: dict[int, _Worker] = {}
     try:
-        for path in dict.fromkeys(case.path for case in cases):
-            own = sorted((case for case in cases if case.path == path), key=lambda case: case.batch)
-            files = []
-            for case in own:
-                files.append(str(folder / f"input{len(processes)}_{case.batch}.npy"))
-                np.save(files[-1], case.input)
-            here, there = context.Pipe()
-            given = (there, own[0].runtime, str(path), own[0].precision, threads, files)
-            process = context.Process(target=serve, args=given, daemon=True)
-            with kept_from_children():
-                process.start()
-            there.close()
+        for path in dict.fromkeys(candidate.path for candidate in candidates):
+            own = [place for place, candidate in enumerate(candidates) if candidate.path == path]
+            own.sort(key=lambda place: len(candidates[place].input))
+            process, orders = _started([candidates[place] for place in own], folder / f"inputs{len(processes)}")
             processes.append(process)
-            by_path[path] = (here, own, _first(here))  # one after another: loading is not part of what is measured
-        yield [_worker(case, *by_path[case.path]) for case in cases]
+            peaks = _peaks(orders)  # one process after another: loading is not part of what is measured
+            for index, place in enumerate(own):
+                if isinstance(peaks, str):
+                    workers[place] = _Worker(orders, index, failure=peaks)
+                else:
+                    workers[place] = _Worker(orders, index, peaks[index])
+        yield [workers[place] for place in range(len(candidates))]
     finally:
         for process in processes:
             process.terminate()
@@ -140,16 +137,24 @@ def _workers(cases: Sequence[Case], threads: int, folder: Path) -> Iterator[list
             process.join()
 
 
-def _first(orders: Connection) -> list[tuple[float, float]] | str:
+def _started(own: Sequence[Candidate], folder: Path) -> tuple[multiprocessing.context.SpawnProcess, Connection]:
+    """A process that holds the one file of all of `own`, whose inputs are kept in `folder`, and the line to it."""
+    folder.mkdir()
+    inputs = [str(folder / f"{index}.npy") for index in range(len(own))]
+    for path, candidate in zip(inputs, own, strict=True):
+        np.save(path, candidate.input)
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, own[0].load, inputs), daemon=True)
+    with kept_from_children():
+        process.start()
+    there.close()
+    return process, here
+
+
+def _peaks(orders: Connection) -> list[float] | str:
+    """Peak memory with each input, or why the process could not load its file."""
     try:
         return orders.recv()
     except EOFError:
         return DIED
-
-
-def _worker(case: Case, orders: Connection, own: list[Case], first: list[tuple[float, float]] | str) -> _Worker | str:
-    if isinstance(first, str):
-        return first
-    index = next(place for place, other in enumerate(own) if other is case)
-    seconds, peak = first[index]
-    return _Worker(orders, index, max(1, round(SHORTEST / seconds)), peak)

@@ -94,7 +94,8 @@ def run(
             raise ConfigError("; ".join(dict.fromkeys(case.reason for case in missing)) or "there is nothing to measure.")
         first = _named(ready, baseline)
         say(f"Measuring {len(ready)} cases in {rounds} rounds")
-        times = timings(ready, rounds, threads, Path(folder), lambda case: _beside(ready, first, case), advance)
+        candidates = [case.candidate(threads, _beside(ready, first, case)) for case in ready]
+        times = timings(candidates, rounds, Path(folder), advance)
         rows = [_row(case, timing) for case, timing in zip(ready, times, strict=True) if isinstance(timing, Timing)]
     missing += [
         Missing(case.network, case.form, case.runtime, case.precision, timing)
@@ -131,9 +132,9 @@ def _named(ready: list[Case], baseline: str | None) -> Case:
     raise ConfigError(f"No case is named {baseline!r}; there are {names}.")
 
 
-def _beside(ready: list[Case], baseline: Case, case: Case) -> Case:
-    """The baseline at the batch size of `case`."""
-    return next(other for other in ready if other.batch == case.batch and other.name == baseline.name)
+def _beside(ready: list[Case], baseline: Case, case: Case) -> int:
+    """The place of the baseline at the batch size of `case`."""
+    return next(place for place, other in enumerate(ready) if (other.batch, other.name) == (case.batch, baseline.name))
 
 
 def write(bench: Bench, path: Path, command: str) -> list[Path]:

@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import signal
-import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from audiorep.benchmark.engines import load
 from audiorep.benchmark.environment import peak_memory_mb
+from audiorep.runtimes import timing
 
-WARM_UP = 2  # calls; the first of some runtimes allocates and compiles
+SHORTEST = 0.05  # seconds that a turn takes at least, so that fast networks are called several times
+
+Load = Callable[[], Callable[[np.ndarray], Any]]
+"""Loads a network and gives what runs it: (B, …) to its outputs."""
 
 
-def serve(orders: Connection, runtime: str, path: str, precision: str, threads: int, inputs: list[str]) -> None:
-    """Answers (index of an input, calls) with the seconds of each call, until None comes.
+def serve(orders: Connection, load: Load, inputs: list[str]) -> None:
+    """Answers each number of an input with the seconds of the calls of one turn, until None comes.
 
-    First it sends, for each input in turn, (seconds of a call, peak memory in MB so far), or the error that ends it. An
-    uncounted call precedes each turn: the caches hold what ran before.
+    First it sends the peak memory in MB after each input has been run, or a text: the error that ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     try:
-        run = load(runtime, Path(path), precision, threads)
-        arrays = [np.load(values) for values in inputs]
-        first = []
-        for values in arrays:
-            for _ in range(WARM_UP):
-                run(values)
-            first.append((_seconds(run, values), peak_memory_mb()))
+        run = load()
+        turns, peaks = [], []
+        for path in inputs:
+            turns.append(timing.turn(partial(run, np.load(path)), SHORTEST))
+            peaks.append(peak_memory_mb())
     except Exception as error:  # a runtime that fails on one network must not end the others' measurement
         orders.send(f"{type(error).__name__}: {error}")
         return
-    orders.send(first)
-    while (order := orders.recv()) is not None:
-        index, calls = order
-        run(arrays[index])
-        orders.send([_seconds(run, arrays[index]) for _ in range(calls)])
-
-
-def _seconds(run, values: np.ndarray) -> float:  # type: ignore[no-untyped-def]
-    start = time.perf_counter()
-    run(values)
-    return time.perf_counter() - start
+    orders.send(peaks)
+    while (index := orders.recv()) is not None:
+        orders.send(turns[index]())

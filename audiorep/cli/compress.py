@@ -275,11 +275,12 @@ def verify(
 def _costs(models: list[Path], rounds: int) -> list[dict[str, Any]]:
     """Each model's bytes, and the times of a window in its own runtime, both taking turns; speed is over the first's."""
     from audiorep import runtimes
-    from audiorep.benchmark.deployed import timed
+    from audiorep.benchmark.deployed import Deployed, timed
     from audiorep.models import checkpoint
 
     engines = [runtimes.able_to_open(path)[0] for path in models]
-    found = timed([(path, engine, 0) for path, engine in zip(models, engines, strict=True)], rounds, runtimes.cores() or 1)
+    deployed = [Deployed(path, engine, 0) for path, engine in zip(models, engines, strict=True)]
+    found = timed(deployed, rounds, runtimes.cores() or 1)
     costs = []
     for path, engine, timing in zip(models, engines, found, strict=True):
         files = [path / checkpoint.WEIGHTS] if path.is_dir() and path.suffix != ".mlpackage" else runtimes.files_of(path)

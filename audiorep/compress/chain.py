@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from audiorep import config, models, runtimes
-from audiorep.benchmark.deployed import timed
+from audiorep.benchmark.deployed import Deployed, timed
 from audiorep.benchmark.environment import environment, in_words
 from audiorep.compress.steps import Export, Step, Tune, Work, parse
 from audiorep.config import Config
@@ -380,7 +380,7 @@ def _timed(rows: list[Row], output: Path, rounds: int, threads: int, say: Callab
     owners = [(row.name, runtime, output / file) for row in rows for runtime, file in row.files.items()]
     first = {runtime: place for place, (_, runtime, _) in reversed(list(enumerate(owners)))}
     say(f"Timing {len(owners)} files in {rounds} rounds")
-    found = timed([(path, runtime, first[runtime]) for _, runtime, path in owners], rounds, threads)
+    found = timed([Deployed(path, runtime, first[runtime]) for _, runtime, path in owners], rounds, threads)
     measured: dict[str, dict[str, dict[str, float]]] = {row.name: {} for row in rows}
     for (name, runtime, _), timing in zip(owners, found, strict=True):
         if isinstance(timing, str):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from audiorep.info.model_info import ModelInfo
 from audiorep.models.checkpoint import Checkpoint
 from audiorep.predict.classifier import Classifier
 from audiorep.reparam import FuseResult
+from audiorep.runtimes import timing
 from audiorep.runtimes.onnx import OnnxSession
 from audiorep.runtimes.sealed import seal
 
@@ -232,17 +233,9 @@ def _with_targets(model: Checkpoint, sounds: Sounds) -> list[tuple[np.ndarray, d
 
 
 def _speed(before: Callable[[np.ndarray], object], after: Callable[[np.ndarray], object], info: ModelInfo) -> float:
-    """The median, over calls in turns on a window of noise, of one's time over the other's."""
+    """How many times as fast the second is on a window of noise."""
     noise = noises(info)[0][None]
-    ratios = []
-    for _ in range(TIMES + 1):
-        times = []
-        for call in (before, after):
-            start = time.perf_counter()
-            call(noise)
-            times.append(time.perf_counter() - start)
-        ratios.append(times[0] / times[1])
-    return float(np.median(ratios[1:]))
+    return timing.speed(*timing.in_turns([timing.turn(partial(call, noise)) for call in (before, after)], TIMES)).median
 
 
 def sensitivities(

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,11 @@ from audiorep.errors import ConfigError, DataError
 from audiorep.escape import markdown
 from audiorep.export import writer
 from audiorep.export.onnx import bundle, caller, fastest_first
-from audiorep.export.sounds import CLIPS, parity_clips
+from audiorep.export.sounds import CLIPS, noises, parity_clips
 from audiorep.files import write_text
 from audiorep.models import checkpoint
 from audiorep.models.checkpoint import Checkpoint
+from audiorep.runtimes import timing
 from audiorep.training import fit, recipe, workflow
 from audiorep.training.recipe import TrainConfig
 
@@ -282,19 +284,9 @@ def _cost(model: Checkpoint, by: By) -> Callable[[nn.Module], float]:
 
 def _latency(model: Checkpoint) -> float:
     """Seconds of a window in ONNX Runtime on this machine, the front end with it."""
-    import time
-
-    import numpy as np
-
     call = caller(bundle(model, model.fuse().model, fastest_first(model, caller, rounds=1)[0]))
-    noise = 0.1 * np.random.default_rng(0).standard_normal((1, model.info.window_samples)).astype(np.float32)
-    call(noise)
-    taken = []
-    for _ in range(TIMES):
-        start = time.perf_counter()
-        call(noise)
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken))
+    [times] = timing.in_turns([timing.turn(partial(call, noises(model.info)[0][None]))], TIMES)
+    return timing.median(times)
 
 
 def _gradients(work: Work) -> Callable[[nn.Module], None]:

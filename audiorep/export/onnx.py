@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from audiorep.errors import require
 from audiorep.export.parity import Parity, first_accepted
 from audiorep.files import replacing
-from audiorep.runtimes import sealed
+from audiorep.runtimes import sealed, timing
 from audiorep.runtimes.onnx import LOG_MEL, OnnxSession, session
 
 if TYPE_CHECKING:
@@ -95,12 +96,9 @@ def fastest_first(model: Checkpoint, runs: Callable[[bytes], Callable[[np.ndarra
     """
     calls = {form: runs(content) for form, content in _front_ends(model).items()}
     noise = np.random.default_rng(0).standard_normal((1, model.info.window_samples)).astype(np.float32)
-    best = dict.fromkeys(calls, float("inf"))
-    for _ in range(rounds if len(calls) > 1 else 0):
-        for form, call in calls.items():
-            start = time.perf_counter()
-            call(0.1 * noise)
-            best[form] = min(best[form], time.perf_counter() - start)
+    turns = [timing.turn(partial(call, 0.1 * noise)) for call in calls.values()]
+    times = timing.in_turns(turns, rounds if len(calls) > 1 else 0)
+    best = {form: min(itertools.chain(*taken), default=0.0) for form, taken in zip(calls, times, strict=True)}
     return sorted(best, key=best.__getitem__)
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from torch import nn
 
-from audiorep import models, reparam
+from audiorep import reparam
 from audiorep.datasets import Labels
 from audiorep.export.onnx import bundle
 from audiorep.files import replacing, write_json
 from audiorep.info.model_info import ModelInfo
 from audiorep.models.checkpoint import Checkpoint, read_json
-from audiorep.models.front_end import LogMel, forms
+from audiorep.models.front_end import forms
+from audiorep.models.untrained import untrained
+from audiorep.runtimes import timing
 from audiorep.runtimes.onnx import session
 from audiorep.training.recipe import TrainConfig
 
@@ -74,10 +73,10 @@ def make_reference(config: TrainConfig, classes: Labels, folder: Path) -> None:
     content = _bundle(_untrained(config, classes))
     samples = config.front_end_config.samples(config.window_seconds)
     call = _call(content, samples)
-    seconds = statistics.median(statistics.median(took) for [took] in _turns([call]))
+    [taken] = timing.in_turns([timing.turn(call, TURN_SECONDS)], ROUNDS)
     with replacing(folder / REFERENCE) as partial:
         partial.write_bytes(content)
-    about = {"network": config.architecture, "samples": samples, "milliseconds": 1e3 * seconds, "threads": 1}
+    about = {"network": config.architecture, "samples": samples, "milliseconds": 1e3 * timing.median(taken), "threads": 1}
     write_json(folder / REFERENCE_TIME, about)
 
 
@@ -85,28 +84,8 @@ def _milliseconds(content: bytes, samples: int, folder: Path) -> float:
     """The reference's own time by the median ratio to it over rounds in which both take turns."""
     about = read_json(folder / REFERENCE_TIME)
     calls = [_call(content, samples), _call((folder / REFERENCE).read_bytes(), int(about["samples"]))]
-    ratio = statistics.median(statistics.median(ours) / statistics.median(its) for ours, its in _turns(calls))
-    return float(about["milliseconds"]) * ratio
-
-
-def _turns(calls: Sequence[Callable[[], object]]) -> Iterator[list[list[float]]]:
-    """For each round, the seconds of each call in its turn; every turn begins with an uncounted call."""
-    counts = []
-    for call in calls:
-        call()
-        counts.append(max(1, round(TURN_SECONDS / _seconds(call))))
-    for _ in range(ROUNDS):
-        took = []
-        for call, count in zip(calls, counts, strict=True):
-            call()  # the caches hold what ran before
-            took.append([_seconds(call) for _ in range(count)])
-        yield took
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    ours, its = timing.in_turns([timing.turn(call, TURN_SECONDS) for call in calls], ROUNDS)
+    return float(about["milliseconds"]) * timing.speed(ours, its).median
 
 
 def _call(content: bytes, samples: int) -> Callable[[], object]:
@@ -121,20 +100,15 @@ def _bundle(model: Checkpoint) -> bytes:
 
 
 def _untrained(config: TrainConfig, classes: Labels) -> Checkpoint:
-    """A checkpoint of random weights: training changes no cost; no norm is zero, which would let a runtime drop branches."""
-    front = config.front_end_config
+    """The network of `config` for `classes` with random weights, since training changes no cost."""
+    front_end = config.front_end_config
     info = ModelInfo(
         name=config.architecture,
         labels=classes,
-        sample_rate=front.sample_rate,
+        sample_rate=front_end.sample_rate,
         window_seconds=config.window_seconds,
         hop_seconds=config.hop_seconds or config.window_seconds,
-        front_end=asdict(front),
+        front_end=asdict(front_end),
         padding=config.padding,
     )
-    heads = {head: len(names) for head, names in classes.items()}
-    network = models.build(config.architecture, heads, config.network_settings)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-    return Checkpoint(network.eval(), LogMel(front).eval(), info, config.architecture)
+    return untrained(config.architecture, info, config.network_settings)

@@ -43,7 +43,7 @@ def test_every_combination_is_made_ready_once(ready):
 def test_every_form_and_runtime_gives_the_same_logits(ready):
     outputs: dict[int, list[np.ndarray]] = {1: [], 3: []}
     for case in ready:
-        found = case.load(1)(case.input)
+        found = case.candidate(1, 0).load()(case.input)
         values = next(iter(found.values())) if hasattr(found, "values") else found[0]
         outputs[case.batch].append(np.asarray(values))
     for batch, values in outputs.items():
@@ -96,7 +96,7 @@ def test_a_run_has_a_row_each_and_says_what_is_missing(tmp_path):
 
 def test_peak_memory_is_of_a_process_without_torch(ready, tmp_path):
     chosen = [next(case for case in ready if case.runtime == name) for name in ("eager", "onnx")]
-    eager, onnx = timings(chosen, 2, 1, tmp_path, lambda case: chosen[0])
+    eager, onnx = timings([case.candidate(1, 0) for case in chosen], 2, tmp_path)
     assert isinstance(eager, Timing)
     assert isinstance(onnx, Timing)
     assert 20 < onnx.peak_memory_mb < 0.6 * eager.peak_memory_mb
@@ -106,7 +106,8 @@ def test_peak_memory_is_of_a_process_without_torch(ready, tmp_path):
 def test_a_file_that_a_runtime_cannot_load_costs_the_others_nothing(ready, tmp_path):
     good = next(case for case in ready if case.runtime == "onnx")
     (tmp_path / "network.onnx").write_text("no network")
-    first, second = timings([good, replace(good, path=tmp_path / "network.onnx")], 2, 1, tmp_path, lambda case: good)
+    broken = replace(good, path=tmp_path / "network.onnx")
+    first, second = timings([good.candidate(1, 0), broken.candidate(1, 0)], 2, tmp_path)
     assert isinstance(first, Timing)
     assert isinstance(second, str)
     assert "network.onnx" in second
@@ -117,7 +118,7 @@ def test_a_baseline_that_failed_is_an_error(ready, tmp_path):
     (tmp_path / "network.onnx").write_text("no network")
     broken = replace(good, path=tmp_path / "network.onnx")
     with pytest.raises(ConfigError, match=r"The baseline arin_pico:training:onnx:fp32 could not be measured: .*network\.onnx"):
-        timings([good, broken], 2, 1, tmp_path, lambda case: broken)
+        timings([good.candidate(1, 1), broken.candidate(1, 1)], 2, tmp_path)
 
 
 def test_a_case_that_cannot_be_exported_costs_the_others_nothing(tmp_path, monkeypatch):
@@ -140,7 +141,7 @@ def test_waveforms_go_in_where_they_are_asked_for(tmp_path):
     plan = replace(SMALL, forms=("fused",), runtimes=("channels_last", "onnx"), batches=(2,), input="waveform")
     first, second = cases(plan, tmp_path, 1)
     assert first.input.shape == (2, 15_999)
-    expected, found = first.load(1)(first.input)["label"].numpy(), second.load(1)(second.input)[0]
+    expected, found = first.candidate(1, 0).load()(first.input)["label"].numpy(), second.candidate(1, 0).load()(second.input)[0]
     assert np.abs(found - expected).max() < 1e-4
 
 
@@ -152,7 +153,7 @@ def test_a_checkpoint_is_measured_as_it_is(tmp_path):
     (case,) = cases(plan, tmp_path / "work", 1)
     assert case.network == "mine"
     given = torch.from_numpy(case.input)
-    assert np.allclose(case.load(1)(case.input)["label"], made.network(given)["label"].detach(), atol=1e-5)
+    assert np.allclose(case.candidate(1, 0).load()(case.input)["label"], made.network(given)["label"].detach(), atol=1e-5)
 
 
 @pytest.mark.parametrize("runtime", ["eager", "onnx", "openvino"])
