@@ -195,7 +195,7 @@ def _with_front_end(source: Checkpoint, network: nn.Module, runtime: str) -> nn.
     front_end = (
         LogMel(source.front_end.config, torch.float32)
         if torch_runs
-        else source.front_end.exportable(forms(source.front_end.config)[-1])
+        else source.front_end.exportable(forms(source.front_end.config)[0])
     )
     return Pipeline(front_end, network, source.info).eval()
 

@@ -17,7 +17,7 @@ from audiorep.datasets import Example
 from audiorep.errors import AudioError, ConfigError, DataError
 from audiorep.evaluation.compare import Difference, Judged, compare, judge
 from audiorep.evaluation.evaluate import targets_of
-from audiorep.export.onnx import bundle, caller, fastest_first
+from audiorep.export.onnx import bundle, caller
 from audiorep.export.smaller import SETTINGS, Quantizer, Setting, scores
 from audiorep.export.sounds import low_rates, noises, spread
 from audiorep.files import open_text, replacing
@@ -141,7 +141,7 @@ def quantize(
         DataError: as `evaluate.evaluate`.
     """
     fused = model.fuse()
-    content = bundle(model, network or fused.model, fastest_first(model, caller)[0])
+    content = bundle(model, network or fused.model)
     say(f"Measuring ranges on {len(sounds.calibration)} clips")
     quantizer = Quantizer(content, sounds.calibration)
     if unknown := sorted(set(left) - set(quantizer.layers)):

@@ -22,7 +22,7 @@ from audiorep.datasets import Example, labels_of
 from audiorep.errors import ConfigError, DataError
 from audiorep.escape import markdown
 from audiorep.export import writer
-from audiorep.export.onnx import bundle, caller, fastest_first
+from audiorep.export.onnx import bundle, caller
 from audiorep.export.sounds import CLIPS, noises, parity_clips
 from audiorep.files import write_text
 from audiorep.models import checkpoint
@@ -284,7 +284,7 @@ def _cost(model: Checkpoint, by: By) -> Callable[[nn.Module], float]:
 
 def _latency(model: Checkpoint) -> float:
     """Seconds of a window in ONNX Runtime on this machine, the front end with it."""
-    call = caller(bundle(model, model.fuse().model, fastest_first(model, caller, rounds=1)[0]))
+    call = caller(bundle(model, model.fuse().model))
     [times] = timing.in_turns([timing.turn(partial(call, noises(model.info)[0][None]))], TIMES)
     return timing.median(times)
 

@@ -45,7 +45,7 @@ class FixedPipeline(nn.Module):
 
 def fixed_program(model: Checkpoint, small: bool = False) -> tuple[FixedPipeline, tuple[Tensor, ...]]:
     """The module, its front end in the form of fewest constants where it is to be small, and an example of what it takes."""
-    form = forms(model.front_end.config)[-1] if small else "halves"
+    form = forms(model.front_end.config)[0] if small else "halves"
     samples = model.info.window_samples
     example = (torch.zeros(1, samples), *([torch.tensor([samples], dtype=torch.int32)] if fills(model.info) else []))
     return FixedPipeline(model, form).eval(), example

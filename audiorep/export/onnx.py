@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ import numpy as np
 from audiorep.errors import require
 from audiorep.export.parity import Parity, first_accepted
 from audiorep.files import replacing
-from audiorep.runtimes import sealed, timing
+from audiorep.runtimes import sealed
 from audiorep.runtimes.onnx import LOG_MEL, OnnxSession, session
 
 if TYPE_CHECKING:
@@ -35,9 +33,9 @@ def export(
 ) -> Parity:
     """Writes `model` to `path` as one self-describing `.onnx`, waveform in and scores out, and checks it on `clips`.
 
-    The network is fused, batch and length are dynamic, and the front end is inside as matrix products, in the form that is
-    fastest here of those that are exact enough for `clips`: (N,) float32 waveforms at the model's rate. The file appears only
-    after its scores agree with the checkpoint's.
+    The network is fused, batch and length are dynamic, and the front end is inside as matrix products, in the fastest form
+    that is exact enough for `clips`: (N,) float32 waveforms at the model's rate. The file appears only after its scores agree
+    with the checkpoint's. The same checkpoint, clips and versions give the same bytes.
 
     `int8` is static, with ranges from the `calibration` waveforms by the method that changes the scores of `clips` least; the
     other forms of `compress.weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end stays
@@ -48,12 +46,15 @@ def export(
         DataError: no calibration clips for int8.
         MissingExtraError: torch or onnx is not installed.
     """
+    require("torch", extra="train")
+    from audiorep.models.front_end import forms
+
     path = Path(path)
     fused = model.fuse().model
     with replacing(path) as partial:
 
         def attempts() -> Iterator[OnnxSession]:
-            for form in fastest_first(model, caller):
+            for form in forms(model.front_end.config):
                 partial.write_bytes(
                     sealed.seal(_in_precision(bundle(model, fused, form), model, precision, clips, calibration))
                 )
@@ -75,58 +76,37 @@ def _in_precision(
     return quantizer.make(nearest(quantizer, content, clips))
 
 
-def bundle(model: Checkpoint, fused: nn.Module, form: str) -> bytes:
-    """The unchecked bundle of `model`, whose merged network is `fused`, with the front end in a form of `frontend.forms`."""
+def bundle(model: Checkpoint, fused: nn.Module, form: str | None = None) -> bytes:
+    """The unchecked bundle of `model`.
+
+    Args:
+        model: the checkpoint.
+        fused: its merged network.
+        form: of its front end, by default the first of `models.front_end.forms`.
+
+    Raises:
+        MissingExtraError: torch or onnxscript is not installed.
+    """
     torch = require("torch", extra="train")
+    from audiorep.models.front_end import forms
     from audiorep.runtimes.torch import Pipeline
 
+    form = form or forms(model.front_end.config)[0]
     info = model.info.noting(front_end_form=form)
     pipeline = Pipeline(model.front_end.exportable(form), fused, info).eval()
-    proto = to_onnx(pipeline, (torch.zeros(2, info.window_samples),), list(info.labels), **_waveform_shapes())
+    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}
+    free = {"input_names": ["waveform"], "dynamic_shapes": {"waveform": shape}}
+    proto = to_onnx(pipeline, (torch.zeros(2, info.window_samples),), list(info.labels), **free)
     _name_log_mel(proto)
     for key, value in info.to_metadata().items():
         proto.metadata_props.add(key=key, value=value)
     return proto.SerializeToString()
 
 
-def fastest_first(model: Checkpoint, runs: Callable[[bytes], Callable[[np.ndarray], object]], rounds: int = 15) -> list[str]:
-    """The forms of the model's front end by their best time on one window in a runtime, where `runs` loads ONNX.
-
-    They take turns, so that a busy machine hurts all alike.
-    """
-    calls = {form: runs(content) for form, content in _front_ends(model).items()}
-    noise = np.random.default_rng(0).standard_normal((1, model.info.window_samples)).astype(np.float32)
-    turns = [timing.turn(partial(call, 0.1 * noise)) for call in calls.values()]
-    times = timing.in_turns(turns, rounds if len(calls) > 1 else 0)
-    best = {form: min(itertools.chain(*taken), default=0.0) for form, taken in zip(calls, times, strict=True)}
-    return sorted(best, key=best.__getitem__)
-
-
 def caller(content: bytes) -> Callable[[np.ndarray], object]:
     """An ONNX model ready to be called on a waveform (B, N)."""
     ready = session(content)
     return lambda waveform: ready.run(None, {"waveform": waveform})
-
-
-def _front_ends(model: Checkpoint) -> dict[str, bytes]:
-    """Each form of the front end alone, as ONNX."""
-    import torch
-
-    from audiorep.models.front_end import forms
-
-    names, example = forms(model.front_end.config), torch.zeros(2, model.info.window_samples)
-    made = {form: model.front_end.exportable(form).eval() for form in names}
-    return {
-        form: to_onnx(front_end, (example,), [LOG_MEL], **_waveform_shapes()).SerializeToString()
-        for form, front_end in made.items()
-    }
-
-
-def _waveform_shapes() -> dict[str, Any]:
-    import torch
-
-    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}
-    return {"input_names": ["waveform"], "dynamic_shapes": {"waveform": shape}}
 
 
 def _name_log_mel(proto: Any) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiorep.errors import BundleError, ConfigError, first_line, require
-from audiorep.export.onnx import bundle, fastest_first
+from audiorep.export.onnx import bundle
 from audiorep.export.parity import Parity, first_accepted
 from audiorep.export.smaller import named, stored
 from audiorep.info.model_info import PREFIX
@@ -50,7 +50,9 @@ def export(
         BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
         MissingExtraError: torch, openvino or, for int8, nncf is not installed.
     """
-    require("openvino", extra="openvino")
+    require("torch", extra="train"), require("openvino", extra="openvino")
+    from audiorep.models.front_end import forms
+
     path = Path(path)
     fused = model.fuse().model
     told = model if precision == "fp32" else replace(model, info=model.info.in_precision(precision))
@@ -58,7 +60,7 @@ def export(
         made = Path(folder) / "made.xml"
 
         def attempts() -> Iterator[OpenVinoSession]:
-            for form in fastest_first(model, _runs):
+            for form in forms(model.front_end.config):
                 content = bundle(told, fused, form)
                 converted = core().read_model(_in_precision(content, precision))
                 if precision == "int8":
@@ -88,12 +90,6 @@ def _in_precision(content: bytes, precision: str) -> bytes:
     if precision == "int8":
         return named(content)
     return content if precision == "fp32" else stored(content, precision)
-
-
-def _runs(content: bytes) -> Callable[[np.ndarray], object]:
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}  # as it will run
-    request = core().compile_model(core().read_model(content), "CPU", settings).create_infer_request()
-    return lambda waveform: request.infer([waveform])
 
 
 @dataclass(frozen=True)

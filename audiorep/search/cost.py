@@ -15,7 +15,6 @@ from audiorep.export.onnx import bundle
 from audiorep.files import replacing, write_json
 from audiorep.info.model_info import ModelInfo
 from audiorep.models.checkpoint import Checkpoint, read_json
-from audiorep.models.front_end import forms
 from audiorep.models.untrained import untrained
 from audiorep.runtimes import timing
 from audiorep.runtimes.onnx import session
@@ -96,7 +95,7 @@ def _call(content: bytes, samples: int) -> Callable[[], object]:
 
 
 def _bundle(model: Checkpoint) -> bytes:
-    return bundle(model, model.fuse().model, forms(model.front_end.config)[-1])
+    return bundle(model, model.fuse().model)
 
 
 def _untrained(config: TrainConfig, classes: Labels) -> Checkpoint:
