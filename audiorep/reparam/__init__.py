@@ -1,4 +1,4 @@
-"""Structural re-parameterization of any network: merge what is linear, exactly, with proof. Knows nothing of audio."""
+"""Structural re-parameterization: merges the linear operations of any network exactly and proves that it computes the same."""
 
 from audiorep.reparam.fusing import FuseResult, fuse, plan
 from audiorep.reparam.module import Fused, trainable

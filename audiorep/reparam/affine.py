@@ -1,4 +1,4 @@
-"""What a node of the working graph computes where it is linear, and the values of what depends on constants only."""
+"""The linear operations of the working graph, and the values of its constant nodes."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _TRANSPOSED = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Affine:
-    """A node's operation: taps along an axis. Calling it computes it, in the taps' precision."""
+    """A linear operation of a node: taps along an axis. Calling it applies them, in the input's precision."""
 
     taps: Taps
     axis: int | None
     """The axis of the channels; None for one number that scales everything."""
     names: frozenset[str]
-    """The network's tensors it is made of."""
+    """The names of the network's tensors that its values come from."""
     dtype: torch.dtype
-    """What it is cast to in the end."""
+    """The precision of its result in the network."""
     raw: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None
-    """The operation as it was captured, INPUT at its input's place, while it is not merged."""
+    """(operation, args, kwargs) as captured, with INPUT in place of the input; None once it is merged."""
     label: str = "linear"
-    """What it is called in a report."""
+    """Its name in a report."""
     members: tuple[tuple[str, str], ...] = ()
     """(label, path) of everything merged into it."""
     derived: bool = False
-    """Whether a constant of it is computed from the network's tensors, not one of them."""
+    """Whether one of its constants is computed from the network's tensors, and is not a tensor of the network itself."""
     pool: bool = False
     """An average pool: no parameters and no multiply-accumulates until it is merged."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The map of `x`."""
+        """The result for `x`."""
         taps = self.taps
         if taps.size or taps.stride:
             return _convolve(taps, x)
@@ -70,7 +70,7 @@ class Affine:
 
     @property
     def parameters(self) -> int:
-        """Trained values of its own."""
+        """The number of trained values."""
         return 0 if self.pool else self.taps.parameters
 
 
@@ -89,14 +89,14 @@ def _convolve(taps: Taps, x: Tensor) -> Tensor:
 
 
 def to_transposed(weight: Tensor, groups: int) -> Tensor:
-    """(C_out, C_in / groups, …) as torch keeps a transposed convolution's weight, and back: (C_in, C_out / groups, …)."""
+    """Converts (C_out, C_in / groups, …) to torch's layout for transposed convolutions, (C_in, C_out / groups, …), and back."""
     blocks = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
     return blocks.transpose(1, 2).reshape(groups * blocks.shape[2], blocks.shape[1], *weight.shape[2:])
 
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """A node's operation: the sum of its inputs, each times a number."""
+    """An operation of a node: the sum of its inputs, each multiplied by a number."""
 
     factors: tuple[float, ...]
 
@@ -109,16 +109,16 @@ class Sum:
 
 
 def identity(x: Any) -> Any:
-    """`x`: what a node becomes whose work another one does."""
+    """Returns `x`. A node whose work another node took over gets this operation."""
     return x
 
 
 NORMS = {aten.layer_norm.default, aten.group_norm.default, aten.rms_norm.default}
-INPUT = object()  # stands for an affine operation's input among its captured arguments
+INPUT = object()  # marks the place of the input among the captured arguments of an operation
 
 
 class Constants:
-    """The values of what depends on the network's constants only, in float64 (or on the meta device, for a dry run)."""
+    """The nodes that depend on the network's constants alone, and their values in float64 (on the meta device in a dry run)."""
 
     def __init__(self, captured: Capture, meta: bool) -> None:
         self._constants, self._meta = captured.constants, meta
@@ -149,12 +149,12 @@ class Constants:
         if not all(isinstance(value, Tensor) for value in values):
             return None
         floats = {value.dtype for value in values if value.is_floating_point()}
-        if len(floats) > 1:  # its rounding is part of what the network computes
+        if len(floats) > 1:  # a conversion: its rounding is part of what the network computes
             return None
         return frozenset[str]().union(*(name for name in names if name is not None))
 
     def names(self, node: Any) -> frozenset[str] | None:
-        """The tensors that a constant node is made of, or None if it is not constant."""
+        """The names of the tensors that a constant node is computed from, or None if it is not constant."""
         return self._names.get(node) if isinstance(node, fx.Node) else None
 
     def is_constant(self, node: Any) -> bool:
@@ -162,15 +162,15 @@ class Constants:
         return self.names(node) is not None
 
     def names_of(self, nodes: Iterable[Any]) -> frozenset[str]:
-        """The tensors that any of `nodes` is made of; what is not constant adds none."""
+        """The names of the tensors that `nodes` are computed from; a node that is not constant adds none."""
         return frozenset[str]().union(*(self.names(node) or () for node in nodes))
 
     def constant(self, node: Any) -> Constant | None:
-        """The tensor itself, for a node that is one."""
+        """The tensor of the network that a node is, or None."""
         return self._constants.get(node) if isinstance(node, fx.Node) else None
 
     def value(self, node: Any) -> Any:
-        """A constant node's value; anything else as it is."""
+        """The value of a constant node; any other argument as it is."""
         if not isinstance(node, fx.Node):
             return double_dtype(node) if isinstance(node, torch.dtype) else node
         if node not in self._values:
@@ -191,12 +191,12 @@ class Constants:
         return torch.device("meta") if self._meta else like.device
 
     def forget(self) -> None:
-        """Frees the values."""
+        """Frees all computed values."""
         self._values.clear()
 
 
 def _writes(node: fx.Node) -> bool:
-    """Whether an operation writes into one of its inputs: batch norm does into the statistics that it keeps."""
+    """Whether an operation writes into one of its inputs, as a batch norm in training does into its running statistics."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return False

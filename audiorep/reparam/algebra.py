@@ -1,4 +1,4 @@
-"""Exact arithmetic on linear maps as sets of taps: scale, add, compose, stack (RepVGG, arXiv 2101.03697, eq. 3-4, generalized).
+"""Exact arithmetic on convolutions and linear layers: scale, add, compose, stack (RepVGG, arXiv 2101.03697, eq. 3-4).
 
 A kernel's taps sit at the offsets o_j = j * dilation - padding_low from the sample they produce. Two parallel
 convolutions with one stride and one size law `low + high - dilation * (size - 1)` are one convolution whose taps are the
@@ -43,7 +43,7 @@ class Taps:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Taps in each spatial dimension."""
+        """The number of taps in each spatial dimension."""
         return tuple(self.weight.shape[2:])
 
     @property
@@ -58,7 +58,7 @@ class Taps:
 
     @property
     def law(self) -> tuple[int, ...]:
-        """What decides the output's size: padding less the kernel's reach."""
+        """Padding minus the kernel's reach, in each dimension. Maps with one stride and one law have outputs of one size."""
         return tuple(
             before + after - d * (k - 1)
             for before, after, d, k in zip(self.low, self.high, self.dilation, self.size, strict=True)
@@ -71,30 +71,30 @@ class Taps:
 
     @property
     def is_point(self) -> bool:
-        """Whether each output sample reads one input sample, at a fixed place: a tap, without padding."""
+        """Whether it has a single tap and no padding, so that each output sample reads one input sample."""
         return math.prod(self.size) == 1 and not any(self.low + self.high) and not self.transposed
 
     @property
     def parameters(self) -> int:
-        """Trained values."""
+        """The number of trained values."""
         bias = self.bias.numel() if self.bias is not None and self.bias_trained else 0
         return (self.weight.numel() if self.weight_trained else 0) + bias
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for a sample of all channels (of the input where transposed); a scale is not counted."""
+        """Multiply-accumulates for one output position (one input position where transposed); 0 for a scale."""
         return 0 if self.is_scale else self.weight.numel()
 
 
 def unit(channels: int, dimensions: int, like: Tensor, value: float = 1.0) -> Taps:
-    """The identity: one tap of `value` per channel."""
+    """The identity times `value`: one tap per channel."""
     weight = torch.full((channels, 1, *[1] * dimensions), value, dtype=torch.float64, device=like.device)
     ones, zeros = (1,) * dimensions, (0,) * dimensions
     return Taps(weight, None, ones, ones, zeros, zeros, channels, weight_trained=False, bias_trained=False)
 
 
 def lifted(taps: Taps, dimensions: int) -> Taps:
-    """A map along channels as a convolution of `dimensions` with one tap."""
+    """A linear layer along channels as a convolution with one tap in each of `dimensions`."""
     if len(taps.size) == dimensions:
         return taps
     if taps.size:
@@ -105,7 +105,7 @@ def lifted(taps: Taps, dimensions: int) -> Taps:
 
 
 def flattened(taps: Taps) -> Taps:
-    """A convolution of one unstrided tap as a map along channels; any other as it is."""
+    """A convolution with one tap and stride 1 as a linear layer along channels; any other map as it is."""
     if not taps.is_point or any(step != 1 for step in taps.stride):
         return taps
     weight = taps.weight.reshape(taps.weight.shape[:2])
@@ -209,7 +209,7 @@ def stack(maps: list[Taps]) -> Taps:
 
 
 def regrouped(taps: Taps, groups: int) -> Taps:
-    """The same map written with fewer groups; the added weights are zeros."""
+    """The same map with fewer groups; the added weights are zeros."""
     if groups == taps.groups:
         return taps
     merged = taps.groups // groups  # old groups in a new one
@@ -264,7 +264,7 @@ def _trailing(places: Iterable[Any]) -> Any:
 
 
 def _with_bias(total: Taps, first: Taps, second: Taps) -> Taps:
-    """`total` with what the bias of `first` becomes behind `second`."""
+    """`total`, the composition, with the bias of `second` and what `second` makes of the bias of `first`."""
     trained = first.weight_trained or second.weight_trained
     if first.bias is None:
         return replace(total, bias=second.bias, bias_trained=second.bias_trained, weight_trained=trained)

@@ -1,4 +1,4 @@
-"""Which outputs share memory with an input, with the network or with each other: what was new must stay new."""
+"""Finds outputs that are views in the merged network and were new tensors in the original."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from audiorep.reparam.verify import Trial, copied_inputs
 
 
 def outputs_to_copy(model: Callable[..., Any], made: Callable[..., Any], trial: Trial) -> set[int]:
-    """The leaves of the outputs that share memory in the merged network, and not so in the original.
+    """The positions of the outputs that must be copied: they share memory in the merged network, and not in the original.
 
-    A caller may write into what is new; written into what is shared, it would change an input, another output or the
-    next call.
+    A caller may write into a new tensor. If it were shared, that would change an input, another output or the next call.
     """
     before, after = _shared(model, trial), _shared(made, trial)
     return {index for index, (old, new) in enumerate(zip(before, after, strict=True)) if new - old}
 
 
 def _shared(model: Callable[..., Any], trial: Trial) -> list[set[str]]:
-    """With what each leaf of the outputs shares memory: an input, an earlier output, or the leaf of another call."""
-    calls = [_call(model, trial) for _ in range(2)]  # both are kept alive, so that no memory is used again
+    """For each output, what it shares memory with: inputs, earlier outputs, or the network (as another call shows)."""
+    calls = [_call(model, trial) for _ in range(2)]  # both are kept alive, so that no memory is reused
     found: list[set[str]] = []
     memory = [[_memory(leaf) for leaf in leaves] for _, leaves in calls]
     inputs = [_memory(leaf) for leaf in calls[0][0]]
@@ -42,7 +41,7 @@ def _call(model: Callable[..., Any], trial: Trial) -> tuple[list[Any], list[Any]
 
 
 def _memory(leaf: Any) -> int | None:
-    """Where a tensor's values lie; None for anything else and for no values."""
+    """The address of a tensor's storage; None for other values and for empty or sparse tensors."""
     if not isinstance(leaf, Tensor) or leaf.is_sparse or not leaf.numel():
         return None
     return int(leaf.untyped_storage().data_ptr())

@@ -1,4 +1,4 @@
-"""What may be merged side by side: parallel branches, siblings under a concatenation."""
+"""Rules for maps that read one input: parallel branches of a sum, and siblings of a concatenation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 def parallel(node: fx.Node) -> Iterator[Match]:
-    """Terms of a sum that read one input, as one map; the proposals that merge most come first."""
+    """Proposes to merge the terms of a sum that read one input into one map, the largest merges first."""
     if not isinstance(node.target, Sum):
         return
     sources: dict[fx.Node, list[tuple[int, list[fx.Node]]]] = {}
@@ -43,7 +43,7 @@ def parallel(node: fx.Node) -> Iterator[Match]:
 
 
 def _chains(term: fx.Node) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
-    """(source, maps from the last to the first) for every way to see a term as maps of a source."""
+    """(source, maps from the last to the first) for every node before a term from which only maps lead to the term."""
     chain: list[fx.Node] = []
     yield term, []
     while isinstance(term.target, Affine) and len(term.users) == 1:
@@ -107,7 +107,7 @@ def _added(parts: tuple[Affine, ...], lengths: list[tuple[float, int]], start: f
 
 
 def _composed_chain(parts: tuple[Affine, ...], channels: int) -> Taps:
-    """`parts` from the last map to the first, as one."""
+    """One map equal to `parts`, which are ordered from the last to the first."""
     total: Taps | None = None
     for part in reversed(parts):
         taps = spread(part.taps, channels if total is None else total.outputs) if part.axis is None else part.taps
@@ -117,7 +117,7 @@ def _composed_chain(parts: tuple[Affine, ...], channels: int) -> Taps:
 
 
 def siblings(node: fx.Node) -> Iterator[Match]:
-    """Convolutions of one input whose outputs are concatenated side by side, as one; longer runs come first."""
+    """Proposes to merge convolutions of one input whose outputs are concatenated, the longest runs first."""
     if node.target is not aten.cat.default:
         return
     along = argument(node, 1, 0) % rank(node)
@@ -128,7 +128,7 @@ def siblings(node: fx.Node) -> Iterator[Match]:
 
 
 def _runs(pieces: list[fx.Node], along: int) -> list[list[fx.Node]]:
-    """Neighbors among `pieces` that are maps of one input and read by nothing else."""
+    """Runs of neighbors among `pieces` that are maps of one input and that nothing else reads."""
     runs: list[list[fx.Node]] = [[]]
     for piece in pieces:
         target = piece.target

@@ -1,4 +1,4 @@
-"""A network as a graph of ATen operations, by `torch.export`: its constants, its inputs, what it asks of their sizes."""
+"""Captures a network as a graph of ATen operations by `torch.export`, with its constants, its inputs and their sizes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from audiorep.reparam.sizes import Sizes, sizes_of
 from audiorep.reparam.tidy import make_functional, tidy
 
 aten = torch.ops.aten
-SECONDS = 20.0  # of this thread's own work: symbolic sizes of products of sizes can take minutes; then fewer are tried
+SECONDS = 20.0  # processor time for a capture with free sizes, which can take minutes; after that fewer sizes are free
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Constant:
     """A tensor of the network that is the same in every call."""
 
     name: str
-    """Its name in the network's state; one name for a tensor with several."""
+    """Its name in the network's state; the first one for a tensor with several names."""
     tensor: Tensor
     trained: bool
-    """A parameter, not a buffer."""
+    """Whether it is a parameter, not a buffer."""
     persistent: bool = True
 
 
@@ -56,17 +56,17 @@ class Capture:
     call: Call
     """The example that was captured."""
     inputs: list[tuple[fx.Node, str]]
-    """Tensor inputs and where they lie in the arguments, for example `x` or `batch['mask']`."""
+    """Tensor inputs and the expression for each, for example `x` or `batch['mask']`."""
     result: list[Any]
-    """The outputs' leaves: nodes and plain values."""
+    """The leaves of the output: nodes and plain values."""
     structure: pytree.TreeSpec
-    """How the leaves make the output."""
+    """The containers of the output."""
     sizes: Sizes = field(default_factory=Sizes)
-    """The sizes of the inputs: fixed, free, and what the network asks of them."""
+    """The sizes of the inputs: fixed, free, and the conditions on the free ones."""
     updates: list[tuple[fx.Node, fx.Node]] = field(default_factory=list)
-    """(input or buffer, its new value): what the network writes in place."""
+    """(input or buffer, its new value) for everything that the network writes in place."""
     doubled: bool = False
-    """Whether the example's batch of one was made two."""
+    """Whether the example's batch of one was captured as a batch of two."""
 
     def copy(self) -> Capture:
         """The same capture with a graph of its own."""
@@ -84,7 +84,7 @@ class Capture:
         )
 
     def replace(self, node: fx.Node, other: fx.Node) -> None:
-        """Erases `node`, whose value `other` has."""
+        """Puts `other` in place of `node` everywhere and erases `node`."""
         node.replace_all_uses_with(other)
         self.result = [other if leaf is node else leaf for leaf in self.result]
         self.updates = [(target, other if value is node else value) for target, value in self.updates]
@@ -97,11 +97,11 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dou
     Args:
         model: the network.
         args: an example of its inputs.
-        kwargs: as `args`.
-        double_batch: make an example's batch of one two, since the exporter takes a size of one for a constant.
+        kwargs: the example's keyword arguments.
+        double_batch: capture a batch of one as a batch of two, because the exporter takes a size of one for a constant.
 
     Raises:
-        FuseError: it cannot be captured whole; the text says why.
+        FuseError: it cannot be captured as one graph; the message says why.
     """
     call = bind_example(model, args, kwargs)
     doubled = _doubled(args, kwargs) if double_batch else None
@@ -131,18 +131,18 @@ def is_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def _open_outputs(model: nn.Module) -> None:
-    """Lets a forward give its outputs in a form that the exporter takes."""
+    """Makes a forward return its outputs in containers that the exporter knows."""
     forward = model.forward
 
     @functools.wraps(forward)
     def opening(*args: Any, **kwargs: Any) -> Any:
         return outputs.open_objects(forward(*args, **kwargs))
 
-    vars(model)["forward"] = opening  # past `__setattr__`, for a network with a child called so
+    vars(model)["forward"] = opening  # `__setattr__` would refuse a network with a child called `forward`
 
 
 def _doubled(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """The example with a batch of two, if it has one of one: export takes a size of one for a constant."""
+    """The example with a batch of two if it has a batch of one; else None."""
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     if not tensors or any(tensor.is_nested or tensor.dim() == 0 or tensor.shape[0] != 1 for tensor in tensors):
         return None
@@ -163,7 +163,7 @@ def _export(model: nn.Module, call: Call) -> ExportedProgram:
             with _quiet(), _deadline(seconds), torch.no_grad(), _own_conditions_only(), free_lengths():
                 named = shapes.dynamic_shapes(model, call.args, call.kwargs)
                 program = torch.export.export(model, call.args, call.kwargs, dynamic_shapes=named, strict=False)
-                _sizes(program, call)  # a condition that cannot be read leaves fewer sizes free
+                _sizes(program, call)  # fails where a condition cannot be read; then fewer sizes are free
                 return program
         except Exception as error:  # export raises nearly every kind
             errors.append(error)
@@ -171,10 +171,10 @@ def _export(model: nn.Module, call: Call) -> ExportedProgram:
 
 
 def _own_conditions_only() -> Any:
-    """Conditions on sizes from the network's own code alone, not from how the exporter treats a size of one.
+    """A patch of the exporter that keeps its own treatment of size one out of the conditions on sizes.
 
     Raises:
-        AttributeError: this torch has no such switch; the exporter's answers for a size of one would go unnoticed.
+        AttributeError: this torch has no such option. Without it, wrong conditions would go unnoticed.
     """
     from torch.fx.experimental import _config
 
@@ -222,7 +222,7 @@ def _sizes(program: ExportedProgram, call: Call) -> Sizes:
     """The sizes of the inputs.
 
     Raises:
-        FuseError: the exporter does not say what it asks of them.
+        FuseError: the exporter does not give its conditions on them.
     """
     names = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
@@ -258,10 +258,10 @@ def _inputs(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on how the network keeps its tensors, and a fifth faster.
+    """Silences the exporter's warnings and speeds it up by a fifth.
 
-    It makes a million small objects, which the garbage collector would go through again and again, and a stack trace for
-    every node, which nobody reads.
+    The exporter makes a million small objects, which the garbage collector would visit again and again, and a stack trace
+    for every node, which nobody reads.
     """
     disabled, collects, traces = logging.root.manager.disable, gc.isenabled(), _traces()
     logging.disable(logging.CRITICAL)

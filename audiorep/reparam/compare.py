@@ -1,4 +1,4 @@
-"""How far two lists of outputs are apart: floats by their largest difference, anything else by the share that differs."""
+"""Compares two lists of outputs: floats by their largest difference, other values by the share that differs."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Difference:
-    """Two lists of outputs, compared."""
+    """How far two lists of outputs are apart."""
 
     value: float = 0.0
-    """Floats: the largest difference, relative to the largest expected value of its tensor; infinite where there is none."""
+    """The largest difference of floats, relative to the largest expected value of their tensor."""
     flipped: float = 0.0
-    """Integers, booleans and plain values: the largest share of a leaf that differs."""
+    """The largest share of a tensor of integers or booleans that differs; 1 for a plain value that differs."""
 
     def worse(self, other: Difference) -> Difference:
-        """The larger of each."""
+        """The larger of each kind."""
         return Difference(max(self.value, other.value), max(self.flipped, other.flipped))
 
 
 def difference(expected: Sequence[Any], found: Sequence[Any]) -> Difference:
-    """The largest differences between the leaves of two outputs; infinite where their number, shape or kind is another.
+    """The largest differences between two outputs' leaves; infinite where their number, shape or kind differs.
 
-    NaN equals NaN only in the same place and beside finite values: a tensor of nothing but NaN shows nothing.
+    NaN equals NaN in the same place. A tensor of nothing but NaN equals nothing, because it would prove nothing.
     """
     worst = Difference() if len(expected) == len(found) else Difference(math.inf, 1.0)
     for a, b in zip(expected, found, strict=False):
@@ -43,7 +43,7 @@ def worst_of(differences: Iterable[Difference]) -> Difference:
 
 
 def largest_error(expected: Sequence[Any], found: Sequence[Any]) -> float:
-    """As `difference`, in one number: any flipped integer is an infinite error."""
+    """The largest difference as one number; infinite if any integer differs."""
     both = difference(expected, found)
     return math.inf if both.flipped else both.value
 

@@ -1,9 +1,9 @@
-"""Conditions on sizes under which a captured graph is the network: where they come from, what breaks them, in code and words.
+"""The conditions on sizes under which a captured graph computes what the network computes.
 
-The exporter runs a network on symbols and notes every question about them that was answered for the example. Most are the
-network's own (`if x.shape[2] % 2`); they stay. Some are the exporter's: whether a tensor of one row counts as contiguous.
-Such a one is told by two things together: it was asked inside torch, and solving it for its symbols shows that among sizes
-of at least one it fails at one alone. Only then may a measurement there show that it is idle.
+The exporter runs a network on symbolic sizes and records a guard for every question about them. Most questions are the
+network's own (`if x.shape[2] % 2`), and these conditions stay. Some are the exporter's, for example whether a tensor with
+one row is contiguous. A condition counts as the exporter's if it was asked inside torch and, among sizes of at least one,
+fails only where sizes are one. Such a condition is dropped if measurements at size one show that it is not needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from audiorep.errors import FuseError
 
 _FRAMEWORK = {Path(torch.__file__).resolve().parent, Path(__file__).resolve().parent}
-"""Where torch is, and the engine, which hands calls on to it while it captures."""
+"""The folders of torch, and of the engine, whose wrappers call torch during a capture."""
 _NAMES = {"math": math, "max": max, "min": min, "abs": abs, "round": round, "int": int, "float": float, "bool": bool}
 _LESS, _GREATER = (sympy.StrictLessThan, sympy.LessThan), (sympy.StrictGreaterThan, sympy.GreaterThan)
 
@@ -31,38 +31,38 @@ class Condition:
     """One condition on the sizes of the inputs."""
 
     code: str
-    """As Python over the names of the sizes."""
+    """A Python expression over the names of the sizes."""
     names: frozenset[str]
-    """The sizes that it is about."""
+    """The names of the sizes in it."""
     own: bool
-    """Asked by the network's own code."""
+    """Whether the network's own code asked it."""
     ones: frozenset[str] | None
-    """The sizes that break it exactly where they are all one; None if other sizes break it too, or it cannot be solved."""
+    """The sizes that violate it exactly where all of them are one; None if others violate it too, or it cannot be solved."""
     sentence: str
-    """As a sentence over the names of the sizes."""
+    """A sentence over the names of the sizes."""
     bound: tuple[str, str, int] | None = None
-    """(expression, >= or !=, number) if it is one of the two."""
+    """(expression, relation, number) for a relation `>=` or `!=` with a number."""
 
     def holds(self, sizes: Mapping[str, int]) -> bool:
-        """Whether these sizes meet it; False where it cannot be told."""
+        """Whether these sizes satisfy it; False if it cannot be evaluated."""
         try:
             return bool(eval(self.code, {"__builtins__": {}, **_NAMES}, dict(sizes)))
-        except Exception:  # a division by a size that became zero, for example
+        except Exception:  # for example a division by a size that became zero
             return False
 
     @property
     def may_be_idle(self) -> bool:
-        """Whether it is the exporter's own, and a measurement at sizes of one may show that it is not needed."""
+        """Whether it is the exporter's, so that a measurement at sizes of one may show that it is not needed."""
         return self.ones is not None and not self.own
 
 
 def conditions(guards: Iterable[Any], replaced: Mapping[Any, Any], free: Iterable[str]) -> list[Condition]:
-    """What a graph asks of the sizes of its inputs, each once.
+    """The conditions of a graph on the sizes of its inputs, without duplicates.
 
     Args:
-        guards: of the exporter: each has an expression `expr` and the place `sloc` where it was asked.
-        replaced: what is known of symbols: other symbols or numbers.
-        free: names of the sizes that are left. The exporter takes it for granted that none of them is one.
+        guards: the exporter's guards, each with an expression `expr` and the place in the code `sloc`.
+        replaced: symbols that equal other symbols or numbers.
+        free: the names of the free sizes. The exporter assumes that none of them is one.
     """
     found: dict[str, Condition] = {}
     for guard in guards:
@@ -75,7 +75,7 @@ def conditions(guards: Iterable[Any], replaced: Mapping[Any, Any], free: Iterabl
 
 
 def _strongest(listed: Iterable[Condition]) -> list[Condition]:
-    """Without those that a lower bound of the same expression, which stays, says already."""
+    """The conditions without those that a larger lower bound of the same expression implies."""
     listed = list(listed)
     bounds: dict[str, int] = {}
     for condition in listed:
@@ -86,7 +86,7 @@ def _strongest(listed: Iterable[Condition]) -> list[Condition]:
 
 
 def _factors(expression: Any) -> list[Any]:
-    """A product that is not zero as factors that are not, without the sizes and numbers among them."""
+    """Splits "a product is not zero" into "a factor is not zero", without factors that are sizes or numbers."""
     if not isinstance(expression, sympy.Ne) or expression.rhs != 0:
         return [expression]
     factors = [f for f in sympy.Mul.make_args(expression.lhs) if not (f.is_Symbol or f.is_number)]
@@ -94,7 +94,7 @@ def _factors(expression: Any) -> list[Any]:
 
 
 def _tidied(expression: Any) -> Any:
-    """A relation with its numbers on the right: a size − 2 above 0 as the size above 2."""
+    """A relation with all numbers on the right: `s - 2 > 0` becomes `s > 2`."""
     if not isinstance(expression, (sympy.Ne, sympy.Eq, *_LESS, *_GREATER)) or not expression.rhs.is_number:
         return expression
     number, rest = expression.lhs.as_coeff_Add()
@@ -125,18 +125,19 @@ def _bound(expression: Any) -> tuple[str, str, int] | None:
 
 
 def _is_own(place: Any) -> bool:
-    """Whether a question was asked outside torch, or nobody knows where."""
+    """Whether a guard comes from outside torch, or from an unknown place."""
     frame = getattr(place, "framework_loc", None)
     name = getattr(frame, "filename", None)
     return name is None or _FRAMEWORK.isdisjoint(Path(name).resolve().parents)
 
 
 def _ones(expression: Any) -> frozenset[str] | None:
-    """The symbols that break a condition exactly where all of them are one, among sizes of at least one.
+    """The symbols that violate a condition exactly where all of them are one, among sizes of at least one.
 
-    Empty if no such sizes break it; None if others do, or if it is no relation of polynomials. With t = s − 1 a relation
-    becomes p(t) > 0 or p(t) ≠ 0 for t ≥ 0, with p = m + k. If all coefficients of m are positive, m is zero at t = 0 and
-    positive elsewhere, and the answer can be read off its monomials.
+    The set is empty if no such sizes violate the condition. The result is None if other sizes violate it too, or if it is
+    not a relation of polynomials. With t = s − 1 a relation becomes p(t) > 0 or p(t) ≠ 0 for t ≥ 0, where p = m + k with a
+    constant k. If all coefficients of m are positive, m is zero at t = 0 and positive elsewhere, and its monomials give
+    the answer.
     """
     if not isinstance(expression, (sympy.Ne, *_LESS, *_GREATER)):
         return None
@@ -158,14 +159,14 @@ def _ones(expression: Any) -> frozenset[str] | None:
 
 
 def _constant(relation: Any, constant: int, factors: list[int]) -> int | None:
-    """k, where a relation of `constant` and a sum with these factors means m + k > 0 and m is never below zero."""
+    """The k with which a relation between `constant` and a sum with these factors becomes m + k > 0, where m ≥ 0."""
     unit = math.gcd(*factors)
     if isinstance(relation, sympy.Ne):
         if all(factor < 0 for factor in factors):
             factors, constant = [-factor for factor in factors], -constant
         elif any(factor < 0 for factor in factors):
             return None
-        return 1 if constant % unit else constant // unit  # what is no multiple is never reached
+        return 1 if constant % unit else constant // unit  # a value that is no multiple of the unit is never reached
     if any(factor < 0 for factor in factors):
         return None
     strict = isinstance(relation, sympy.StrictGreaterThan | sympy.StrictLessThan)
@@ -173,7 +174,7 @@ def _constant(relation: Any, constant: int, factors: list[int]) -> int | None:
 
 
 def _vanishing(monomials: list[tuple[int, ...]], names: list[str]) -> frozenset[str] | None:
-    """The symbols that must be zero for every monomial to be, if that is one set of them."""
+    """The symbols that must be zero so that all monomials are zero, if there is exactly one such set."""
     single = {next(i for i, power in enumerate(powers) if power) for powers in monomials if sum(map(bool, powers)) == 1}
     if all(any(powers[i] for i in single) for powers in monomials):
         return frozenset(names[i] for i in single)
@@ -181,7 +182,7 @@ def _vanishing(monomials: list[tuple[int, ...]], names: list[str]) -> frozenset[
 
 
 def python_code(expression: Any) -> str:
-    """An expression as Python over the names of its symbols.
+    """Python code for an expression over the names of its symbols.
 
     Raises:
         FuseError: this torch cannot write it.
@@ -205,7 +206,7 @@ _RELATIONS = {
 
 
 def sentence(expression: Any) -> str:
-    """A condition as a sentence over the names of its symbols."""
+    """A sentence for a condition over the names of its symbols."""
     for kind, joint in ((sympy.And, " and "), (sympy.Or, " or ")):
         if isinstance(expression, kind):
             return joint.join(sentence(part) for part in expression.args)
@@ -234,7 +235,7 @@ def _remainder(value: Any, unit: Any, rest: Any, relation: str) -> str:
 
 
 def _plain(expression: Any) -> str:
-    """A number or a product of sizes, with the divisions that round down said in words."""
+    """A number or an expression of sizes, with floor divisions in words."""
     text = python_code(expression)
     text = re.sub(r"\(-(\d+)\) \+ ([\w.]+|\(.*\))$", r"\2 - \1", text)
     text = re.sub(r"\s*//\s*", " divided (rounded down) by ", text)
@@ -242,7 +243,7 @@ def _plain(expression: Any) -> str:
 
 
 def _is_wrapped(text: str) -> bool:
-    """Whether one pair of brackets holds all of a text."""
+    """Whether one pair of parentheses encloses the whole text."""
     depth = 0
     for place, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")

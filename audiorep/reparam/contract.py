@@ -1,4 +1,4 @@
-"""What the forward of a merged network asks of a call before it computes: that the example showed one like it."""
+"""Checks in the forward of a merged network: a call must be like the example."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch.utils import _pytree as pytree
 
 from audiorep.errors import FuseError
 
-CONTRACT = ("OMITTED", "hold_form", "hold_same", "hold_tensor", "hold_value", "require")  # what a forward's source may use
+# the names that the source of a forward may use
+CONTRACT = ("OMITTED", "hold_form", "hold_same", "hold_tensor", "hold_value", "require")
 
 
 class Omitted:
-    """The value of an argument that the example left out and whose default cannot be written down."""
+    """Stands for an argument that the example left out and whose default has no literal."""
 
     def __repr__(self) -> str:
         return "OMITTED"
@@ -27,16 +28,16 @@ OMITTED = Omitted()
 
 
 class Holder(Protocol):
-    """A merged network, as far as its calls are concerned."""
+    """The attributes of a merged network that the checks read."""
 
     precision: dict[torch.dtype, torch.dtype]
-    """What `.half()`, `.double()` and the like made of each precision since it was merged."""
+    """The precision that `.half()`, `.double()` and the like turned each precision into since the merge."""
     forms: dict[str, Form]
-    """The structure of each argument that is no single value."""
+    """The containers of each argument that is not a single value."""
 
 
 def require(holds: bool, condition: str) -> None:
-    """Refuses a call for which the network may compute something else than what was captured."""
+    """Refuses a call for which the original may compute something that was not captured."""
     if not holds:
         _refuse(condition)
 
@@ -49,9 +50,9 @@ def _refuse(condition: str, found: str = "") -> NoReturn:
 
 
 def hold_tensor(holder: Holder, value: Any, name: str, dtype: torch.dtype, sizes: tuple[int | None, ...]) -> None:
-    """Holds an argument to a tensor of a precision and of sizes, None for those that are free."""
+    """Checks that an argument is a tensor of this precision and these sizes; None is a free size."""
     if not isinstance(value, Tensor):
-        _refuse(f"{name} is a tensor", f"it is {_said(value)}")
+        _refuse(f"{name} is a tensor", f"it is {_described(value)}")
     dtype = holder.precision.get(dtype, dtype)
     if value.dtype != dtype:
         kind = dtype.is_floating_point and not value.dtype.is_floating_point
@@ -68,35 +69,35 @@ def hold_tensor(holder: Holder, value: Any, name: str, dtype: torch.dtype, sizes
 
 
 def hold_value(value: Any, name: str, example: Any) -> None:
-    """Holds an argument to a value that is no tensor, of the same type."""
+    """Checks that an argument that is not a tensor equals the example's, in value and type."""
     if type(value) is not type(example) or not (
         value is example or value == example or (value != value and example != example)
     ):
-        _refuse(f"{name} is None" if example is None else f"{name} == {example!r}", f"it is {_said(value)}")
+        _refuse(f"{name} is None" if example is None else f"{name} == {example!r}", f"it is {_described(value)}")
 
 
 def hold_same(value: Any, name: str, other: Any, other_name: str) -> None:
-    """Holds an argument to being the very tensor that another one is, as in the example."""
+    """Checks that two arguments are one tensor, as in the example."""
     if value is not other:
         _refuse(f"{name} is {other_name}", "they are two tensors")
 
 
 def hold_form(holder: Holder, value: Any, name: str) -> None:
-    """Holds an argument to its containers: their types, lengths and keys."""
+    """Checks the types, lengths and keys of an argument's containers."""
     reason = holder.forms[name].difference(value, name)
     if reason:
         _refuse(f"{name} has the example's form", reason)
 
 
 class Form:
-    """The containers of an argument, without what lies in them."""
+    """The containers of an argument, without the values in them."""
 
     def __init__(self, example: Any, any_order: bool) -> None:
         self._outline = _outline(pytree.tree_structure(example))
         self._any_order = any_order
 
     def difference(self, value: Any, name: str) -> str:
-        """How another argument's containers differ, in words; empty if only in the order of keys, where that is the same."""
+        """How the containers of another value differ, in words; empty if they do not, but for an order that does not matter."""
         found = _outline(pytree.tree_structure(value))
         if found == self._outline or (self._any_order and _sorted(found) == _sorted(self._outline)):
             return ""
@@ -107,7 +108,7 @@ class Form:
 
 
 def _outline(spec: Any) -> Any:
-    """(type, keys of a dictionary, what else its class says of it, children) of containers; None for a leaf."""
+    """(type, keys of a dictionary, other context of its class, children) of a container; None for a leaf."""
     if spec.is_leaf():
         return None
     children = [_outline(child) for child in spec.children()]
@@ -119,9 +120,9 @@ def _outline(spec: Any) -> Any:
 
 def _difference(example: Any, found: Any, name: str) -> str:
     if example is None or found is None:
-        return "" if example is found else f"{name} is {_called(found)} and was {_called(example)}"
+        return "" if example is found else f"{name} is {_container_name(found)} and was {_container_name(example)}"
     if example[0] is not found[0]:
-        return f"{name} is {_called(found)} and was {_called(example)}"
+        return f"{name} is {_container_name(found)} and was {_container_name(example)}"
     if example[1] is not None:
         extra, missing = (set(map(repr, a)) - set(map(repr, b)) for a, b in ((found[1], example[1]), (example[1], found[1])))
         if extra or missing:
@@ -144,11 +145,11 @@ def _sorted(outline: Any) -> Any:
     return kind, context, sorted(pairs, key=lambda pair: repr(pair[0]))
 
 
-def _called(outline: Any) -> str:
+def _container_name(outline: Any) -> str:
     return "a single value" if outline is None else f"a {outline[0].__name__}"
 
 
-def _said(value: Any) -> str:
+def _described(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of {value.dtype} {tuple(value.shape)}"
     return f"{value!r} of type {type(value).__name__}"[:200] if value is not None else "None"

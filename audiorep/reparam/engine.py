@@ -1,4 +1,4 @@
-"""Merges what the rules propose, where it costs nothing and its float64 check holds, until nothing is left to merge."""
+"""Merges what the rules propose if it costs nothing and passes its float64 check, until nothing is left to merge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a network is called: its signature, where each value of the example lies in it, the lines that hold calls to it."""
+"""The example as arguments of a network's forward, and the checks that hold later calls to it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Argument:
 
     @property
     def stars(self) -> str:
-        """What stands before its name if it takes any number of values."""
+        """`*` or `**` for an argument that takes any number of values."""
         return {_KINDS.VAR_POSITIONAL: "*", _KINDS.VAR_KEYWORD: "**"}.get(self.kind, "")
 
     @property
     def text(self) -> str:
-        """It as it stands in the forward's first line, without what sets it apart from its neighbors."""
+        """The argument as it is written in a signature."""
         stars = self.stars
         if stars or self.default is inspect.Parameter.empty:
             return f"{stars}{self.name}"
@@ -47,26 +47,26 @@ class Call:
 
     arguments: tuple[Argument, ...]
     given: dict[str, Any]
-    """The example by argument; what it left out is missing."""
+    """The values of the example by argument name. Arguments that it left out are missing."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    """The example in the order of the signature: keywords are positions wherever they can be."""
+    """The example in the order of the signature; keyword arguments are positional wherever possible."""
     values: tuple[tuple[str, Any], ...]
-    """Every value of the example, None and numbers among them, and the expression for it."""
+    """(expression, value) for every value of the example, including None and numbers."""
 
     @property
     def names(self) -> set[str]:
-        """The arguments' names."""
+        """The names of the arguments."""
         return {argument.name for argument in self.arguments}
 
     @property
     def tensors(self) -> list[tuple[str, Tensor]]:
-        """The tensors among the values."""
+        """(expression, tensor) for every tensor of the example."""
         return [(place, value) for place, value in self.values if isinstance(value, Tensor)]
 
     @property
     def signature(self) -> str:
-        """The arguments as the first line of a forward has them."""
+        """The arguments as they are written in the first line of a forward."""
         parts = ["self"]
         kinds = [argument.kind for argument in self.arguments]
         for index, argument in enumerate(self.arguments):
@@ -82,7 +82,7 @@ class Call:
 
 
 def bind_example(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    """The example as `model.forward` takes it.
+    """Binds the example to the signature of `model.forward`.
 
     Raises:
         FuseError: its signature cannot be read, or does not take the example.
@@ -107,7 +107,7 @@ def bind_example(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _values(signature: inspect.Signature, bound: inspect.BoundArguments) -> Iterable[tuple[str, Any]]:
-    """(expression, value) in the order in which the exporter goes through the example."""
+    """(expression, value) in the order in which the exporter visits the example."""
     positions: list[tuple[str, Any]] = []
     keywords: list[tuple[str, Any]] = []
     for name, value in bound.arguments.items():
@@ -125,7 +125,7 @@ def _values(signature: inspect.Signature, bound: inspect.BoundArguments) -> Iter
 
 
 def name_arguments(model: nn.Module, call: Call) -> None:
-    """Gives a forward of `*args, **kwargs` the names that were used, which the exporter needs for free sizes."""
+    """Names the arguments of a forward that takes `*args` or `**kwargs`; the exporter needs names for free sizes."""
     if not any(argument.kind in (_KINDS.VAR_POSITIONAL, _KINDS.VAR_KEYWORD) for argument in call.arguments):
         return
     forward = model.forward
@@ -137,21 +137,21 @@ def name_arguments(model: nn.Module, call: Call) -> None:
     listed = [*named_so_far, *(f"further_{i}" for i in range(len(call.args)))][: len(call.args)]
     parameters = [inspect.Parameter(name, _KINDS.POSITIONAL_OR_KEYWORD) for name in (*listed, *call.kwargs)]
     named.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    vars(model)["forward"] = named  # past `__setattr__`, for a network with a child called so
+    vars(model)["forward"] = named  # `__setattr__` would refuse a network with a child called `forward`
 
 
 def argument_forms(call: Call, order_matters: bool) -> dict[str, Form]:
-    """The containers of the arguments that are no single value, by name."""
+    """The containers of each argument that is not a single value, by name."""
     several = {name: value for name, value in call.given.items() if not pytree.tree_structure(value).is_leaf()}
     return {name: Form(value, not order_matters) for name, value in several.items()}
 
 
 def check_lines(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[str]:
-    """What the forward asks of its arguments, as lines of Python.
+    """The lines of a forward that check its arguments.
 
     Args:
         call: the example.
-        sizes: of each tensor by its expression, None for a free one.
+        sizes: the sizes of each tensor by its expression, None for a free one.
     """
     written = [f"hold_form(self, {name}, {name!r})" for name in argument_forms(call, True)]
     first: dict[int, str] = {}
@@ -167,7 +167,7 @@ def check_lines(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[st
 
 
 def _left_out(call: Call) -> list[str]:
-    """What the example did not give must be its default."""
+    """Checks that arguments which the example left out have their defaults."""
     written = []
     for argument in call.arguments:
         if argument.name in call.given:
@@ -182,7 +182,7 @@ def _left_out(call: Call) -> list[str]:
 
 
 def call_sentences(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[str]:
-    """The calls that are taken, a sentence for each argument."""
+    """Sentences that describe the calls that are allowed, one for each argument."""
     said = []
     for place, value in call.values:
         if isinstance(value, Tensor):

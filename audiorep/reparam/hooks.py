@@ -1,4 +1,4 @@
-"""Hooks on a network's modules that may do more than the capture sees."""
+"""Finds modules with hooks, which may do more than a capture sees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _KINDS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 def hooked_modules(model: nn.Module) -> list[str]:
-    """The paths of the modules with a hook; torch's own that compute a weight (weight norm, pruning) are left out."""
+    """The paths of the modules with hooks, except torch's own hooks that compute a weight (weight norm, pruning)."""
     return [path for path, module in model.named_modules() if any(_more_than_values(module, kind) for kind in _KINDS)]
 
 

@@ -1,4 +1,4 @@
-"""Operations that a map along one axis may change places with: permutes, reshapes, means, slices, padding, interpolation."""
+"""Operations that commute with a map along one axis: permutes, reshapes, means, slices, padding, interpolation."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ RESHAPES = {
 
 
 def axis_above(node: fx.Node, axis: int | None, shift: bool, resized: bool) -> int | str | None:
-    """Where `axis` of a node's output lies in its input, if a map along it may change places with the node.
+    """The axis of a node's input that becomes `axis` of its output, if a map along it commutes with the node.
 
     Args:
         node: an operation on `node.args[0]`.
-        axis: of the output; None for a scale by one number, which passes everything linear.
-        shift: whether the map adds something, which zero padding and sums do not let pass.
+        axis: an axis of the output; None for a scale by one number, which commutes with every linear operation.
+        shift: whether the map adds something, which does not commute with zero padding and sums.
         resized: whether the map changes the number of channels.
 
     Returns:
-        The axis (or None, if that was given), or why not.
+        The axis (None for None), or the reason why the map does not commute with the node.
     """
     rule = _RULES.get(node.target)
     if rule is None:
@@ -51,7 +51,7 @@ def axis_above(node: fx.Node, axis: int | None, shift: bool, resized: bool) -> i
 
 
 def axis_below(node: fx.Node, axis: int | None, shift: bool, resized: bool) -> int | str | None:
-    """The other way: where `axis` of a node's input lies in its output."""
+    """The axis of a node's output that `axis` of its input becomes; else as `axis_above`."""
     if axis is None:
         return axis_above(node, None, shift, resized)
     reason: str = f"{node.name} mixes the channels"
@@ -65,7 +65,7 @@ def axis_below(node: fx.Node, axis: int | None, shift: bool, resized: bool) -> i
 
 
 def readers(node: fx.Node) -> list[fx.Node]:
-    """The users of a node's values; those that read only its shape are left out."""
+    """The users of a node that read its values, not only its shape."""
     return [user for user in node.users if not _reads_shape(user, node)]
 
 
@@ -94,7 +94,7 @@ _SHAPE_OF_FIRST = {
 }
 
 
-_UNKNOWN = 4  # how many a size is taken for that only the values of an input tell
+_ASSUMED_SIZE = 4  # for a size that depends on the values of an input
 
 
 def fixed(size: Any) -> int | None:
@@ -105,19 +105,19 @@ def fixed(size: Any) -> int | None:
 
 
 def hint(size: Any) -> int:
-    """A size's value in the example; a few for what depends on values (how many are not zero)."""
+    """A size in the example; an assumed one if it depends on values, as the number of nonzero elements does."""
     if not isinstance(size, torch.SymInt):
         return int(size)
-    return int(size.node.hint) if size.node.hint is not None else _UNKNOWN
+    return int(size.node.hint) if size.node.hint is not None else _ASSUMED_SIZE
 
 
 def is_layout(node: fx.Node) -> bool:
-    """Whether a node is one of these operations."""
+    """Whether a node is one of the operations of this module."""
     return node.op == "call_function" and node.target in _RULES
 
 
 def permutation(node: fx.Node) -> tuple[int, ...] | None:
-    """The order of axes of a permute or transpose, or None for anything else."""
+    """The order of axes of a permute or transpose; None for another operation."""
     axes = node.meta["val"].dim() if isinstance(node.meta.get("val"), torch.Tensor) else 0
     if node.target is aten.permute.default:
         return tuple(axis % axes for axis in arguments(node)[1])
@@ -136,7 +136,7 @@ def _permute(node: fx.Node, axis: int, rank: int) -> int | None:
 
 
 def _reshape(node: fx.Node, axis: int, rank: int) -> int | None:
-    """An axis that a reshape leaves whole: as many values before it and after it, for all sizes."""
+    """An axis that a reshape leaves whole: the product of the sizes before it, or after it, stays the same."""
     outer, inner = ([_expr(n) for n in shape(x)] for x in (node, source(node)))
     for candidate in range(rank):
         if inner[candidate] != outer[axis] or not outer[axis].is_number:
@@ -187,7 +187,7 @@ def _select(node: fx.Node, axis: int, rank: int) -> int | None:
 
 
 def _spatial(node: fx.Node, axis: int, rank: int) -> int | None:
-    """Pools and interpolation work on each channel by itself; the channels are axis 1."""
+    """Pools and interpolation work on each channel alone; the channels are axis 1."""
     return axis if axis == 1 and rank >= 3 else None
 
 
@@ -202,7 +202,7 @@ def _flip(node: fx.Node, axis: int, rank: int) -> int | None:
 
 
 def _roll(node: fx.Node, axis: int, rank: int) -> int | None:
-    """Without axes it rolls the flat tensor."""
+    """A roll without axes mixes all axes."""
     axes = argument(node, 2, ())
     return None if not axes or axis in {i % rank for i in axes} else axis
 

@@ -1,4 +1,4 @@
-"""A captured graph's linear operations as affine maps: which operations are linear, along which axis, with which constants."""
+"""Finds the linear operations of a captured graph, with their axes and constants, and makes them affine maps."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class Lifter:
         self._graph, self._constants = captured.graph, constants
         self._maps: dict[Any, Affine] = {}
         self.obstacles: dict[fx.Node, str] = {}
-        """Why a node that looks linear is not."""
+        """Why a node that looks linear cannot be lifted."""
 
     def lift(self) -> None:
-        """Lifts every node that can be."""
+        """Lifts every node that is linear."""
         for node in self._graph.nodes:
             name = str(node.target)
             if name.startswith("aten._native_batch_norm_legit"):
                 self.obstacles[node] = _NO_STATISTICS if "no_stats" in name else _TRAINS
             rule = _RULES.get(node.target) if node.op == "call_function" else None
-            if rule is None or self._constants.names(node) is not None or not _plain(node):
+            if rule is None or self._constants.names(node) is not None or not _has_one_precision(node):
                 continue
             try:
                 found = rule(self, node)
             except FuseError as error:
                 self.obstacles[node] = str(error)
                 continue
-            except Exception as error:  # whatever a rule that meets the unexpected raises: it costs this operator
+            except Exception as error:  # a rule may fail in any way on an operator that nobody foresaw
                 self.obstacles[node] = rule_failures.reason(error)
                 continue
             if found is None:
@@ -52,17 +52,17 @@ class Lifter:
             node.target, node.args, node.kwargs = target, inputs, {}
 
     def forget(self) -> None:
-        """Frees the maps that are not in the graph any more."""
+        """Frees the maps that the graph does not use any more."""
         self._maps.clear()
 
     def note_norm(self, node: fx.Node) -> None:
-        """Notes the affine part of a layer, group or RMS norm: what its weight and bias do along which axis."""
+        """Notes the affine part of a layer, group or RMS norm in the node's `meta`: its weight and bias as a map."""
         given = named_arguments(node)
         weight, bias, source = given.get("weight"), given.get("bias"), given["input"]
         group = node.target is aten.group_norm.default
         if weight is None or not self.is_constant(weight) or not (bias is None or self.is_constant(bias)):
             return
-        if not _plain(node) or self.is_constant(source) or (not group and len(given["normalized_shape"]) != 1):
+        if not _has_one_precision(node) or self.is_constant(source) or (not group and len(given["normalized_shape"]) != 1):
             return
         names = self._constants.names_of((weight, bias))
         taps = _scale(self.value(weight), self.optional_value(bias), self.trained(weight), self.trained(bias))
@@ -92,7 +92,7 @@ class Lifter:
     def affine(
         self, node: fx.Node, source: fx.Node, taps: Callable[[], Taps], axis: int | None, *used: Any, **more: Any
     ) -> Any:
-        """The lifted operation of `node`; equal operations on equal constants are one object."""
+        """The lifted operation of `node`. Equal operations with equal constants share one map."""
         args = tuple(INPUT if arg is source else arg for arg in node.args)
         key = (node.target, axis, repr([("in" if arg is INPUT else arg) for arg in args]), repr(node.kwargs))
         if key not in self._maps:
@@ -111,7 +111,7 @@ class Lifter:
         return self._maps[key], (source,)
 
     def trained(self, node: Any) -> bool:
-        """Whether a parameter is in a constant."""
+        """Whether a constant is computed from a parameter."""
         return any(self._constants.trained[name] for name in self._constants.names(node) or ())
 
 
@@ -119,7 +119,8 @@ _TRAINS = "it is in training mode: call model.eval() first"
 _NO_STATISTICS = "it has no running statistics and depends on its batch"
 
 
-def _plain(node: fx.Node) -> bool:
+def _has_one_precision(node: fx.Node) -> bool:
+    """Whether a node gives floats in the precision of its inputs."""
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
         return False
@@ -244,7 +245,7 @@ def _scale(gain: Tensor, shift: Tensor | None, gain_trained: bool, shift_trained
 
 
 def _elementwise(lifter: Lifter, node: fx.Node) -> Any:
-    """X * c, x / c, c * x, x + c, x - c, c - x with a constant that lies along one axis, and sums of two tensors."""
+    """Lifts products and sums with a constant along one axis (`x * c`, `x / c`, `x + c`, `c - x`), and sums of two tensors."""
     name = str(node.target).split(".")[1]
     given = named_arguments(node)
     first, second = given["self"], given.get("other")
@@ -281,7 +282,7 @@ def _elementwise(lifter: Lifter, node: fx.Node) -> Any:
 
 
 def _along(node: fx.Node, source: fx.Node, other: Any) -> tuple[int | None, int] | None:
-    """(axis, channels) of a constant against its input; (None, 1) for a single number."""
+    """(axis, channels) of a constant that is broadcast to its input; (None, 1) for a single number."""
     sizes = tuple(shape(other)) if isinstance(other, fx.Node) else ()
     missing = rank(source) - len(sizes)
     if rank(node) != rank(source) or missing < 0 or not same_shape(node, source):
@@ -294,7 +295,7 @@ def _along(node: fx.Node, source: fx.Node, other: Any) -> tuple[int | None, int]
 
 
 def same_shape(first: fx.Node, second: fx.Node) -> bool:
-    """Whether two nodes' shapes are equal for all sizes, as far as their symbols tell."""
+    """Whether the symbolic shapes of two nodes are equal."""
     a, b = first.meta["val"].shape, second.meta["val"].shape
     return len(a) == len(b) and all(str(m) == str(n) for m, n in zip(a, b, strict=True))
 

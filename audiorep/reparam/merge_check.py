@@ -1,4 +1,4 @@
-"""Proof of one merge: the nodes it changes, before and after, on random inputs in float64 and float32."""
+"""Checks one merge: compares the nodes that it changes before and after, on random inputs in float64 and float32."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from audiorep.reparam.layout import hint, readers
 from audiorep.reparam.nodes import operation
 from audiorep.reparam.rules import Edit
 
-FLOAT64_LIMIT = 1e-10  # relative; float64 rounding of a deep network stays a thousand times below
-FLOAT32_FACTOR = 4.0  # fused float32 error over unfused float32 error, both against float64
-FLOAT32_FLOOR = 16 * torch.finfo(torch.float32).eps  # one merge is a few roundings; below this their ratio says nothing
+FLOAT64_LIMIT = 1e-10  # relative error; rounding in a deep network stays a thousand times below
+FLOAT32_FACTOR = 4.0  # limit for the fused error over the unfused error in float32, both against float64
+FLOAT32_FLOOR = 16 * torch.finfo(torch.float32).eps  # the rounding of one merge; ratios of smaller errors mean nothing
 
 
 class NotEqualError(Exception):
-    """A merge that is not equal."""
+    """A merge whose result differs from the original."""
 
 
 def check_merge(region: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small: bool, single: bool) -> float:
-    """The largest difference of what is seen outside a region, before and after, on random inputs.
+    """The largest difference of the values that a region passes on, before and after the merge, on random inputs.
 
     Args:
         region: the nodes that change.
-        edits: what they become.
+        edits: the new operations.
         constants: the values of the network's tensors.
-        small: try it on small maps, where all nodes allow it.
-        single: check what it does to rounding in float32 too.
+        small: use small inputs where all nodes allow it.
+        single: check the rounding in float32 too.
 
     Raises:
-        NotEqualError: the merge is to be rolled back.
+        NotEqualError: the difference is too large.
     """
     order = list(dict.fromkeys(sorted(region)))
     feeds = _feeds(order, edits, constants, small)
@@ -93,7 +93,7 @@ def _device(order: list[fx.Node], value: Tensor) -> torch.device:
 
 
 def _reach(target: Any) -> int:
-    """Samples on which a kernel shows all it does: its middle and both borders."""
+    """The input size at which a kernel's output has its middle and both borders."""
     if not isinstance(target, Affine) or not target.taps.size:
         return 1
     taps, sizes = target.taps, [1]

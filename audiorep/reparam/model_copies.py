@@ -1,4 +1,4 @@
-"""Copies of a network to run, to capture and to change, whatever it keeps: parameters shared, in float64, or all its own."""
+"""Copies of a network: with shared parameters, in float64, or of everything."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from audiorep.errors import FuseError
 
 
 def shallow_copy(model: nn.Module) -> nn.Module:
-    """A copy of the module tree and the buffers that shares the parameters: running it changes nothing of the original."""
+    """A copy of the modules and buffers that shares the parameters. Running it does not change the original."""
     return _copied(model, {id(parameter): parameter for parameter in model.parameters()}, double=False)
 
 
 def double_copy(model: nn.Module) -> nn.Module:
-    """A float64 copy of `model`, which is not touched."""
+    """A copy of `model` in float64."""
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         values = to_double(tensor.detach()).clone()
@@ -36,20 +36,20 @@ def full_copy(model: nn.Module) -> nn.Module:
 
 
 def to_double(tensor: Tensor) -> Tensor:
-    """Floats and complex numbers in their double precision, anything else as it is."""
+    """Floats and complex numbers in double precision, other tensors as they are."""
     return tensor.to(double_dtype(tensor.dtype))
 
 
 def double_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The double precision of a type of floats or complex numbers; any other type as it is."""
+    """The double precision of a float or complex type; any other type as it is."""
     return torch.complex128 if dtype.is_complex else torch.float64 if dtype.is_floating_point else dtype
 
 
-class _Kept(TorchFunctionMode):
-    """While it is on, tensors that a network keeps of an earlier call are copied as plain values.
+class _CopyValues(TorchFunctionMode):
+    """While it is active, tensors that a network keeps from an earlier call are copied as plain values.
 
-    Activations kept as attributes, and weights that a hook computes (`torch.nn.utils.weight_norm`), belong to the graph of
-    gradients of that call, and torch refuses to copy those.
+    Activations kept as attributes, and weights that a hook computes (`torch.nn.utils.weight_norm`), belong to the autograd
+    graph of that call, and torch refuses to copy them.
     """
 
     def __init__(self, double: bool) -> None:
@@ -69,29 +69,29 @@ class _Kept(TorchFunctionMode):
 
 def _copied(model: nn.Module, memo: dict[int, Any], double: bool) -> nn.Module:
     try:
-        with _Kept(double), torch.no_grad():
+        with _CopyValues(double), torch.no_grad():
             return copy.deepcopy(model, dict(memo))
-    except Exception:  # it holds a lock, a file, a generator: those are shared, since no copy of them can be made
+    except Exception:  # a lock, a file or a generator cannot be copied: the copy shares it
         shared = {id(value): value for value in _uncopiable(model, memo, double)}
     try:
-        with _Kept(double), torch.no_grad():
+        with _CopyValues(double), torch.no_grad():
             return copy.deepcopy(model, memo | shared)
     except Exception as error:
         raise FuseError(f"the network cannot be copied: {type(error).__name__}: {error}") from error
 
 
 def _uncopiable(model: nn.Module, memo: dict[int, Any], double: bool) -> list[Any]:
-    """What the modules hold that cannot be copied."""
+    """The attributes of the modules that cannot be copied."""
     found = []
     for module in model.modules():
         for name, value in vars(module).items():
-            if name not in _MACHINERY:
+            if name not in _MODULE_ATTRIBUTES:
                 try:
-                    with _Kept(double), torch.no_grad():
+                    with _CopyValues(double), torch.no_grad():
                         copy.deepcopy(value, dict(memo))
                 except Exception:  # any class may refuse in its own way
                     found.append(value)
     return found
 
 
-_MACHINERY = frozenset(vars(nn.Module()))
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))

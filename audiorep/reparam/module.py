@@ -1,4 +1,4 @@
-"""What a fused network is made of: an ordinary module whose forward is generated source, and the few modules torch lacks."""
+"""The classes of a fused network: a module whose forward is generated source, and the modules that torch lacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INEXACT = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.c
 
 
 class Group(nn.Module):
-    """A place for the modules and tensors of one part of the original; those with numbers for names are had by index."""
+    """A container for the modules and tensors of one part of the original. An index gives those with numbers for names."""
 
     def __getitem__(self, index: int) -> Any:
         """The module or tensor named `index`."""
@@ -27,26 +27,27 @@ class Group(nn.Module):
         return getattr(self, str(index))
 
     def part(self, name: str) -> Any:
-        """The module or tensor of a name that this class has itself."""
+        """The module or tensor called `name`, also where the class has an attribute of that name."""
         return {**self._modules, **self._parameters, **self._buffers}[name]
 
 
 class Fused(Group):
-    """A merged network: `code` is the source of its forward, its modules carry the original's names.
+    """A merged network. `code` is the source of its forward; its modules have the original's names.
 
-    It is for inference: `train()` is refused until `reparam.trainable(model)` has allowed it, because what was merged
-    (batch norms above all) cannot be trained apart any more.
+    It is for inference. `train()` is refused until `reparam.trainable(model)` allows it, because merged parts, batch norms
+    above all, cannot be trained separately any more.
     """
 
     code: str
     """The source of `forward`."""
     trains: bool
+    """Whether `train()` is allowed."""
     precision: dict[torch.dtype, torch.dtype]
-    """What each precision has become since the merge, for those that changed: inputs are held to it."""
+    """The new precision for each that was converted since the merge. Inputs must have the new one."""
     forms: dict[str, Form]
-    """The containers of each argument that has some."""
+    """The containers of each argument that is not a single value."""
     structure: Structure
-    """How the outputs make the class that the original returns, if it is one of its own."""
+    """Builds the original's output class, if the output has one."""
 
     def _apply(self, fn: Any, recurse: bool = True) -> Fused:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -58,13 +59,13 @@ class Fused(Group):
         return build, (type(self).__name__, self.code), self.__dict__
 
     def with_code(self, code: str) -> Fused:
-        """The same modules behind another forward."""
+        """The same modules with another forward."""
         made = build(type(self).__name__, code)
         made.__dict__.update({key: value for key, value in self.__dict__.items() if key != "code"})
         return made
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module; refused for `mode=True` unless allowed."""
+        """Sets the mode as for any module; refuses `mode=True` unless it was allowed."""
         if mode and not self.trains:
             raise FuseError(
                 "this network is merged for inference: its batch norms are gone. Train the original, or allow it with "
@@ -73,12 +74,12 @@ class Fused(Group):
         return super().train(mode)
 
     def extra_repr(self) -> str:
-        """What it is, for `print(network)`."""
+        """The text for `print(network)`."""
         return "merged for inference" if not self.trains else "merged, training allowed"
 
 
 def build(name: str, code: str) -> Fused:
-    """An empty `Fused` with the forward that `code` defines."""
+    """A `Fused` without modules whose forward `code` defines."""
     space: dict[str, Any] = {}
     exec(compile(code, f"<{name}.forward>", "exec"), space)
     made: Fused = type(name, (Fused,), {"forward": space["forward"], "__module__": __name__, "code": code})()
@@ -87,7 +88,7 @@ def build(name: str, code: str) -> Fused:
 
 
 def trainable(model: Fused) -> Fused:
-    """`model`, in place, with its parameters requiring gradients and `train()` allowed: an explicit choice."""
+    """Allows `train()` for a merged network, in place, and makes its parameters require gradients."""
     if not isinstance(model, Fused):
         raise FuseError("only a fused network needs this.")
     model.trains = True
@@ -95,7 +96,7 @@ def trainable(model: Fused) -> Fused:
 
 
 class Structure:
-    """How the leaves of an output make the class that the original returns."""
+    """Builds the original's output from its leaves."""
 
     def __init__(self, spec: Any) -> None:
         self._spec = spec
@@ -108,7 +109,7 @@ class Structure:
         return self  # nothing in it changes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _structure, (_branches(self._spec),)  # torch's own class for leaves warns when it is read
+        return _structure, (_branches(self._spec),)  # unpickling torch's own class for leaves warns
 
 
 def _structure(branches: Any) -> Structure:
@@ -127,44 +128,44 @@ def _spec(branches: Any) -> Any:
 
 
 class Scale(nn.Module):
-    """Channels times a gain plus a shift, the constants shaped for broadcasting: what is left where no map took it in."""
+    """Multiplies channels by a gain and adds a shift, both shaped for broadcasting. It stays where no other map took it in."""
 
     weight: Tensor
     bias: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…) to the same shape."""
+        """`x` scaled and shifted, in the same shape."""
         x = x * self.weight
         return x if self.bias is None else x + self.bias
 
 
 class MergedLSTM(nn.LSTM):
-    """An `nn.LSTM` with one bias a direction; the second that torch asks for is zeros, made and not stored.
+    """An `nn.LSTM` that takes (x, *states), returns (output, *states) and stores one bias per direction.
 
-    It takes (x, *states) and gives (output, *states).
+    The second bias, which torch needs, is zeros and is not stored.
     """
 
     def forward(self, x: Tensor, *states: Tensor) -> Any:  # type: ignore[override]
-        """As `nn.LSTM`."""
+        """The output and last states of the LSTM."""
         given = (states[0], states[1]) if states else None
         output, last = super().forward(x, given)
         return (output, *last)
 
 
 class MergedGRU(nn.GRU):
-    """An `nn.GRU` that takes (x, state), or x alone, and gives (output, state)."""
+    """An `nn.GRU` that takes (x, state), or x alone, and returns (output, state)."""
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> Any:  # type: ignore[override]
-        """As `nn.GRU`."""
+        """The output and last state of the GRU."""
         return super().forward(x, state)
 
 
 def set_tensor(module: nn.Module, name: str, tensor: Tensor | None, trained: bool, persistent: bool = True) -> None:
-    """Gives `module` a parameter, or a buffer for what was not a parameter before."""
+    """Sets a tensor of `module`: a parameter if `trained`, else a buffer."""
     module._parameters.pop(name, None)
     module._buffers.pop(name, None)
     module._non_persistent_buffers_set.discard(name)
-    if tensor is None:  # written as `register_parameter` does, which refuses names that the class has itself
+    if tensor is None:  # `register_parameter` would refuse names that the class has itself
         module._parameters[name] = None
     elif trained and (tensor.is_floating_point() or tensor.is_complex()):
         given = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
@@ -175,7 +176,7 @@ def set_tensor(module: nn.Module, name: str, tensor: Tensor | None, trained: boo
 
 
 def attach(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Puts `module` at `path`, with plain modules on the way."""
+    """Puts `module` at `path` and makes `Group`s for missing parents."""
     *parents, last = path.split(".")
     for name in parents:
         root = _child(root, name)
@@ -186,14 +187,14 @@ def attach(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def module_at(root: nn.Module, path: str) -> nn.Module:
-    """The module at `path`, made plain where there is none."""
+    """The module at `path`; makes `Group`s where there are none."""
     for name in path.split(".") if path else ():
         root = _child(root, name)
     return root
 
 
 def _child(root: nn.Module, name: str) -> Any:
-    """The child of a name, made plain where there is none; `add_module` refuses names that the class has itself."""
+    """The child called `name`; makes a `Group` if there is none. `add_module` would refuse names that the class has itself."""
     return root._modules.setdefault(name, Group())
 
 
@@ -213,9 +214,9 @@ def access(path: str) -> str:
 
 
 def empty(kind: type[nn.Module], *args: Any, **kwargs: Any) -> Any:
-    """A module whose tensors are still to be set, without the cost of initializing them."""
+    """A module without values, which are set later; this saves their initialization."""
     return kind(*args, **kwargs, device=torch.device("meta")).eval()
 
 
 __all__ = ["Fused", "Group", "MergedGRU", "MergedLSTM", "Scale", "Structure", "access", "attach", "build", "empty", "module_at"]
-__all__ += ["require", "set_tensor", "trainable"]  # `require` is where networks that were pickled before look for it
+__all__ += ["require", "set_tensor", "trainable"]  # networks that were pickled earlier import `require` from here

@@ -1,4 +1,4 @@
-"""Names for the modules of a merged network: the original's, without one module lying inside another."""
+"""Chooses the paths of the modules of a merged network, close to the original's."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 
 class ModulePaths:
-    """Names for modules: the original's, without one module lying inside another."""
+    """Chooses paths so that no two modules share one and no module lies inside another."""
 
     def __init__(self, claims: dict[Any, list[str]]) -> None:
         self._claims = claims
         self._taken: set[str] = set()
 
     def choose(self, target: Any, wish: str | None = None) -> str:
-        """A free path for `target`, as close to where it was as can be."""
+        """A free path for `target`, as close as possible to where its parts were in the original."""
         candidates = [wish] if wish else []
         members = getattr(target, "members", ())
         kernels = [

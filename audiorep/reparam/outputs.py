@@ -1,4 +1,4 @@
-"""Outputs in classes that torch does not know how to open: dataclasses and namespaces, taken apart and put together again."""
+"""Opens outputs that torch's pytree does not know, dataclasses and namespaces, and rebuilds them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 
 class Fields:
-    """The values of an object by name, as a branch of a tree that torch opens."""
+    """The attributes of an object by name, as a pytree node."""
 
     def __init__(self, kind: Any, values: dict[str, Any]) -> None:
         self.kind, self.values = kind, values
@@ -25,7 +25,7 @@ pytree.register_pytree_node(
 
 
 def open_objects(value: Any) -> Any:
-    """`value` with `Fields` in the place of every dataclass and namespace in it."""
+    """`value` with `Fields` in place of every dataclass and namespace in it."""
 
     def open_one(leaf: Any) -> Any:
         if isinstance(leaf, SimpleNamespace):
@@ -40,7 +40,7 @@ def open_objects(value: Any) -> Any:
 
 
 def close_objects(value: Any) -> Any:
-    """The other way: the objects themselves."""
+    """`value` with the objects themselves in place of `Fields`."""
 
     def close_one(leaf: Any) -> Any:
         if not isinstance(leaf, Fields):

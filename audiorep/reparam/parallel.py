@@ -1,4 +1,4 @@
-"""The sum of parallel branches as a module, so that a merge can see it."""
+"""A module that adds parallel branches, so that a merge can find them."""
 
 from __future__ import annotations
 

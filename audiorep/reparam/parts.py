@@ -1,4 +1,4 @@
-"""Networks that cannot be captured whole: their largest parts that can, replaced one at a time in a copy."""
+"""Fuses a network that cannot be captured as one graph: its largest parts that can be, one at a time, in a copy."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from audiorep.reparam.outputs import output_leaves
 from audiorep.reparam.report import Skip
 from audiorep.reparam.sealed_part import seal, watch_running
 
-_CALLS = 4  # calls of a module that are kept, to try its merged form on
-_TOLERANCE = {True: 1e-8, False: 1e-3}  # of the whole, in float64 and as it is: a part that does not fit in shows
+_CALLS = 4  # recorded calls of a module, on which its merged form is tried
+_TOLERANCE = {True: 1e-8, False: 1e-3}  # for the outputs of the network with a merged part, in float64 and as it is
 
 
 _Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -27,7 +27,7 @@ _Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 @dataclass
 class _Copy:
-    """A copy of the network whose parts are replaced, and what the original makes of the example."""
+    """A copy of the network in which parts are replaced, with the original's outputs for the example."""
 
     model: nn.Module
     args: tuple[Any, ...]
@@ -36,7 +36,7 @@ class _Copy:
     expected: list[Any]
 
     def misfit(self, path: str, part: nn.Module) -> str | None:
-        """Puts a part in; why the network does not work with it or gives something else, or None."""
+        """Replaces a part; returns why the network fails or differs with it, or None."""
         _replace(self.model, path, part)
         try:
             error = largest_error(self.expected, _run(self.model, self.args, self.kwargs))
@@ -50,10 +50,10 @@ class _Copy:
 
 
 def _try(copies: list[_Copy], path: str, part: nn.Module, exact: nn.Module) -> None:
-    """Puts a part into every copy, or into none; `exact` is the part in float64.
+    """Replaces a part in every copy, or in none; `exact` is the part in float64.
 
     Raises:
-        FuseError: one of the copies does not work with it or gives something else.
+        FuseError: one of the copies fails or differs with it.
     """
     before = [_at(copy.model, path) for copy in copies]
     for copy in copies:
@@ -65,51 +65,79 @@ def _try(copies: list[_Copy], path: str, part: nn.Module, exact: nn.Module) -> N
 
 
 def fuse_by_parts(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], whole: Callable[..., tuple[Any, nn.Module]], reason: str
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    fuse_whole: Callable[..., tuple[Any, nn.Module]],
+    reason: str,
 ) -> tuple[nn.Module, dict[str, Any], list[Skip]]:
-    """(a copy with merged parts, the report of each part by path, what was left)."""
-    calls, expected, after = _record(model, args, kwargs)
-    merged = full_copy(model)
-    double = _double_copy(model, args, kwargs)
-    copies = [_Copy(merged, args, kwargs, False, expected), *([double] if double else [])]
-    for each in copies:
-        watch_running(each.model)
-    reports: dict[str, Any] = {}
-    skips = [Skip("", "network", f"merged by parts, because {reason}")]
-    seen: set[int] = set()
+    """Returns (a copy with merged parts, the report of each part by path, what was left).
 
-    def merge(module: nn.Module, path: str) -> bool:
-        """Whether it could be merged and was put in its place; raises what it was left for."""
-        result, in_float64 = whole(module, *calls[path][0])
-        if not result.merges:
-            return False
-        _refuse_shared(model, module)
-        _replay(result.model, module, calls[path])
-        part, exact = (seal(made, module, _at(after, path)) for made in (result.model, in_float64))
-        _try(copies, path, part, exact)
-        reports[path] = result
-        return True
+    Args:
+        model: the network.
+        args: an example of its inputs.
+        kwargs: the example's keyword arguments.
+        fuse_whole: fuses a module as one graph, and gives the same in float64 too.
+        reason: why the network cannot be captured as one graph.
+    """
+    fuser = _PartFuser(model, args, kwargs, fuse_whole)
+    fuser.skips.append(Skip("", "network", f"merged by parts, because {reason}"))
+    fuser.visit(model, "")
+    return fuser.merged, fuser.reports, fuser.skips
 
-    def visit(module: nn.Module, path: str) -> None:
-        if id(module) in seen:
-            return  # in place at every path it has
-        seen.add(id(module))
-        if path and path in calls and _worth(module):
+
+class _PartFuser:
+    """Fuses the parts of a network from the largest to the smallest."""
+
+    def __init__(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fuse_whole: Callable[..., tuple[Any, nn.Module]]
+    ) -> None:
+        self._model, self._fuse_whole = model, fuse_whole
+        self._calls, expected, self._after = _record(model, args, kwargs)
+        self.merged = full_copy(model)
+        double = _double_copy(model, args, kwargs)
+        self._copies = [_Copy(self.merged, args, kwargs, False, expected), *([double] if double else [])]
+        for each in self._copies:
+            watch_running(each.model)
+        self._seen: set[int] = set()
+        self.reports: dict[str, Any] = {}
+        self.skips: list[Skip] = []
+
+    def visit(self, module: nn.Module, path: str) -> None:
+        """Fuses a module, or else the modules in it."""
+        if id(module) in self._seen:
+            return  # it was replaced at all its paths
+        self._seen.add(id(module))
+        if path and path in self._calls and _is_worthwhile(module):
             try:
                 _refuse_hooks(module)
-                if merge(module, path):
+                if self._merge(module, path):
                     return
             except FuseError as error:
-                skips.append(Skip(path, type(module).__name__, str(error).rstrip(".")))
+                self.skips.append(Skip(path, type(module).__name__, str(error).rstrip(".")))
         for name, child in module.named_children():
-            visit(child, f"{path}.{name}".lstrip("."))
+            self.visit(child, f"{path}.{name}".lstrip("."))
 
-    visit(model, "")
-    return merged, reports, skips
+    def _merge(self, module: nn.Module, path: str) -> bool:
+        """Puts the merged form of a module in its place; False if there was nothing to merge.
+
+        Raises:
+            FuseError: it must be left; the message says why.
+        """
+        calls = self._calls[path]
+        result, in_float64 = self._fuse_whole(module, *calls[0])
+        if not result.merges:
+            return False
+        _refuse_shared(self._model, module)
+        _replay(result.model, module, calls)
+        part, exact = (seal(made, module, _at(self._after, path)) for made in (result.model, in_float64))
+        _try(self._copies, path, part, exact)
+        self.reports[path] = result
+        return True
 
 
 def _refuse_hooks(module: nn.Module) -> None:
-    """Refuses a part with hooks inside: nobody would call them any more."""
+    """Refuses a part with hooks inside, which its merged form would not call."""
     paths = hooked_modules(module)
     if paths:
         where = f"`{paths[0]}` in it" if paths[0] else "it"
@@ -117,7 +145,7 @@ def _refuse_hooks(module: nn.Module) -> None:
 
 
 def _refuse_shared(model: nn.Module, part: nn.Module) -> None:
-    """Refuses a part whose modules or tensors are used outside it too, since merging would copy them."""
+    """Refuses a part that shares modules or tensors with the rest of the network, since merging would copy them."""
     inside = {id(module) for module in part.modules()}
     own = {id(parameter) for parameter in part.parameters()}
     outside = [model]
@@ -131,12 +159,12 @@ def _refuse_shared(model: nn.Module, part: nn.Module) -> None:
 
 
 def _double_copy(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Copy | None:
-    """In float64, where a part that does not fit in shows plainly; None for a network that is not made for it."""
+    """A copy in float64, where a wrong part shows clearly; None if the network does not run in float64."""
     made = double_copy(model)
     args, kwargs = pytree.tree_map_only(torch.Tensor, to_double, (args, kwargs))
     try:
         return _Copy(made, args, kwargs, True, _run(made, args, kwargs))
-    except Exception:  # it mixes precisions
+    except Exception:  # for example because it mixes precisions
         return None
 
 
@@ -145,15 +173,15 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> lis
         return output_leaves(shallow_copy(model)(*args, **kwargs))
 
 
-def _worth(module: nn.Module) -> bool:
-    """A single layer has nothing to merge, and a scripted module cannot be replaced."""
+def _is_worthwhile(module: nn.Module) -> bool:
+    """Whether a module may be fused: a single layer has nothing to merge, and a scripted module cannot be replaced."""
     if isinstance(module, torch.jit.ScriptModule):
         return False
     return any(True for _ in module.children()) and any(True for _ in module.parameters())
 
 
 def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, _Calls], list[Any], nn.Module]:
-    """The inputs of every module's calls, the network's outputs, and a copy of it after the call."""
+    """(the inputs of every module's calls, the network's outputs, a copy of the network after the call)."""
     calls: dict[str, _Calls] = {}
     running = shallow_copy(model)
 
@@ -168,7 +196,7 @@ def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     handles = [
         module.register_forward_pre_hook(keep(path), with_kwargs=True)
         for path, module in running.named_modules()
-        if _worth(module)
+        if _is_worthwhile(module)
     ]
     with torch.no_grad():
         expected = output_leaves(running(*args, **kwargs))
@@ -186,7 +214,7 @@ def _replay(made: nn.Module, module: nn.Module, calls: _Calls) -> None:
 
 
 def _at(root: nn.Module, path: str) -> nn.Module:
-    """The module at a path, whatever its names: a child called `forward` is no attribute."""
+    """The module at a path. Attributes would not do: a child may be called `forward`."""
     for name in path.split("."):
         child = root._modules[name]
         assert child is not None
@@ -195,7 +223,7 @@ def _at(root: nn.Module, path: str) -> nn.Module:
 
 
 def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Puts `module` at `path`, and wherever else the module that was there is."""
+    """Puts `module` at `path` and everywhere else that the old module is used."""
     old = _at(root, path)
     for owner in list(root.modules()):
         for name, child in owner._modules.items():

@@ -1,4 +1,4 @@
-"""LSTM and GRU layers: two biases as one where they only add up, and what feeds the input weights folded into them."""
+"""LSTM and GRU layers as operations: their two biases can be added, and a map before them folded into their weights."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KINDS = {aten.lstm.input: "LSTM", aten.gru.input: "GRU"}
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Recurrent:
-    """A node's operation: a whole LSTM or GRU. Calling it computes (output, *states) of (x, *states)."""
+    """An operation of a node: an LSTM or GRU. Calling it with (x, *states) gives (output, *states)."""
 
     label: str
     """LSTM or GRU."""
     weights: tuple[Tensor, ...]
-    """Input weight, hidden weight and two biases if any, of each direction of each layer."""
+    """For each direction of each layer: input weight, hidden weight and two biases, if it has biases."""
     biased: bool
     layers: int
     bidirectional: bool
@@ -34,11 +34,11 @@ class Recurrent:
     dtype: torch.dtype
     members: tuple[tuple[str, str], ...]
     merged: bool = False
-    """Whether the two biases are one; where torch wants both, the second holds what is left of it."""
+    """Whether the two biases were added. The second then holds the rest, which cannot move."""
     raw: bool = True
     projected: bool = False
     steps: int = 1
-    """Batch × time in the example."""
+    """Batch size × time steps in the example."""
 
     def __call__(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """The outputs and last states."""
@@ -50,7 +50,7 @@ class Recurrent:
         return aten.gru.input(x, states[0], weights, *more)
 
     def _zeros(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The states that a layer begins with where none are given."""
+        """The initial states where none are given."""
         count, batch = self.layers * (1 + self.bidirectional), x.shape[0 if self.batch_first else 1]
         cell = self.weights[0].shape[0] // (4 if self.label == "LSTM" else 3)
         sizes = (self.weights[1].shape[1], cell) if self.label == "LSTM" else (cell,)
@@ -61,12 +61,12 @@ class Recurrent:
 
     @property
     def cells(self) -> int:
-        """Tensors of one direction of one layer."""
+        """The number of tensors of one direction of one layer."""
         return 2 + 2 * self.biased + self.projected
 
     @property
     def parameters(self) -> int:
-        """Trained values; a merged LSTM has one bias a direction."""
+        """The number of trained values; a merged LSTM has one bias per direction."""
         total = sum(weight.numel() for weight in self.weights)
         if self.merged and self.label == "LSTM":
             total -= sum(weight.numel() for weight in self.weights[3 :: self.cells])
@@ -79,12 +79,12 @@ class Recurrent:
 
     @property
     def keys(self) -> tuple[Any, ...]:
-        """What it keeps alive: the network's tensors, or itself once it is made of them."""
+        """What it keeps alive: the network's tensors, or itself once it was merged."""
         return tuple(self.names) if self.raw else (self,)
 
 
 def lift(node: fx.Node, constants: Constants) -> None:
-    """Turns an LSTM or GRU node into a `Recurrent` one, if its weights are constant and nothing is random in it."""
+    """Makes an LSTM or GRU node a `Recurrent` one, if its weights are constant and it has no active dropout."""
     if node.target not in KINDS or not isinstance(node.args[2], list | tuple):
         return
     x, states, weights, biased, layers, dropout, train, bidirectional, batch_first = arguments(node)
@@ -92,7 +92,7 @@ def lift(node: fx.Node, constants: Constants) -> None:
         return
     label = KINDS[operation(node)]
     listed = states if isinstance(states, list | tuple) else [states]
-    listed = [] if all(_is_zeros(state) for state in listed) else listed  # the layer makes them, in its own precision
+    listed = [] if all(_is_zeros(state) for state in listed) else listed  # the layer makes zeros itself, in its own precision
     steps = math.prod(hint(size) for size in shape(x)[:-1])
     count = len(weights) // (layers * (1 + bidirectional))
     target = Recurrent(
@@ -116,7 +116,7 @@ def _is_zeros(node: fx.Node) -> bool:
 
 
 def first_weight(node: fx.Node) -> fx.Node | None:
-    """A weight of a recurrent layer or cell that stays the operation it was; None for anything else."""
+    """A weight of a recurrent layer or cell that was not lifted; None for another node."""
     if not str(node.target).startswith(("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu")):
         return None
     weight = node.args[2][0] if isinstance(node.args[2], list | tuple) else node.args[2]
@@ -124,7 +124,7 @@ def first_weight(node: fx.Node) -> fx.Node | None:
 
 
 def with_one_bias(layer: Recurrent) -> Recurrent:
-    """The same layer with its two biases added: all of them in an LSTM, those of the r and z gates in a GRU."""
+    """The same layer with its two biases added: for all gates of an LSTM, for the r and z gates of a GRU."""
     weights = list(layer.weights)
     for place in range(2, len(weights), layer.cells):
         first, second = weights[place], weights[place + 1]
@@ -136,10 +136,10 @@ def with_one_bias(layer: Recurrent) -> Recurrent:
 
 
 def folded(first: Affine, layer: Recurrent) -> Recurrent:
-    """The layer with `first` inside the input weights of its first layer.
+    """The layer with the map `first`, which comes before it, folded into its input weights.
 
     Raises:
-        FuseError: it adds something and the layer has no bias, or it is not a map of the last axis alone.
+        FuseError: the map adds something and the layer has no bias, or it is not a linear layer or scale.
     """
     taps = first.taps
     if taps.size or (taps.groups != 1 and not taps.is_scale):

@@ -1,4 +1,4 @@
-"""What was merged, what was left and why, and what it saves: as values, a table and JSON."""
+"""The report of a fuse: what was merged, what was left and why, and what it saves."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ KINDS = ("conv", "linear", "batch norm", "norm", "scale and shift", "add", "cat"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs, by count."""
+    """The cost of a network."""
 
     parameters: int
     macs: int
-    """Multiply-accumulates of convolutions and matrix products for the example, a batch of it as given."""
+    """Multiply-accumulates of convolutions and matrix products for the example, with its batch size."""
     operations: dict[str, int] = field(default_factory=dict)
-    """Operations that compute, by kind."""
+    """The number of operations that compute, by kind."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,23 @@ class Merge:
 
     kind: str
     into: str
-    """Path of the module in the new network that computes it."""
+    """The path of the merged module in the new network."""
     members: tuple[str, ...]
-    """What went in: label and path of each."""
+    """The label and path of each merged operation."""
     result: str
-    """What came out, for example `conv 3×3`."""
+    """The merged operation, for example `conv 3×3`."""
     error: float | None
-    """Largest difference in float64, relative to the largest value; None in a dry run."""
+    """The largest difference in float64, relative to the largest value; None in a dry run."""
     parameters: tuple[int, int]
-    """Before and after, of what was merged."""
+    """The parameters of the merged operations (before, after)."""
     macs: tuple[int, int]
     weight_range: float | None = None
-    """Largest weight after over the largest before: what makes int8 coarser."""
+    """The largest weight after the merge over the largest before. A higher one makes int8 coarser."""
 
 
 @dataclass(frozen=True)
 class Skip:
-    """Something that looks as if it could be merged and was left as it is."""
+    """An operation that could be expected to merge and was left."""
 
     path: str
     what: str
@@ -55,17 +55,17 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a fuse would do."""
+    """What `fuse` would do."""
 
     merges: tuple[Merge, ...]
     skipped: tuple[Skip, ...]
     before: Cost
     after: Cost
     parts: tuple[str, ...] = ("",)
-    """Paths of what was captured: the whole network, or its largest parts that could be."""
+    """The paths of the captured modules: the whole network, or its largest parts that could be captured."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the model, of types that JSON has."""
+        """Everything but the model, as JSON types."""
         return {
             "before": asdict(self.before),
             "after": asdict(self.after),
@@ -75,7 +75,7 @@ class Plan:
         }
 
     def table(self) -> str:
-        """The report as text: totals, a line for each new module, a line for each thing left."""
+        """The report as text: totals, a line for each new module and a line for each reason why something was left."""
         return "\n".join([*_totals(self), "", *_merge_lines(self.merges), *_skip_lines(self.skipped)])
 
     def __str__(self) -> str:

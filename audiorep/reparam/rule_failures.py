@@ -1,4 +1,4 @@
-"""Exceptions inside the engine's own rules: each costs the one operator that it came from, and is told as its reason."""
+"""Sentences for the report about exceptions in the engine's rules; such an operator is left unmerged."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ SIGN = "the engine's own rule failed on it"
 
 
 def reason(error: Exception) -> str:
-    """What the report says of an operator whose rule failed; in the project's tests such a failure fails the test."""
+    """The reason in the report for an operator whose rule raised `error`. In the project's tests it fails the test."""
     line = first_line(error)
     return f"{SIGN} ({type(error).__name__}{': ' + line[:160] if line else ''})"
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, without paths of the machine that built torch: nobody can look there."""
+    """The first line of an error, without paths of the machine that built torch."""
     line = (str(error).strip().splitlines() or [""])[0]
     line = re.sub(
         r'INTERNAL ASSERT FAILED at "[^"]*":\d+, please report a bug to PyTorch\.', "an assertion inside torch failed.", line

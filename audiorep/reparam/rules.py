@@ -22,12 +22,12 @@ Make = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Edit:
-    """What a node computes instead."""
+    """The new operation of a node."""
 
     target: Any
     args: tuple[Any, ...]
     value: Any = None
-    """The example of its value, where its shape becomes another."""
+    """The example of its result, if the shape changes."""
 
 
 @dataclass
@@ -36,25 +36,25 @@ class Match:
 
     kind: str
     region: list[fx.Node]
-    """Nodes whose values may change; those with users outside must not."""
+    """The nodes whose values may change, except those that others read."""
     merged: list[fx.Node]
-    """The affine nodes that go into it, in the order of their roles."""
+    """The nodes whose maps are merged."""
     build: Callable[[Make], dict[fx.Node, Edit]]
-    """The edits; `make(function, *affines)` makes the new maps, on the meta device to learn the cost."""
+    """Builds the edits. `make(function, maps)` makes a new map, on the meta device where only its cost is needed."""
 
 
 class RefusalError(Exception):
-    """Why a rule does not apply, for the report."""
+    """The reason why a rule does not apply, for the report."""
 
 
 def scale_up(node: fx.Node) -> Match | None:
-    """A scale or shift (batch norm, layer scale, constants) into the maps that feed it."""
+    """Proposes to merge a scale or shift (batch norm, layer scale, constants) into the maps before it."""
     diagonal = node.target
     if not isinstance(diagonal, Affine) or not diagonal.taps.is_scale or diagonal.pool:
         return None
     leaves: list[tuple[fx.Node, int, int | None, bool]] = []
     region = [node]
-    _feeders(source(node), node, diagonal.axis, diagonal.taps.bias is not None, (0, None), leaves, region)
+    _feeders(source(node), diagonal.axis, diagonal.taps.bias is not None, (0, None), leaves, region)
     if len({leaf for leaf, *_ in leaves}) < len(leaves):
         raise RefusalError("what is before it is used twice")
 
@@ -75,15 +75,13 @@ def scale_up(node: fx.Node) -> Match | None:
 
 
 def _feeders(
-    x: fx.Node,
-    user: fx.Node,
-    axis: int | None,
-    shift: bool,
-    part: tuple[int, int | None],
-    leaves: list[Any],
-    region: list[fx.Node],
+    x: fx.Node, axis: int | None, shift: bool, part: tuple[int, int | None], leaves: list[Any], region: list[fx.Node]
 ) -> None:
-    """Collects the maps whose outputs, and nothing else, reach `user` through operations that a scale may pass."""
+    """Collects the maps from which `x` is computed by operations that a scale commutes with.
+
+    Raises:
+        RefusalError: another operation lies between, or something else reads a value on the way.
+    """
     if len(readers(x)) != 1:
         raise RefusalError(f"{name_of(x)} before it is used elsewhere too")
     region.append(x)
@@ -91,7 +89,7 @@ def _feeders(
     if isinstance(target, Affine) and target.pool and axis in (None, 1):
         if shift and any(target.taps.low + target.taps.high):
             raise RefusalError("a shift before zero padding is wrong at the border")
-        _feeders(source(x), x, axis, shift, part, leaves, region)
+        _feeders(source(x), axis, shift, part, leaves, region)
     elif isinstance(target, Affine):
         if not (axis == target.axis or axis is None or target.axis is None):
             raise RefusalError(f"{name_of(x)} before it works along another axis")
@@ -101,14 +99,14 @@ def _feeders(
             factor = target.factors[position]
             if factor not in (1.0, -1.0) or (shift and target.factors[0] != 1.0):
                 raise RefusalError("the sum before it is weighted")
-            _feeders(term, x, axis, shift and position == 0, part, leaves, region)
+            _feeders(term, axis, shift and position == 0, part, leaves, region)
     elif target is aten.cat.default:
         _concatenated(x, axis, shift, part, leaves, region)
     elif is_layout(x):
         above = axis_above(x, axis, shift, resized=False)
         if isinstance(above, str):
             raise RefusalError(above)
-        _feeders(source(x), x, above, shift, part, leaves, region)
+        _feeders(source(x), above, shift, part, leaves, region)
     else:
         raise RefusalError(f"{name_of(x)} before it is not linear")
 
@@ -126,7 +124,7 @@ def _concatenated(
                 raise RefusalError("the concatenation before it has a free size along the channels")
             inner = (start, start + size)
             start += size
-        _feeders(piece, x, axis, shift, inner, leaves, region)
+        _feeders(piece, axis, shift, inner, leaves, region)
 
 
 def _scaled(inner: Affine, outer: Affine, part: slice, shifts: bool) -> Affine:
@@ -152,7 +150,7 @@ def spread(taps: Taps, channels: int) -> Taps:
 
 
 def join(taps: Taps, axis: int | None, *parts: Affine) -> Affine:
-    """The new map made of `parts`."""
+    """A merged map with the members and tensors of `parts`."""
     members = tuple(dict.fromkeys(member for part in parts for member in part.members))
     names = frozenset().union(*(part.names for part in parts))
     return Affine(taps, axis, names, parts[0].dtype, None, _label(taps), members)
@@ -166,7 +164,7 @@ def _label(taps: Taps) -> str:
 
 
 def map_down(node: fx.Node) -> Match | None:
-    """A map into the maps that alone it feeds: norms before linear layers, 1×1 before k×k, two linear layers."""
+    """Proposes to merge a map into the maps after it: a norm before a linear layer, 1×1 before k×k, two linear layers."""
     first = node.target
     if not isinstance(first, Affine) or first.pool:
         return None
@@ -175,7 +173,7 @@ def map_down(node: fx.Node) -> Match | None:
     resized = first.taps.inputs != first.taps.outputs and first.axis is not None
     _absorbers(node, first.axis, first.taps.bias is not None, resized, leaves, region)
     if all(_is_scale(leaf) for leaf, _ in leaves):
-        return None  # these go up
+        return None  # `scale_up` merges these
     if first.taps.size:
         return _kernel_down(node, leaves, region)
 
@@ -189,7 +187,7 @@ def map_down(node: fx.Node) -> Match | None:
 
 
 def _kernel_down(node: fx.Node, leaves: list[tuple[fx.Node, int | None]], region: list[fx.Node]) -> Match:
-    """A kernel and the one map behind it."""
+    """Proposes to merge a convolution with a kernel and the one map after it."""
     if len(leaves) > 1:
         raise RefusalError("several maps read it, and each would need its kernel")
     leaf = leaves[0][0]
@@ -215,7 +213,7 @@ def _kernel_down(node: fx.Node, leaves: list[tuple[fx.Node, int | None]], region
 
 
 def resized(node: fx.Node, axis: int | None, channels: int) -> Any:
-    """The example of a node's value with another number of channels."""
+    """The example of a node's result with another number of channels."""
     value = node.meta["val"]
     return value.new_empty([channels if i == axis else n for i, n in enumerate(value.shape)])
 
@@ -229,7 +227,7 @@ def _is_scale(node: fx.Node) -> bool:
 
 
 def composed(first: Affine, second: Affine | Recurrent) -> Affine | Recurrent:
-    """`second` behind `first`, along the axis of the one that stays."""
+    """The composition `second(first(x))`."""
     if isinstance(second, Recurrent):
         return folded(first, second)
     taps = spread(first.taps, second.taps.inputs) if first.axis is None else first.taps
@@ -240,7 +238,11 @@ def composed(first: Affine, second: Affine | Recurrent) -> Affine | Recurrent:
 def _absorbers(
     x: fx.Node, axis: int | None, shift: bool, resized: bool, leaves: list[tuple[fx.Node, int | None]], region: list[fx.Node]
 ) -> None:
-    """Collects the maps that read `x` through operations that a map may pass; refuses if anything else reads it."""
+    """Collects the maps that read `x` through operations that a map commutes with.
+
+    Raises:
+        RefusalError: something else reads `x`.
+    """
     users = readers(x)
     if not users:
         raise RefusalError("nothing reads it")
@@ -271,7 +273,7 @@ def _absorbers(
 
 
 def norm_down(node: fx.Node) -> Match | None:
-    """The affine part of a layer, group or RMS norm into the maps that it feeds."""
+    """Proposes to merge the affine part of a layer, group or RMS norm into the maps after it."""
     affine = norm_affine(node)
     if affine is None:
         return None
@@ -293,12 +295,12 @@ def norm_down(node: fx.Node) -> Match | None:
 
 
 def norm_affine(node: fx.Node) -> Affine | None:
-    """The scale and shift of a norm, found when the graph was lifted."""
+    """The scale and shift of a norm as a map, or None."""
     return node.meta.get("affine") if node.target in NORMS else None
 
 
 def one_bias(node: fx.Node) -> Match | None:
-    """The two biases of an LSTM or GRU as one."""
+    """Proposes to add the two biases of an LSTM or GRU."""
     layer = node.target
     if not isinstance(layer, Recurrent) or not layer.biased or layer.merged:
         return None
@@ -310,7 +312,7 @@ def one_bias(node: fx.Node) -> Match | None:
 
 
 def name_of(node: fx.Node) -> str:
-    """What a node is called in a reason."""
+    """The name of a node in a reason."""
     if isinstance(node.target, Affine) and node.target.members:
         label, path = node.target.members[0]
         return f"{path} ({label})" if path else label

@@ -1,4 +1,4 @@
-"""Scripted and traced children of a network, so that `torch.export` sees the operations inside them."""
+"""Lets `torch.export` see the operations inside scripted and traced children of a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 
 class _Opened(nn.Module):
-    """Calls a scripted module, which is hidden from whoever looks for parameters: the exporter takes none but its own kind."""
+    """Calls a scripted module and hides it: the exporter refuses modules with scripted parameters."""
 
     def __init__(self, script: torch.jit.ScriptModule) -> None:
         super().__init__()
@@ -18,12 +18,12 @@ class _Opened(nn.Module):
         self.training = script.training
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """As of the scripted module."""
+        """Calls the scripted module."""
         return vars(self)["script"]._c._get_method("forward")(*args, **kwargs)
 
 
 def open_scripted(model: nn.Module) -> dict[int, str]:
-    """Puts an `_Opened` in the place of every scripted child of `model`; gives the paths of the tensors inside by address."""
+    """Puts an `_Opened` in place of every scripted child of `model`; returns the paths of their tensors by address."""
     names: dict[int, str] = {}
     for path, module in list(model.named_modules()):
         if isinstance(module, torch.jit.ScriptModule):
@@ -38,6 +38,6 @@ def open_scripted(model: nn.Module) -> dict[int, str]:
 
 
 def scripted_names(program: ExportedProgram, names: dict[int, str]) -> dict[str, str]:
-    """The path in the network of each constant that the exporter found in scripted children, by its name there."""
+    """The path in the network of each constant that the exporter found in scripted children, by the exporter's name."""
     tensors = {key: value for key, value in program.constants.items() if isinstance(value, torch.Tensor)}
     return {key: names[tensor.data_ptr()] for key, tensor in tensors.items() if tensor.data_ptr() in names}

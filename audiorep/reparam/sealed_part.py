@@ -1,7 +1,8 @@
-"""A merged part inside a network that was not captured whole: it is called like the original, and refuses all else.
+"""A merged part of a network: it is called like the original and refuses access to what is inside.
 
-What a part was made of is gone: `encoder[0]` may now be a convolution and its norm. Code of the network that reaches into a
-part, in a branch that no example took, would compute something else without a word, so it is refused.
+The original modules of a part are gone: `encoder[0]` may now be a convolution merged with its norm. If the network's own
+code reaches into a part, in a branch that the example did not take, it would silently compute something else. So this is
+refused.
 """
 
 from __future__ import annotations
@@ -26,9 +27,14 @@ _MODULE = frozenset(dir(nn.Module()))
 
 
 def seal(made: nn.Module, original: nn.Module, after: nn.Module) -> Fused:
-    """`made` for the place of `original`.
+    """`made`, sealed to take the place of `original`.
 
-    Plain attributes (`out_channels`) are as they were, but for those that a call changes: `after` is a copy that was called.
+    Plain attributes (`out_channels`) keep their values, except those that a call changes.
+
+    Args:
+        made: the merged part.
+        original: the module that it replaces.
+        after: a copy of `original` that was called.
     """
     assert isinstance(made, Fused)
     names = (_own(original) | _own(after)) - _MODULE - frozenset(_SPECIAL)
@@ -40,12 +46,12 @@ def seal(made: nn.Module, original: nn.Module, after: nn.Module) -> Fused:
 
 
 def _own(module: nn.Module) -> frozenset[str]:
-    """All names that a module has; `dir` leaves out those with digits in front."""
+    """All attribute names of a module; `dir` leaves out those that begin with a digit."""
     return frozenset((*dir(module), *module._modules, *module._parameters, *module._buffers))
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value cannot change and says nothing of weights."""
+    """Whether a value is immutable and holds no weights."""
     if isinstance(value, tuple):
         return all(_is_plain(inner) for inner in value)
     return value is None or isinstance(value, bool | int | float | str | torch.dtype | torch.device)
@@ -56,7 +62,7 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def watch_running(network: nn.Module) -> None:
-    """Notes when the code of `network` runs: then nobody may walk through its parts either."""
+    """Tracks when the code of `network` runs; then the modules of its parts may not be listed either."""
     network.register_forward_pre_hook(_enter, prepend=True)
     network.register_forward_hook(_leave, always_call=True)
 
@@ -84,7 +90,7 @@ def _refusal(what: str) -> FuseError:
 
 
 def _dictionary(name: str) -> Any:
-    """A module's dictionary of children, parameters or buffers, which the network's running code does not get."""
+    """A property for a module's dictionary of children, parameters or buffers, which refuses the network's running code."""
 
     def get(self: Any) -> Any:
         if _is_running():
@@ -98,17 +104,17 @@ def _dictionary(name: str) -> Any:
 
 
 class Part(Fused):
-    """A merged network that can be called, moved, saved and loaded, and that nobody can reach into.
+    """A merged network that can be called, moved, saved and loaded, but not reached into.
 
-    `part(name)` gives a module or tensor of it all the same, for those who know that it is merged.
+    `part(name)` still gives a module or tensor of it, for callers that know it is merged.
     """
 
     _names: frozenset[str]
-    """What the original had of its own."""
+    """The names of the original's own attributes."""
     _plain: dict[str, Any]
-    """Its numbers and texts."""
+    """The original's attributes that are plain values."""
     _kind: type[nn.Module]
-    """The original's class, which it says it is of."""
+    """The original's class, which `__class__` gives."""
     _open: type[Fused]
     """The class whose forward it runs."""
     _modules = _dictionary("_modules")
@@ -131,11 +137,11 @@ class Part(Fused):
         return _empty, (type(self).__name__, vars(type(self))["code"], self._kind, self._names, self._plain), vars(self)
 
     def train(self, mode: bool = True) -> Self:
-        """As of any merged network; `eval()` changes nothing, and the network's own code may call it."""
+        """Sets the mode as for any merged network; the network's own code may call `eval()`, which changes nothing."""
         return self if not mode and not self.training else super().train(mode)
 
     def named_modules(self, memo: Any = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
-        """As of any module; the network's own code may learn from the first parameter what precision and device it has."""
+        """Lists the modules; the network's running code gets only a parameter that tells precision and device."""
         if not _is_running():
             yield from super().named_modules(memo, prefix, remove_duplicate)
             return
@@ -150,14 +156,14 @@ def _empty(name: str, code: str, kind: type[nn.Module], names: frozenset[str], p
     @functools.wraps(opened.forward)
     def forward(self: Part, *args: Any, **kwargs: Any) -> Any:
         inside = object.__new__(opened)
-        object.__setattr__(inside, "__dict__", vars(self))  # the same modules, for a forward that may reach them
+        object.__setattr__(inside, "__dict__", vars(self))  # the same modules in a class that may access them
         return opened.forward(inside, *args, **kwargs)
 
     hidden = {key: property(_refusing(key)) for key in names & frozenset(dir(Fused))}
     special = {key: _refusing(key) for key in _SPECIAL if hasattr(kind, key) and not hasattr(nn.Module, key)}
     space = {"forward": forward, "code": code, "_open": opened, "__module__": __name__}
     space |= {"_kind": kind, "_names": names, "_plain": plain}
-    claimed = {"__class__": property(lambda self: kind)}  # for code that asks which class it is of
+    claimed = {"__class__": property(lambda self: kind)}  # for code that asks `isinstance`
     made: Part = type(name, (Part,), {**space, **hidden, **special, **claimed})()
     vars(made).update(vars(build(name, code)))
     return made
@@ -171,7 +177,7 @@ def _refusing(name: str) -> Any:
 
 
 class _Shown(nn.Module):
-    """A stand-in for a part, with one parameter that tells its kind."""
+    """Stands in for a part; has one parameter that tells precision and device."""
 
     def __init__(self, state: dict[str, Any]) -> None:
         super().__init__()
@@ -186,7 +192,7 @@ def _below(state: dict[str, Any]) -> list[nn.Module]:
 
 
 class _Kind(Tensor):
-    """A parameter that tells its precision and device, makes tensors like itself, and has no values for anyone."""
+    """A parameter that tells its precision and device and makes tensors like itself, but refuses to give its values."""
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,8 +1,8 @@
-"""Layers of sequences that keep any length while a network is captured: recurrent ones, and the pool of one dimension.
+"""Keeps the length of sequences free while recurrent layers and one-dimensional pools are captured.
 
-The exporter learns a recurrent layer's shapes from its unrolled form, which takes the length of the example for the only
-one. What the network asks of its length behind the layer would then be answered for that length and forgotten. Here a
-stand-in that knows the shapes alone takes the layer's place; the graph gets the layer itself back.
+The exporter finds a recurrent layer's shapes by unrolling it for the length of the example. Conditions of the network on
+the length after the layer would then be evaluated for that length and forgotten. So during the capture an operator that
+knows only the shapes stands in for the layer; the graph gets the layer itself back.
 """
 
 from __future__ import annotations
@@ -19,98 +19,48 @@ from torch import Tensor, fx
 aten = torch.ops.aten
 
 
-def _last_states(x: Tensor, state: Tensor, width: int, batch_first: bool) -> tuple[Tensor, Tensor]:
-    """(all outputs, last state) as a layer allocates them: the time outermost, whatever the order of the axes."""
-    steps, batch = (x.shape[1], x.shape[0]) if batch_first else (x.shape[0], x.shape[1])
-    output = x.new_empty(steps, batch, width)
-    return output.transpose(0, 1) if batch_first else output, state.new_empty(state.shape)
-
-
-def _width(features: int, bidirectional: bool) -> int:
-    return features * (2 if bidirectional else 1)
-
-
-@torch.library.custom_op("audiorep::lstm", mutates_args=())
-def _lstm(
-    x: Tensor,
-    states: list[Tensor],
-    weights: list[Tensor],
-    biased: bool,
-    layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return aten.lstm.input(x, states, weights, biased, layers, dropout, train, bidirectional, batch_first)
-
-
-@_lstm.register_fake
-def _(
-    x: Tensor,
-    states: list[Tensor],
-    weights: list[Tensor],
-    biased: bool,
-    layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    output, last = _last_states(x, states[0], _width(states[0].shape[2], bidirectional), batch_first)
-    return output, last, states[1].new_empty(states[1].shape)
+_LAYER_ARGUMENTS = "Tensor[] weights, bool biased, int layers, float dropout, bool train, bool bidirectional, bool batch_first"
 
 
 def _stand_in(name: str, kernel: Any) -> Any:
-    """The stand-in of a layer with one state."""
+    """An operator that computes what a recurrent layer computes and tells the exporter the layer's shapes."""
+    states, results = ("Tensor[] states", "Tensor, Tensor, Tensor") if name == "lstm" else ("Tensor state", "Tensor, Tensor")
+    schema = f"(Tensor x, {states}, {_LAYER_ARGUMENTS}) -> ({results})"
 
-    @torch.library.custom_op(f"audiorep::{name}", mutates_args=())
-    def run(
-        x: Tensor,
-        state: Tensor,
-        weights: list[Tensor],
-        biased: bool,
-        layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
-        batch_first: bool,
-    ) -> tuple[Tensor, Tensor]:
-        return kernel(x, state, weights, biased, layers, dropout, train, bidirectional, batch_first)
+    def run(*args: Any) -> Any:
+        return kernel(*args)
 
-    @run.register_fake
-    def _(
-        x: Tensor,
-        state: Tensor,
-        weights: list[Tensor],
-        biased: bool,
-        layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
-        batch_first: bool,
-    ) -> tuple[Tensor, Tensor]:
-        return _last_states(x, state, _width(state.shape[2], bidirectional), batch_first)
-
-    return run
+    operator = torch.library.custom_op(f"audiorep::{name}", run, mutates_args=(), schema=schema)
+    operator.register_fake(_empty_results)
+    return operator
 
 
-_STAND_INS: dict[str, tuple[Any, Any]] = {
-    "lstm": (_lstm, aten.lstm.input),
-    "gru": (_stand_in("gru", aten.gru.input), aten.gru.input),
-    "rnn_tanh": (_stand_in("rnn_tanh", aten.rnn_tanh.input), aten.rnn_tanh.input),
-    "rnn_relu": (_stand_in("rnn_relu", aten.rnn_relu.input), aten.rnn_relu.input),
+def _empty_results(x: Tensor, states: Any, *layer: Any) -> tuple[Tensor, ...]:
+    """(all outputs, *last states) without values, laid out as a layer does: time is the outermost axis in memory."""
+    *_, bidirectional, batch_first = layer
+    listed: list[Tensor] = [states] if isinstance(states, Tensor) else states
+    steps, batch = (x.shape[1], x.shape[0]) if batch_first else (x.shape[0], x.shape[1])
+    output = x.new_empty(steps, batch, listed[0].shape[2] * (2 if bidirectional else 1))
+    return output.transpose(0, 1) if batch_first else output, *(state.new_empty(state.shape) for state in listed)
+
+
+_KERNELS = {
+    "lstm": aten.lstm.input,
+    "gru": aten.gru.input,
+    "rnn_tanh": aten.rnn_tanh.input,
+    "rnn_relu": aten.rnn_relu.input,
 }
+_STAND_INS = {name: _stand_in(name, kernel) for name, kernel in _KERNELS.items()}
 
 
 @contextmanager
 def free_lengths() -> Iterator[None]:
-    """While it is entered, recurrent layers in evaluation are captured as their stand-ins; packed sequences are not.
+    """While it is active, recurrent layers in evaluation are captured as their stand-ins, except on packed sequences.
 
-    The pool gives its indices too, since the exporter can follow that form alone. The functions themselves are replaced:
-    a mode that sees every function of torch would take a tenth of the whole capture.
+    Pools of one dimension are captured with their indices, the only form that the exporter can follow. The functions
+    themselves are patched, because a mode that sees every function of torch would take a tenth of the whole capture.
     """
-    layers = {name: _layer(stand_in, getattr(torch, name)) for name, (stand_in, _) in _STAND_INS.items()}
+    layers = {name: _layer(stand_in, getattr(torch, name)) for name, stand_in in _STAND_INS.items()}
     functions = [(owner, name, function) for name, function in layers.items() for owner in (torch, torch._VF)]
     functions += [(torch, "max_pool1d", _pool(torch.max_pool1d)), (F, "max_pool1d", _pool(F.max_pool1d))]
     with ExitStack() as given:
@@ -138,8 +88,8 @@ def _pool(pool: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def real_layers(graph: fx.Graph) -> None:
-    """Puts the layers back for their stand-ins."""
-    kernels = {stand_in._opoverload: kernel for stand_in, kernel in _STAND_INS.values()}
+    """Puts the layers themselves in place of their stand-ins."""
+    kernels = {stand_in._opoverload: _KERNELS[name] for name, stand_in in _STAND_INS.items()}
     for node in list(graph.nodes):
         node.target = kernels.get(node.target, node.target)
         results = list(node.users)

@@ -1,4 +1,4 @@
-"""What may be left out: padding that a convolution has itself, permutes and reshapes that cancel, expressions of constants."""
+"""Rules that remove operations: padding before a convolution, permutes and reshapes that cancel, constant expressions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 def padding(node: fx.Node) -> Match | None:
-    """Zero padding into the convolutions that read it."""
+    """Proposes to merge zero padding into the convolutions that read it."""
     if node.target not in (aten.constant_pad_nd.default, aten.pad.default) or not node.users:
         return None
     if any(value not in (0, 0.0, None, "constant") for value in node.args[2:]):
@@ -48,7 +48,7 @@ def padding(node: fx.Node) -> Match | None:
 
 
 def sandwich(node: fx.Node) -> Match | None:
-    """A map between two permutes or reshapes that cancel, without them."""
+    """Proposes to remove two permutes or reshapes that cancel, with a map between them."""
     inner = node.target
     if not isinstance(inner, Affine) or inner.taps.size or inner.axis is None or len(node.users) != 1:
         return None
@@ -87,7 +87,7 @@ def _same_but(axis: int, first: fx.Node, second: fx.Node) -> bool:
 
 
 def constant(node: fx.Node) -> Match | None:
-    """What a map computes from parameters alone (weight norm, gates), once and for all."""
+    """Proposes to compute a map's constants from the parameters (weight norm, gates) once."""
     affine = node.target
     if not isinstance(affine, Affine) or affine.raw is None or not affine.derived:
         return None

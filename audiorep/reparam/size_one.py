@@ -1,8 +1,9 @@
-"""Whether what a network itself asks about a batch of one changes anything: captured there too, is it the same graph?
+"""Finds conditions of a network on sizes of one that do not change what it computes.
 
-Networks ask whether a size is one and then do what changes nothing, for example grow positions to a batch that they
-already have. No measurement can tell that from a question which matters for some values only. Two graphs can: what is
-captured at one and what was captured above it, node by node, where a view that keeps the shape counts as nothing.
+A network may ask whether a size is one and then do something that changes nothing, for example expand positions to the
+batch size that they already have. A measurement cannot show that, because the answer may matter for some values only. Two
+graphs can show it: one captured at size one and one captured above it are compared node by node. A view that keeps the
+shape counts as nothing.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from audiorep.reparam.nodes import argument, operation
 from audiorep.reparam.verify import Trial, input_at, other_sizes
 
 aten = torch.ops.aten
-MOST = 3  # conditions that are looked at: each may ask for two more captures than the one before
-_BY_SHAPE = {aten.reshape.default, aten.expand.default}  # what they do follows from the shape of their result
+MOST_CONDITIONS = 3  # that are examined: each can need two more captures than the one before
+_BY_SHAPE = {aten.reshape.default, aten.expand.default}  # the shape of their result determines them
 _VIEWS = {*_BY_SHAPE, aten.slice.Tensor}
 
 
 def mark_idle_conditions(model: nn.Module, captured: Capture) -> Capture:
-    """The capture, with conditions of the network's own that are idle at one marked as the exporter's: to be measured."""
+    """The capture with conditions that change nothing at size one marked as the exporter's, so that they are measured."""
     sizes = captured.sizes
     sets = dict.fromkeys(condition.ones for condition in sizes.conditions if condition.ones and condition.own)
-    together = [frozenset[str]()]  # whose sizes may all be one at once
-    for ones in list(sets)[:MOST]:
+    together = [frozenset[str]()]  # sets of sizes that may all be one at once
+    for ones in list(sets)[:MOST_CONDITIONS]:
         joined = [ones | others for others in together if ones is not None]
         if all(_is_same_graph(model, captured, each) for each in joined):
             together += joined
@@ -47,12 +48,12 @@ def _is_same_graph(model: nn.Module, captured: Capture, ones: frozenset[str]) ->
     try:
         alone = capture(model, trials[0].args, trials[0].kwargs, double_batch=False)
         return _asks_no_more(alone, captured, ones) and all(_computes_same(alone, captured, trial) for trial in trials)
-    except Exception:  # export and the operations raise nearly every kind; then nothing is known
+    except Exception:  # export and the operations may raise anything; then nothing is known
         return False
 
 
 def _asks_no_more(alone: Capture, captured: Capture, ones: frozenset[str]) -> bool:
-    """Whether a graph captured at one holds wherever the other would, but for the sizes that are one."""
+    """Whether a graph captured at size one is valid wherever the other is, apart from the sizes that are one."""
     fixed = {spot for name in ones for spot in captured.sizes.free[name]}
     open_spots = {spot for spots in captured.sizes.free.values() for spot in spots} - fixed
     free = {spot for spots in alone.sizes.free.values() for spot in spots}
@@ -61,20 +62,20 @@ def _asks_no_more(alone: Capture, captured: Capture, ones: frozenset[str]) -> bo
 
 
 def _computes_same(alone: Capture, captured: Capture, trial: Trial) -> bool:
-    """Whether two graphs of one network are the same computation for inputs of these shapes."""
+    """Whether two graphs of one network compute the same for inputs of these shapes."""
     numbers: dict[Hashable, int] = {}
     return _results(alone, trial, numbers) == _results(captured, trial, numbers) and alone.structure == captured.structure
 
 
 def _results(captured: Capture, trial: Trial, numbers: dict[Hashable, int]) -> list[Any]:
-    """What is computed for each output and each thing written, as numbers that equal computations share."""
-    reader = _Reader(captured, trial, numbers)
+    """A number for the computation of each output and each written value; equal computations have equal numbers."""
+    reader = _Numbering(captured, trial, numbers)
     written = [(reader.key(target), reader.key(value)) for target, value in captured.updates]
     return [[reader.key(leaf) for leaf in captured.result], sorted(written, key=repr)]
 
 
-class _Reader:
-    """Goes through a graph at given shapes, without computing, and numbers what each node is."""
+class _Numbering:
+    """Numbers the computation of each node of a graph at given shapes, without computing values."""
 
     def __init__(self, captured: Capture, trial: Trial, numbers: dict[Hashable, int]) -> None:
         self._numbers, self._keys, self._values = numbers, dict[fx.Node, Any](), dict[fx.Node, Any]()
@@ -92,7 +93,7 @@ class _Reader:
                     self._read(node)
 
     def key(self, value: Any) -> Any:
-        """The number of a node's computation; of anything else, itself."""
+        """The number of a node's computation; any other value as it is."""
         return self._keys[value] if isinstance(value, fx.Node) else value
 
     def _read(self, node: fx.Node) -> None:

@@ -1,4 +1,4 @@
-"""The sizes of a captured network's inputs: which are fixed, which are free, and what holds between them."""
+"""The sizes of a captured network's inputs: fixed ones, free ones, and conditions on them."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ class Sizes:
     """The sizes of all input tensors."""
 
     free: dict[str, list[Spot]] = field(default_factory=dict)
-    """Names of the free sizes, and everywhere that they are."""
+    """The places of each free size, by name."""
     derived: dict[Spot, str] = field(default_factory=dict)
-    """Sizes that follow from free ones, as Python over their names."""
+    """Python expressions for the sizes that follow from free ones."""
     conditions: list[Condition] = field(default_factory=list)
-    """What must hold of the free sizes."""
+    """The conditions on the free sizes."""
     places: list[str] = field(default_factory=list)
     """The expression of each input tensor."""
     shapes: list[tuple[int, ...]] = field(default_factory=list)
-    """The sizes of the example."""
+    """The shapes of the example."""
 
     @property
     def example(self) -> dict[str, int]:
-        """The free sizes of the example."""
+        """The values of the free sizes in the example."""
         return {name: self.shapes[spots[0][0]][spots[0][1]] for name, spots in self.free.items()}
 
     @property
     def batches(self) -> list[str]:
-        """Free sizes that are first axes alone."""
+        """The free sizes that occur as first axes only."""
         return [name for name, spots in self.free.items() if all(axis == 0 for _, axis in spots)]
 
     def broken(self, sizes: Mapping[str, int]) -> list[Condition]:
-        """The conditions that these free sizes do not meet."""
+        """The conditions that these free sizes violate."""
         return [condition for condition in self.conditions if not condition.holds(sizes)]
 
     def resized(self, sizes: Mapping[str, int]) -> list[list[int]]:
-        """The shapes of all inputs at other free sizes."""
+        """The shapes of all inputs for other free sizes."""
         shapes = [list(shape) for shape in self.shapes]
         for name, spots in self.free.items():
             for index, axis in spots:
@@ -57,7 +57,7 @@ class Sizes:
         return shapes
 
     def fixed(self) -> dict[str, tuple[int | None, ...]]:
-        """Of each tensor by its expression, the sizes that are fixed; None for the others."""
+        """The sizes of each tensor by its expression, None for those that are not fixed."""
         open_spots = {spot for spots in self.free.values() for spot in spots} | set(self.derived)
         return {
             place: tuple(None if (index, axis) in open_spots else size for axis, size in enumerate(shape))
@@ -65,14 +65,14 @@ class Sizes:
         }
 
     def expressions(self, kept: Collection[Condition]) -> list[str]:
-        """What is asked of the sizes, as Python over the inputs."""
+        """The requirements on the sizes as Python expressions over the inputs."""
         names = {name: self._size(spots[0]) for name, spots in self.free.items()}
         equal = [f"{self._size(spot)} == {names[name]}" for name, spots in self.free.items() for spot in spots[1:]]
         derived = [f"{self._size(spot)} == {_with_names(text, names)}" for spot, text in self.derived.items()]
         return [*equal, *derived, *(_with_names(condition.code, names) for condition in kept)]
 
     def sentences(self, kept: Collection[Condition]) -> list[str]:
-        """What is asked of the sizes, as sentences."""
+        """The requirements on the sizes as sentences."""
         names = {name: self._phrase(spots[0]) for name, spots in self.free.items()}
         equal = [f"{self._phrase(spot)} equals {names[name]}" for name, spots in self.free.items() for spot in spots[1:]]
         derived = [f"{self._phrase(spot)} equals {_with_names(text, names)}" for spot, text in self.derived.items()]
@@ -90,14 +90,14 @@ def _with_names(text: str, names: Mapping[str, str]) -> str:
 
 
 def sizes_of(values: Sequence[Tensor], call: Call) -> Sizes:
-    """The sizes of the inputs as the exporter left them.
+    """Reads the sizes of the inputs from the exporter's symbols.
 
     Args:
-        values: the input tensors, with symbols for what is free.
+        values: the input tensors, with symbols for free sizes.
         call: the example.
 
     Raises:
-        FuseError: the exporter does not say what it asks of the free ones.
+        FuseError: the exporter does not give its conditions on the free ones.
     """
     if len(values) != len(call.tensors):
         raise FuseError("the exporter lost an input.")
@@ -109,7 +109,7 @@ def sizes_of(values: Sequence[Tensor], call: Call) -> Sizes:
         replaced = {}
         for spot, node in symbols.items():
             names = {str(symbol) for symbol in node.expr.free_symbols}
-            if not names <= known:  # it follows from a symbol that is no size: it stays what it was
+            if not names <= known:  # it depends on a symbol that is no size: it stays free
                 sizes.free.setdefault(str(own[spot]), []).append(spot)
                 continue
             replaced[own[spot]] = node.expr
@@ -127,7 +127,7 @@ def sizes_of(values: Sequence[Tensor], call: Call) -> Sizes:
 
 
 def _symbolic(values: Sequence[Tensor]) -> list[tuple[Spot, Any]]:
-    """(place, the exporter's node) of every size that is no plain number."""
+    """(place, the exporter's node) for every symbolic size."""
     return [
         ((index, axis), size.node)
         for index, value in enumerate(values)
@@ -145,7 +145,7 @@ def _conditions(symbols: dict[Spot, Any], replaced: dict[Any, Any], sizes: Sizes
 
 
 def _check(sizes: Sizes) -> None:
-    """Refuses conditions that the example itself does not meet: they were read wrongly."""
+    """Refuses conditions that the example itself violates: they were read wrongly."""
     broken = sizes.broken(sizes.example)
     if broken:
         raise FuseError(f"the exporter's condition {broken[0].code} does not hold for the example.")

@@ -1,4 +1,4 @@
-"""A captured graph without what computes nothing in evaluation, without in-place operations, and with equal work done once."""
+"""Removes in-place operations, operations without effect and duplicates from a captured graph."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ aten = torch.ops.aten
 
 
 def make_functional(graph: fx.Graph) -> bool:
-    """Makes plain in-place operations functional; False if one is left whose target is seen elsewhere too, or a vmap."""
+    """Makes in-place operations functional; False if one is left whose target is read elsewhere too, or a vmap."""
     order = {node: index for index, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
         if getattr(node.target, "__module__", None) == "torch._functorch.predispatch":
-            return False  # the layers of a vmap, which decomposing takes apart
+            return False  # a layer of a vmap, which needs a decomposition
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         schema = node.target._schema
@@ -41,7 +41,7 @@ def make_functional(graph: fx.Graph) -> bool:
 
 
 def _is_view(node: fx.Node) -> bool:
-    """Whether a node's value may share memory with an input of it."""
+    """Whether a node's value may share memory with one of its inputs."""
     if node.target is aten.lift_fresh_copy.default:
         return False
     if not isinstance(node.target, torch._ops.OpOverload):
@@ -58,7 +58,7 @@ _REPEATABLE = {
     *("constant_pad_nd", "pad", "reflection_pad1d", "reflection_pad2d", "replication_pad2d", "avg_pool2d"),
     *("chunk", "split", "split_with_sizes"),
 }
-_NOTHING = {
+_WITHOUT_EFFECT = {
     aten.dropout.default,
     aten.feature_dropout.default,
     aten.alpha_dropout.default,
@@ -75,23 +75,23 @@ _COPIES = {aten.clone.default, aten.contiguous.default, aten.lift_fresh_copy.def
 
 
 def tidy(captured: Capture) -> None:
-    """Removes what computes nothing in evaluation, and computes equal things once."""
+    """Removes operations that have no effect in evaluation, and computes equal values once."""
     graph = captured.graph
-    _whole_norms(captured)
+    _single_result_norms(captured)
     seen: dict[Any, fx.Node] = {}
     copies = _copies_for_the_caller(captured)
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
         if node.target in (aten.view.default, aten._unsafe_view.default):
-            node.target = aten.reshape.default  # what made its input contiguous may be gone
+            node.target = aten.reshape.default  # `contiguous` before it may have been removed
         name = getattr(node.target, "_schema", None) and node.target._schema.name
         if name in ("aten::_assert_tensor_metadata", "aten::_assert_scalar", "aten::sym_constrain_range_for_size"):
             graph.erase_node(node)
             continue
         if node in copies:
             continue
-        if _changes_nothing(node) and not (len(node.args) == 3 and node.args[1] and node.args[2]):
+        if _has_no_effect(node) and not (len(node.args) == 3 and node.args[1] and node.args[2]):
             captured.replace(node, node.args[0])
             continue
         if not _repeatable(node):
@@ -106,19 +106,19 @@ def tidy(captured: Capture) -> None:
 
 
 def _copies_for_the_caller(captured: Capture) -> set[fx.Node]:
-    """Copies whose memory an output shows: the caller may write into them, and may rely on the order of their values."""
+    """Copies that outputs share memory with: the caller may write into them or rely on their memory layout."""
     reached: set[fx.Node] = set()
     ahead = [leaf for leaf in captured.result if isinstance(leaf, fx.Node)]
     while ahead:
         node = ahead.pop()
-        if node.op == "call_function" and node not in reached and (_is_view(node) or _changes_nothing(node)):
+        if node.op == "call_function" and node not in reached and (_is_view(node) or _has_no_effect(node)):
             reached.add(node)
             ahead += [] if node.target in _COPIES else node.all_input_nodes
     return {node for node in reached if node.target in _COPIES or _copies(node)}
 
 
 def _copies(node: fx.Node) -> bool:
-    """Whether a change of precision is asked for a copy even where there is nothing to change."""
+    """Whether a conversion copies even where the precision does not change."""
     if str(node.target).startswith("aten._to_copy."):
         return True
     arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
@@ -126,10 +126,10 @@ def _copies(node: fx.Node) -> bool:
     return str(node.target).startswith("aten.to.") and bool(values.get("copy"))
 
 
-def _whole_norms(captured: Capture) -> None:
-    """Norms as one operation again, where functionalisation made them one of several results."""
+def _single_result_norms(captured: Capture) -> None:
+    """Rewrites norms with several results, which functionalization made, as norms with one result."""
     for node in list(captured.graph.nodes):
-        rewrite = _NATIVE.get(node.target) if node.op == "call_function" else None
+        rewrite = _NATIVE_NORMS.get(node.target) if node.op == "call_function" else None
         results = [user for user in node.users if user.target is operator.getitem]
         if rewrite is None or any(user.args[1] != 0 for user in results) or len(results) != len(node.users):
             continue
@@ -138,7 +138,7 @@ def _whole_norms(captured: Capture) -> None:
         captured.graph.erase_node(node)
 
 
-_NATIVE: dict[Any, Any] = {
+_NATIVE_NORMS: dict[Any, Any] = {
     aten._native_batch_norm_legit_no_training.default: lambda a: (
         aten.batch_norm.default,
         (*a[:5], False, a[5], a[6], True),
@@ -148,8 +148,8 @@ _NATIVE: dict[Any, Any] = {
 }
 
 
-def _changes_nothing(node: fx.Node) -> bool:
-    if node.target in _NOTHING:
+def _has_no_effect(node: fx.Node) -> bool:
+    if node.target in _WITHOUT_EFFECT:
         return True
     name, first = str(node.target), node.args[0] if node.args else None
     if not name.startswith(("aten.to.", "aten._to_copy.", "aten.type_as.")) or not isinstance(first, fx.Node):
@@ -161,7 +161,7 @@ def _changes_nothing(node: fx.Node) -> bool:
 
 
 def _repeatable(node: fx.Node) -> bool:
-    """Cheap operations that rearrange or pad: equal calls are one."""
+    """Whether equal calls of a node's operation may be made once: cheap operations that rearrange or pad."""
     if node.name.startswith("getitem"):
         return node.target is operator.getitem
     name = str(node.target)

@@ -1,4 +1,4 @@
-"""Proof that two networks are equal, in float64 and in their own precision, on several sizes."""
+"""Measures how far a fused network is from its original, in float64 and in its own precision, on several sizes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from audiorep.reparam.merge_check import FLOAT32_FACTOR, FLOAT64_LIMIT
 from audiorep.reparam.model_copies import shallow_copy, to_double
 from audiorep.reparam.outputs import output_leaves
 
-OWN_LIMIT = 0.1  # a network whose own rounding changes a tenth of its outputs shows nothing about its merged form
-FLIPPED_FLOOR = (
-    1e-3  # of integer outputs: a value in a thousand lies near enough to a step for another order of sums to cross it
-)
+OWN_LIMIT = 0.1  # with larger own rounding a measurement would show nothing about the merged form
+FLIPPED_FLOOR = 1e-3  # share of integer outputs so close to a step that another order of summation may flip them
 
 
 @dataclass(frozen=True)
@@ -30,34 +28,34 @@ class Verification:
     """How far a fused network is from its original, relative to the largest output in magnitude."""
 
     float64: float
-    """Fused against original, both in float64."""
+    """The fused network against the original, both in float64."""
     float32: float
-    """Fused in its own precision against the original in float64."""
+    """The fused network in its own precision against the original in float64."""
     unfused_float32: float
-    """Original in its own precision against the original in float64."""
+    """The original in its own precision against the original in float64."""
     sizes: tuple[str, ...] = ()
-    """The inputs it was measured on, by shape."""
+    """The shapes of the inputs on which it was measured."""
     epsilon: float = torch.finfo(torch.float32).eps
-    """Rounding of its own precision."""
+    """The rounding of its own precision."""
     captured: float = 0.0
     """The captured graph against the original, both in its own precision."""
     flipped64: float = 0.0
-    """The share of integer outputs that differ, as `float64`."""
+    """The share of integer outputs that differ, measured like `float64`."""
     flipped: float = 0.0
-    """As `float32`."""
+    """The share of integer outputs that differ, measured like `float32`."""
     unfused_flipped: float = 0.0
-    """As `unfused_float32`."""
+    """The share of integer outputs that differ, measured like `unfused_float32`."""
     refused: str = ""
     """Why the fused network does not run on the example, if it does not."""
 
     @property
     def passed(self) -> bool:
-        """Whether all gates hold."""
+        """Whether all limits are met."""
         return not self.failure
 
     @property
     def failure(self) -> str:
-        """The first gate that does not hold, in words; empty if all do."""
+        """A sentence about the first limit that is not met; empty if all are."""
         rounding = max(FLOAT32_FACTOR * max(self.unfused_float32, self.epsilon), FLOAT64_LIMIT)
         flips = max(FLOAT32_FACTOR * self.unfused_flipped, FLIPPED_FLOOR)
         gates = (
@@ -71,7 +69,7 @@ class Verification:
         return next((reason for holds, reason in gates if not holds), "")
 
     def lines(self) -> list[str]:
-        """The measured differences as text, and the gate that does not hold."""
+        """The measured differences as text, and the limit that is not met."""
         if not self.sizes:
             return ["Nothing was merged, so that nothing was measured."]
         line = (
@@ -94,30 +92,30 @@ def worst_verification(parts: Sequence[Verification]) -> Verification:
 
 @dataclass
 class Trial:
-    """An input, and what the original makes of it in float64 and in its own precision."""
+    """An input and the original's outputs for it, in float64 (`expected`) and in its own precision (`own`)."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     expected: list[Any] = field(default_factory=list)
     own: list[Any] = field(default_factory=list)
     broken: tuple[Condition, ...] = ()
-    """Conditions of the capture that its sizes do not meet."""
+    """The conditions of the capture that its sizes violate."""
 
     def run(self, model: Callable[..., Any], double: bool) -> list[Any]:
-        """The leaves of the outputs; inputs are copied first, for networks that write into them."""
+        """The leaves of the output of `model`. Inputs are copied first, because a network may write into them."""
         args, kwargs = copied_inputs(self.args, self.kwargs, double)
         with torch.no_grad():
             return output_leaves(model(*args, **kwargs))
 
     @property
     def shapes(self) -> str:
-        """The shapes of its tensors."""
+        """The shapes of its tensors as text."""
         tensors = [leaf for leaf in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
         return ", ".join("×".join(str(n) for n in tensor.shape) for tensor in tensors)
 
 
 def copied_inputs(args: tuple[Any, ...], kwargs: dict[str, Any], double: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call with tensors of its own; one tensor in two places stays one."""
+    """Copies the tensors of a call; one tensor in two places stays one."""
     copies: dict[int, Tensor] = {}
 
     def copy_of(tensor: Tensor) -> Tensor:
@@ -129,13 +127,13 @@ def copied_inputs(args: tuple[Any, ...], kwargs: dict[str, Any], double: bool) -
 
 
 def other_inputs(captured: Capture) -> Iterator[Trial]:
-    """Inputs of another batch and of other sizes for which the capture holds, those of few values first."""
+    """Inputs with other batch sizes and other sizes for which the capture is valid, small ones first."""
     for sizes in other_sizes(captured):
         yield input_at(captured, sizes)
 
 
 def other_sizes(captured: Capture) -> list[dict[str, int]]:
-    """A batch of three and smaller sizes, then larger ones, then either alone; those of the example if nothing is free."""
+    """Free sizes to measure: a batch of three with smaller, then larger other sizes, then each alone."""
     sizes, found = captured.sizes, []
     base = sizes.example
     spatial = [name for name in sizes.free if name not in sizes.batches]
@@ -149,14 +147,14 @@ def other_sizes(captured: Capture) -> list[dict[str, int]]:
 
 
 def inputs_at_one(captured: Capture, runs: Callable[[Trial], bool]) -> list[Trial]:
-    """Inputs at sizes of one, for conditions that may be the exporter's own, where the original takes them.
+    """Inputs with sizes of one that the original takes, to test conditions that may be the exporter's.
 
-    Each such condition is met by sizes above one and by nothing else, so a size of one is all that it excludes. It is
-    tried beside the other sizes of the example and beside those of the second input.
+    Such a condition excludes sizes of one and nothing else. Each is tested with the other sizes of the example and with
+    those of the second input.
 
     Args:
-        captured: what was captured.
-        runs: tries the original on an input; False where it does not take it.
+        captured: the captured network.
+        runs: runs the original on an input; False if it fails.
     """
     sizes = captured.sizes
     sets = {condition.ones: None for condition in sizes.conditions if condition.ones and condition.may_be_idle}
@@ -175,7 +173,7 @@ def inputs_at_one(captured: Capture, runs: Callable[[Trial], bool]) -> list[Tria
 
 
 def needed_conditions(captured: Capture, trials: Iterable[Trial], equal: Callable[[Trial], bool]) -> list[Condition]:
-    """The conditions that stay: all but those of the exporter's own that measurements at sizes of one show to be idle."""
+    """The conditions without those of the exporter that measurements at sizes of one show to be unnecessary."""
     evidence: dict[Condition, list[bool]] = {}
     for trial in trials:
         same = equal(trial)
@@ -187,14 +185,14 @@ def needed_conditions(captured: Capture, trials: Iterable[Trial], equal: Callabl
 
 
 def _is_implied(condition: Condition, kept: list[Condition]) -> bool:
-    """Whether a size of one, which is all that a condition excludes, is excluded by another that stays."""
+    """Whether a condition excludes nothing but a size of one that another kept condition excludes too."""
     ones = condition.ones or frozenset()
     others = [other for other in kept if not other.may_be_idle and other.names <= ones]
     return condition.may_be_idle and not all(other.holds(dict.fromkeys(ones, 1)) for other in others)
 
 
 def input_at(captured: Capture, sizes: dict[str, int]) -> Trial:
-    """The example with other sizes: noise like it for floats, its own values repeated for anything else."""
+    """The example with other sizes: floats are noise with its mean and deviation, other values are repeated."""
     generator = torch.Generator().manual_seed(sum(sizes.values()))
     call, shapes = captured.call, captured.sizes.resized(sizes)
     made: dict[int, Tensor] = {}
@@ -219,12 +217,12 @@ def _resize(tensor: Tensor, shape: list[int], generator: torch.Generator) -> Ten
 
 
 def in_first_state(model: nn.Module, captured: Capture) -> nn.Module:
-    """A network in its first state: a copy of one that writes into its buffers, any other itself."""
+    """A network in its first state: a copy if it writes into its buffers, else itself."""
     return shallow_copy(model) if captured.updates else model
 
 
 def output_difference(expected: list[Any], trial: Trial, model: nn.Module, double: bool) -> Difference:
-    """How far a network's outputs on an input are from what is expected; infinite if it fails."""
+    """How far a network's outputs for an input are from the expected ones; infinite if it fails."""
     try:
         return difference(expected, trial.run(model, double))
     except (RuntimeError, FuseError, TypeError, IndexError, ValueError):
