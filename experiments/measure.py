@@ -119,7 +119,7 @@ def shards(arguments: argparse.Namespace) -> dict[str, Any]:
     from audiorep.datasets.prepare import prepare
 
     with tempfile.TemporaryDirectory() as folder:
-        done = prepare(datasets.listed(arguments.data), None, Path(folder) / "shards", 16_000, 500)
+        done = prepare(datasets.listed_examples(arguments.data), None, Path(folder) / "shards", 16_000, 500)
         clips.MEMORY_LIMIT = -1
         found = _against_ready_tensors(arguments, done.folder)
     return {**found, "shards": len(done.shards), "shard_mb": done.bytes / len(done.shards) / 1e6}

@@ -248,7 +248,7 @@ def verify(
         reserve(output, first, second)
     models = [Classifier(runtimes.open_session(path)) for path in (first, second)]
     everything = _examples(data, data_format, models[0].info.provenance, test_fold, valid_fold, whole=split == "all")
-    examples = datasets.of_split(everything, split, data)
+    examples = datasets.examples_in_split(everything, split, data)
     words = describe_split(data, split, examples)
     with terminal.progress("Comparing", None) as advance:
         one, other = (

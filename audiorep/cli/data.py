@@ -25,8 +25,7 @@ def check(
     """Find what is wrong with a data set: unreadable, silent, clipped, duplicate, leaking … Exit status 1 if anything is."""
     from audiorep import datasets
     from audiorep.datasets import shards
-    from audiorep.datasets.check import check as problems_of
-    from audiorep.datasets.check import damaged_shards, write
+    from audiorep.datasets.problems import damaged_shards, find_problems, write
 
     if output is not None and output.suffix not in (".csv", ".json"):
         raise ConfigError(f"{output}: problems are written as .csv or .json.")
@@ -40,7 +39,7 @@ def check(
         examples = []  # a shard is missing or cut off: its clips, and what they share with others, cannot be told
     terminal.tell(data, data_format)
     with terminal.progress("Checking", len(examples)) as advance:
-        problems = [*damaged, *problems_of(examples, shortest, advance)]
+        problems = [*damaged, *find_problems(examples, shortest, advance)]
     if output is not None:
         write(problems, output)
     if as_json:
@@ -67,7 +66,7 @@ def prepare(
     from audiorep.datasets.prepare import prepare as copy
 
     try:
-        examples = datasets.listed(data, data_format)
+        examples = datasets.listed_examples(data, data_format)
         terminal.tell(data, data_format)
         with terminal.progress("Preparing", len(examples)) as advance:
             done = copy(examples, datasets.labels(data, data_format), output, sample_rate, shard_clips, workers, advance)

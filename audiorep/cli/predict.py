@@ -126,7 +126,7 @@ def evaluate(
     splits = datasets.Splits() if split == "all" else splits_of(classifier.info.provenance, test_fold, valid_fold)
     try:
         everything = datasets.examples(data, None, data_format, splits)
-        examples = datasets.of_split(everything, split, data)
+        examples = datasets.examples_in_split(everything, split, data)
     except DataError as error:
         raise DataError(f"{error} Clips that this model was never trained on are measured whole with --split all.") from None
     terminal.tell(data, data_format)

@@ -14,7 +14,7 @@ from audiorep.escape import visible
 
 if TYPE_CHECKING:  # what shows things must not slow the start: each function imports what it needs
     from audiorep.datasets import Example
-    from audiorep.datasets.check import Problem
+    from audiorep.datasets.problems import Problem
     from audiorep.evaluation.evaluate import Evaluation
     from audiorep.predict.classifier import Detection, Failure, Recording
 
@@ -96,7 +96,7 @@ def show_folds(summary: dict[str, Any]) -> None:
 
 def show_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> None:
     """The first problems of each kind, and a table of how many there are."""
-    from audiorep.datasets.check import KINDS
+    from audiorep.datasets.problems import KINDS
 
     counts = Counter(problem.kind for problem in problems)
     shown: Counter[str] = Counter()

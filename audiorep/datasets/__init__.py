@@ -1,4 +1,4 @@
-"""Labelled clips from disk: one reader a layout, one rule for splits, one Dataset class for all."""
+"""Labelled clips from disk: one reader per layout, one rule for splits, one Dataset class."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from audiorep.datasets import (
     urbansound8k,
     vggsound,
 )
+from audiorep.datasets.class_names import normalized_all
 from audiorep.datasets.example import (
     SPLITS,
     Example,
@@ -28,31 +29,30 @@ from audiorep.datasets.example import (
     count_splits,
     digest_of,
     labels_of,
+    missing_fold_advice,
     order_labels,
-    spelled_plainly,
     split_examples,
-    undivided,
+    with_normalized_labels,
 )
-from audiorep.datasets.spelling import plain_all
 from audiorep.errors import DataError
 
 Labels = dict[str, list[str]]
-"""Class names of each head, in the order of its scores."""
+"""The class names of each head, in the order of its scores."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one kind of data set lies on disk."""
+    """One kind of data set on disk, and the functions that read it."""
 
     examples: Callable[[Path], list[Example]]
     is_at: Callable[[Path], bool]
-    """Whether a path looks like it."""
+    """Whether a path looks like this layout."""
     labels: Callable[[Path], Labels | None] | None = None
-    """All its classes in the official order; without it the classes of the training clips, sorted."""
+    """All classes in the official order. Without this the classes are those of the training clips, sorted."""
     notes: Callable[[Path], list[str]] | None = None
-    """What a user should know of how it was read, a sentence each."""
+    """Sentences about files that were passed over or read in an unexpected way."""
     folds: int = 0
-    """How many official folds it has; 0 where their number is not fixed."""
+    """The number of official folds; 0 if it is not fixed."""
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -69,7 +69,7 @@ LAYOUTS: dict[str, Layout] = {
     "fsdd": Layout(fsdd.examples, fsdd.is_at, fsdd.labels),
     "folder": Layout(folder.examples, Path.exists, notes=folder.notes),
 }
-"""By name; the first that a path looks like is taken for its layout."""
+"""The layouts by name. The first one that a path looks like is used."""
 
 
 def examples(
@@ -77,57 +77,57 @@ def examples(
 ) -> list[Example]:
     """The clips at `root`, all of them or one `split` (`train`, `valid` or `test`).
 
-    `format` (a key of LAYOUTS) is recognized where it is not given. `splits` says how clips without a split of their own
-    are divided.
+    `format` is a key of LAYOUTS; without it the layout is recognized. `splits` tells how clips without a split of their
+    own are divided.
 
     Raises:
-        DataError: nothing there, another layout than documented, or a split without clips.
+        DataError: `root` does not exist, is not laid out as documented, or has no clips in `split`.
     """
     root, name = _located(root, format)
     found = split_examples(_read(root, name), splits or Splits(), root)
-    return found if split is None else of_split(found, split, root)
+    return found if split is None else examples_in_split(found, split, root)
 
 
-def of_split(found: Sequence[Example], split: str, root: str | Path) -> list[Example]:
-    """Those of `found`, the clips at `root`, that are in `split` (`train`, `valid`, `test`, or `all`).
+def examples_in_split(found: Sequence[Example], split: str, root: str | Path) -> list[Example]:
+    """The clips among `found`, read from `root`, that are in `split` (`train`, `valid`, `test`, or `all`).
 
     Raises:
-        DataError: none is.
+        DataError: there are none.
     """
     chosen = [example for example in found if split in ("all", example.split)]
     if not chosen:
         there = ", ".join(sorted({example.split for example in found}))
-        raise DataError(undivided(found, root) or f"{root} has no clips in split {split!r}; it has {there}.")
+        raise DataError(missing_fold_advice(found, root) or f"{root} has no clips in split {split!r}; it has {there}.")
     return chosen
 
 
-def listed(root: str | os.PathLike[str], format: str | None = None) -> list[Example]:
-    """The clips at `root` as they are listed there, optional ones too: none divided, renamed or left out.
+def listed_examples(root: str | os.PathLike[str], format: str | None = None) -> list[Example]:
+    """The clips at `root` as the data set lists them: without new splits, and with those that are optional.
 
     Raises:
-        DataError: nothing there, or another layout than documented.
+        DataError: `root` does not exist or is not laid out as documented.
     """
     root, name = _located(root, format)
     return _read(root, name)
 
 
 def labels(root: str | os.PathLike[str], format: str | None = None, splits: Splits | None = None) -> Labels | None:
-    """The classes of the data set at `root` in their official order, or None where it has none.
+    """The classes of the data set at `root` in their official order, or None if it has no such order.
 
     Raises:
-        DataError: as `examples`.
+        DataError: `root` does not exist or is not laid out as documented.
     """
     root, name = _located(root, format)
     official = LAYOUTS[name].labels
     found = official(root) if official else None
-    return order_labels(found and {head: list(plain_all(names)) for head, names in found.items()}, splits or Splits())
+    return order_labels(found and {head: list(normalized_all(names)) for head, names in found.items()}, splits or Splits())
 
 
 def notes(root: str | os.PathLike[str], format: str | None = None) -> list[str]:
-    """What of the data set at `root` was passed over, or read otherwise than one may think: a sentence each.
+    """Sentences about what was passed over at `root`, or read in an unexpected way.
 
     Raises:
-        DataError: as `examples`.
+        DataError: `root` does not exist or is not laid out as documented.
     """
     root, name = _located(root, format)
     found = LAYOUTS[name].notes
@@ -138,7 +138,7 @@ def folds(root: str | os.PathLike[str], format: str | None = None) -> list[int]:
     """The official folds of the data set at `root`.
 
     Raises:
-        DataError: it has none, or one of them is not here.
+        DataError: it has no folds, or one of the official folds is missing.
     """
     root, name = _located(root, format)
     found = sorted({example.fold for example in LAYOUTS[name].examples(root) if example.fold is not None})
@@ -156,7 +156,7 @@ def detect(root: Path) -> str:
 
 
 def _read(root: Path, name: str) -> list[Example]:
-    return [spelled_plainly(example) for example in LAYOUTS[name].examples(root)]
+    return [with_normalized_labels(example) for example in LAYOUTS[name].examples(root)]
 
 
 def _located(root: str | os.PathLike[str], format: str | None) -> tuple[Path, str]:
@@ -169,7 +169,7 @@ def _located(root: str | os.PathLike[str], format: str | None) -> tuple[Path, st
     return root, name
 
 
-__all__: Sequence[str] = [
-    "LAYOUTS", "SPLITS", "Example", "Labels", "Layout", "Splits", "count_splits", "detect", "digest_of", "examples", "labels",
-    "labels_of", "listed", "notes", "of_split", "undivided",
+__all__ = [
+    "LAYOUTS", "SPLITS", "Example", "Labels", "Layout", "Splits", "count_splits", "detect", "digest_of", "examples",
+    "examples_in_split", "labels", "labels_of", "listed_examples", "missing_fold_advice", "notes",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""AudioSet (Gemmeke 2017), and sets in its format, by their lists of segments; a clip has any number of labels."""
+"""AudioSet (Gemmeke 2017) and data sets in its format: lists of segments with any number of labels each."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audiorep.datasets.example import Example
+from audiorep.datasets.sound_index import SoundIndex, first_file, needed_file, split_files
 from audiorep.datasets.table import class_order, finite, rows, stretch
-from audiorep.datasets.tracks import Tracks, first_file, needed_file, split_files
 from audiorep.errors import DataError
 
 FILES = {
@@ -20,16 +20,16 @@ COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
 
 def examples(root: Path) -> list[Example]:
-    """A clip for each segment; those of one video share a group.
+    """A clip for each segment. Segments of one video share a group.
 
-    Its sound lies anywhere below `root` and holds only the segment. It is called `{YTID}`, `Y{YTID}`, or `{YTID}_` and
+    A sound file holds one segment and may lie anywhere below `root`. Its name is `{YTID}`, `Y{YTID}`, or `{YTID}_` with
     the start in seconds (`30`, `30.000`) or milliseconds, alone or with the end (`30000_40000`, `30.0-40.0`).
 
     Raises:
         DataError: a file is missing, a row is cut short, a time cannot be read, a segment does not end after it starts,
             or a label is none of the classes'.
     """
-    names, tracks = _names(root), Tracks(root)
+    names, tracks = _names(root), SoundIndex(root)
     found = []
     for path, split in split_files(root, FILES):
         for line, row in rows(path, COLUMNS, header=False):
@@ -55,7 +55,7 @@ def labels(root: Path) -> dict[str, list[str]]:
 
 
 def _names(root: Path) -> dict[str, str]:
-    """Name of each class by its identifier (`/m/09x0r`)."""
+    """The name of each class by its identifier (`/m/09x0r`)."""
     identifiers = class_order([needed_file(root, *CLASS_FILES)], "index", "mid")
     return dict(zip(identifiers, labels(root)["label"], strict=True))
 

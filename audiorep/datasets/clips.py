@@ -1,4 +1,4 @@
-"""The one Dataset class, labelled clips as equally long waveforms and targets, and the order they are drawn in."""
+"""The Dataset class: labelled clips as equally long waveforms with targets, and the sampler that orders them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from audiorep.audio import containers
 from audiorep.datasets.example import Example
 from audiorep.errors import AudioError, AudiorepError, DataError
 
-MEMORY_LIMIT = 4e9  # bytes of decoded sound kept; past it clips are decoded each time they are used
-AUDIBLE = 1e-3  # of full scale (-60 dB): quieter samples at a clip's ends are padding
-LONG_SECONDS = 30.0  # of a clip longer than this only the cut is read, by seeking
-_TOGETHER = 256  # clips decoded between two looks at the limit
+MEMORY_LIMIT = 4e9  # bytes of decoded sound to keep; clips beyond it are decoded each time
+AUDIBLE_LEVEL = 1e-3  # share of full scale (-60 dB); quieter samples at a clip's ends are padding
+LONG_SECONDS = 30.0  # longer clips are not kept; only the cut is read, by seeking
+_TOGETHER = 256  # clips to decode before the memory limit is checked again
 
 
 @dataclass(frozen=True)
 class _Sound:
-    """One clip, decoded, or as long as to be read a cut at a time."""
+    """One clip: decoded, or, if it is long, read one cut at a time."""
 
     example: Example
     length: int
     audible: tuple[int, int]
-    """First sample that is heard, and the one after the last."""
+    """The first audible sample, and the one after the last."""
     waveform: np.ndarray | None
-    """(length,), or None where cuts are read from the file."""
+    """(length,), or None if cuts are read from the file."""
 
     def cut(self, start: int, stop: int, sample_rate: int) -> np.ndarray:
-        """Samples `start` to `stop`, as many of them as there are."""
+        """The samples from `start` to `stop` that exist."""
         start, stop = max(0, start), min(max(0, stop), self.length)
         if self.waveform is not None:
             return self.waveform[start:stop]
@@ -45,15 +45,16 @@ class _Sound:
 
 
 class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
-    """Item i is (waveform (N,), {head: targets (K,)}, samples ()): a cut of clip i, and how much of it is sound.
+    """Item i is (waveform (N,), {head: targets (K,)}, samples ()): a cut of clip i, and the samples in it before padding.
 
-    With `random_cuts` the cut's place is drawn from the seed, the epoch and i alone, so it does not depend on the number
-    of workers, and at least half of the cut (or of a shorter sound) is audible. Otherwise the cut is the clip's beginning.
-    A clip shorter than the cut lies anywhere in it with `padding` "zeros", else at its beginning with its last sample
-    repeated ("edge"), or with zeros whose frames are to repeat the last ("edge_frames").
-    Targets hold a row of each tensor (clips, K) in `extra` too, by its name.
-    Clips that cannot be read are left out and their errors kept in `failures`. Decoded sound is kept up to MEMORY_LIMIT;
-    of clips longer than LONG_SECONDS only the cut is ever read.
+    With `random_cuts` the position of the cut depends on the seed, the epoch and i alone, not on the number of workers, and
+    at least half of the cut (or of a shorter sound) is audible. Otherwise the cut is the beginning of the clip.
+    A clip shorter than the cut lies at a random position in it with `padding` "zeros". With "edge" it lies at the beginning
+    and its last sample is repeated. With "edge_frames" it lies at the beginning and zeros follow; the last frame is to be
+    repeated there.
+    The targets also hold a row of each tensor (clips, K) in `extra`, by its name.
+    Clips that cannot be read are left out and their errors kept in `failures`. Decoded sound is kept up to MEMORY_LIMIT.
+    Clips longer than LONG_SECONDS are not kept; only the cut is read.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         return waveforms[0], {head: values[0] for head, values in targets.items()}, samples[0]
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """(waveforms (B, N), {head: targets (B, K)}, samples (B,)): a whole batch, written in place once."""
+        """A whole batch, written into one array: (waveforms (B, N), {head: targets (B, K)}, samples (B,))."""
         batch = np.zeros((len(indices), self.samples), np.float32)
         if all(index < len(self._decoded) for index in indices):
             used = [self._fill(row, index) for row, index in zip(batch, indices, strict=True)]
@@ -93,19 +94,19 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         return torch.from_numpy(batch), targets, torch.tensor([samples for _, samples in used])
 
     def class_counts(self, head: str) -> Tensor:
-        """(K,) clips of each class."""
+        """(K,) the number of clips of each class."""
         return torch.stack([self.target(index, head) for index in range(len(self))]).sum(0)
 
     def target(self, index: int, head: str) -> Tensor:
-        """(K,) 1 at the clip's labels, 0 elsewhere."""
+        """(K,) 1 for the clip's labels, 0 for other classes."""
         target = torch.zeros(len(self.labels[head]))
         target[[self._numbers[head][name] for name in self.examples[index].labels[head]]] = 1.0
         return target
 
     def _fill(self, row: np.ndarray, index: int) -> tuple[int, int]:
-        """Writes a cut into `row`; its clip's number, and the samples up to its end.
+        """Writes a cut into `row`; returns the number of its clip, and the samples up to the clip's end.
 
-        A clip that has become unreadable gives its place to the next.
+        If the clip has become unreadable, the next one takes its place.
         """
         for step in range(len(self)):
             used = (index + step) % len(self)
@@ -124,7 +125,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         raise DataError(f"None of the {len(self)} clips can be read; the last said: {self.failures[-1]}")
 
     def _start(self, sound: _Sound, index: int) -> int:
-        """First sample of the cut; negative where it begins before the clip."""
+        """The first sample of the cut; negative if the cut begins before the clip."""
         generator = np.random.default_rng((self.seed, self.epoch, index))
         if sound.length < self.samples:
             return -int(generator.integers(0, self.samples - sound.length + 1)) if self.padding == "zeros" else 0
@@ -138,7 +139,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         return self._decoded[index] if index < len(self._decoded) else _decode(self.examples[index], self.sample_rate)
 
     def _load(self, examples: Sequence[Example]) -> tuple[list[Example], list[_Sound]]:
-        """The clips left to use, and the first of them decoded, up to the memory limit."""
+        """(the clips that can be used, the first of them decoded, up to the memory limit)."""
         readable: list[Example] = []
         decoded: list[_Sound] = []
         size = 0
@@ -157,7 +158,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         return readable, decoded
 
     def _present(self, examples: Sequence[Example]) -> list[Example]:
-        """Those of the clips that are there; what else is wrong with one shows when it is used."""
+        """The clips whose files exist; other errors show when a clip is used."""
         present: list[Example] = []
         for example in examples:
             if containers.exists(example.path):
@@ -174,10 +175,11 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
 
 
 class EpochSampler(Sampler[int]):
-    """Clip numbers in an order drawn from the seed and the epoch; tells the clips which epoch it is.
+    """Clip numbers in a random order that depends on the seed and the epoch; sets the epoch of the clips.
 
-    `balanced` draws, with replacement, every class of the first head equally often. Of several `ranks`, which draw the same
-    order, each takes every so-many-th clip: together they draw each clip once, and the first may draw one more than the last.
+    With `balanced` it draws with replacement, every class of the first head equally often. All `ranks` draw the same order
+    and take every `ranks`-th clip of it, so that together they take each clip once. The first rank may take one more clip
+    than the last.
     """
 
     def __init__(self, clips: Clips, seed: int, balanced: bool = False, rank: int = 0, ranks: int = 1) -> None:
@@ -203,26 +205,26 @@ class EpochSampler(Sampler[int]):
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """One number for a run's seed and an epoch of it, so that an epoch's draws depend on nothing else."""
+    """The seed of an epoch, which depends on the run's seed and the epoch alone."""
     return seed * 100_003 + epoch
 
 
 def _rarity(clips: Clips) -> Tensor:
-    """(clips,) weights inverse to the frequency of each clip's class."""
+    """(clips,) weights that are inverse to the frequency of each clip's class."""
     head = next(iter(clips.labels))
     rarity = 1 / clips.class_counts(head).clamp_min(1)
     return torch.stack([(clips.target(index, head) * rarity).max() for index in range(len(clips))])
 
 
 def _decode(example: Example, sample_rate: int) -> _Sound:
-    """The clip's waveform and where its audible part begins and ends; of a long one only its length."""
+    """Decodes a clip and finds its audible part; of a long clip only the length is read."""
     about = audio.probe(example.path)
     seconds = (about.seconds if example.end is None else min(example.end, about.seconds)) - example.start
     if seconds > LONG_SECONDS:
         length = int(seconds * sample_rate)
         return _Sound(example, length, (0, length), None)
     waveform = audio.read(example.path, sample_rate, example.start, example.end)
-    audible = np.flatnonzero(np.abs(waveform) > AUDIBLE)
+    audible = np.flatnonzero(np.abs(waveform) > AUDIBLE_LEVEL)
     return _Sound(
         example, len(waveform), (int(audible[0]), int(audible[-1]) + 1) if len(audible) else (0, len(waveform)), waveform
     )

@@ -1,4 +1,4 @@
-"""EPIC-KITCHENS-100 (Damen 2022) by its annotation files; the classes are pairs of a verb and a noun."""
+"""EPIC-KITCHENS-100 (Damen 2022), read from its annotation files; each clip has a verb and a noun."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from audiorep.datasets.example import Example
+from audiorep.datasets.sound_index import SoundIndex, first_file, needed_file, split_files
 from audiorep.datasets.table import class_order, clock, rows, stretch, value, whole
-from audiorep.datasets.tracks import Tracks, first_file, needed_file, split_files
 
 FILES = {"EPIC_100_train.csv": "train", "EPIC_100_validation.csv": "valid"}
 CLASS_FILES = {"verb": "EPIC_100_verb_classes.csv", "noun": "EPIC_100_noun_classes.csv"}
@@ -15,15 +15,15 @@ COLUMNS = ("narration_id", "video_id", "start_timestamp", "stop_timestamp", "ver
 
 
 def examples(root: Path) -> list[Example]:
-    """A stretch of its video's sound for each narrated action; those of one video share a group.
+    """A stretch of a video's sound for each narrated action. Clips of one video share a group.
 
-    The sound is called as the video is: a file anywhere below `root`, or a track of an HDF5 file there.
+    The sound has the name of the video and is a file anywhere below `root`, or a track of an HDF5 file there.
 
     Raises:
         DataError: a file or column is missing, a row is cut short, a time or class number cannot be read, or an action
             does not end after it starts.
     """
-    names, tracks = labels(root), Tracks(root)
+    names, tracks = labels(root), SoundIndex(root)
     found = []
     for path, split in split_files(root, FILES):
         for line, row in rows(path, COLUMNS):

@@ -12,9 +12,9 @@ META = Path("meta") / "esc50.csv"
 
 
 def examples(root: Path) -> list[Example]:
-    """Its 2,000 clips; those cut from one source recording share a group.
+    """The 2,000 clips. Clips from one source recording share a group.
 
-    Such clips lie in one fold, except those of four recordings that hold two classes (131943, 134049, 209698, 234879).
+    They lie in one fold, except the clips of four recordings that hold two classes (131943, 134049, 209698, 234879).
 
     Raises:
         DataError: the table is missing, lacks a column, or names a fold that is no number.

@@ -12,14 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from audiorep.config import Config
-from audiorep.datasets.draw import digest, draw, groups_of
-from audiorep.datasets.spelling import plain, plain_all
+from audiorep.datasets.class_names import normalized, normalized_all
+from audiorep.datasets.random_split import draw_splits, groups_of, stable_hash
 from audiorep.errors import ConfigError, DataError
 from audiorep.escape import visible
 
 SPLITS = ("train", "valid", "test")
-"""In the order in which they are told."""
-GLANCE = 2048  # bytes
+"""The splits in the order in which they are listed."""
+CHECKSUM_BYTES = 2048
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,26 @@ class Example:
 
     path: Path
     labels: dict[str, tuple[str, ...]]
-    """Class names of each head: one for single-label tasks, any number for multi-label ones."""
+    """The class names of each head: one for single-label tasks, any number for multi-label ones."""
     start: float = 0.0
-    """Seconds into the file."""
+    """Seconds from the beginning of the file."""
     end: float | None = None
-    """Seconds; None is the file's end."""
+    """Seconds from the beginning of the file; None is its end."""
     split: str = ""
-    """`train`, `valid`, `test`, or empty where the data does not say."""
+    """`train`, `valid`, `test`, or empty if the data does not name one."""
     fold: int | None = None
     group: str = ""
-    """Clips of one group (one recording, one speaker) never lie in two splits."""
+    """Clips of one group, for example of one speaker, are never divided between splits."""
     license: str = ""
-    """Of this clip, where the data names one."""
+    """The license of this clip, if the data names one."""
     optional: bool = False
-    """Used only where `Splits.classes` names its class, as a keyword set's silence is."""
+    """Whether it is used only if `Splits.classes` names its class, as the silence of a keyword data set is."""
     drawn: bool = field(default=False, compare=False)
-    """Its split was drawn at random, not named by the data."""
+    """Whether its split was drawn at random, not named by the data."""
     token: str = ""
-    """What it was known by before it was copied into a shard; empty for a clip in its own place."""
+    """Its identity before it was copied into a shard; empty for a clip that was not copied."""
     spelled: tuple[str, ...] = field(default=(), compare=False)
-    """Its labels as the data writes them, where these are others than in `labels` (see `spelling.plain`)."""
+    """Its labels as the data writes them, if `labels` differs (see `class_names.normalized`)."""
 
     @property
     def all_labels(self) -> list[str]:
@@ -56,55 +56,55 @@ class Example:
 
     @property
     def part(self) -> str:
-        """Its split, or its fold where folds are not divided yet."""
+        """Its split, or its fold if it has no split yet."""
         return self.split or ("" if self.fold is None else f"fold {self.fold}")
 
     @property
     def identity(self) -> str:
-        """The same for the same clip wherever the data lies: the end of its path, its stretch and a glance at its file."""
+        """Text that stays the same when the data moves: the end of its path, its times and a fingerprint of its file."""
         if self.token:
             return self.token
         stretch = f"{self.start} {'' if self.end is None else self.end}"
-        return f"{'/'.join(self.path.parts[-2:])} {stretch} {_glance(self.path)}"
+        return f"{'/'.join(self.path.parts[-2:])} {stretch} {_file_fingerprint(self.path)}"
 
 
 @lru_cache(16)
-def _glance(path: Path) -> str:
-    """A file's size and the checksum of a few bytes of its middle; nothing for a sound inside another file."""
+def _file_fingerprint(path: Path) -> str:
+    """The size of a file and a checksum of bytes in its middle; empty for a sound inside another file."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(size // 2)
-            return f"{size} {zlib.crc32(file.read(GLANCE)):08x}"
+            return f"{size} {zlib.crc32(file.read(CHECKSUM_BYTES)):08x}"
     except OSError:
         return ""
 
 
 @dataclass(frozen=True)
 class Splits(Config):
-    """How clips are divided where they do not name their split."""
+    """Settings that divide clips without a split of their own, and choose clips and classes."""
 
     valid_folds: tuple[int, ...] = ()
     """Folds for validation, in data with folds."""
     test_folds: tuple[int, ...] = ()
     """Folds for testing; the others train."""
     valid_fraction: float = 0.15
-    """Of each class, in data without folds or splits."""
+    """The share of each class for validation, in data without folds or splits."""
     test_fraction: float = 0.15
-    """Of each class, in data without folds or splits."""
+    """The share of each class for testing, in data without folds or splits."""
     licenses: tuple[str, ...] = ()
-    """Where not empty, only clips under one of these are used."""
+    """If not empty, only clips under one of these licenses are used."""
     classes: tuple[str, ...] = ()
-    """Where not empty, the classes to tell apart, in this order."""
+    """If not empty, the classes of the model, in this order."""
     other: str = ""
-    """The one class that all others become, as many of its clips in each split as the named classes have on average, chosen
-    by a stable hash (the convention of keyword spotting, arXiv 1804.03209); empty leaves them out."""
+    """The class that all other classes become; if empty, they are left out. Each split has as many clips of it as the named
+    classes have on average, chosen by a stable hash (as in keyword spotting, arXiv 1804.03209)."""
     random: bool = False
-    """Draw the split at random, though the data names splits or folds of its own: never comparable with published numbers."""
+    """Draw the split at random even if the data has its own splits or folds. Results then differ from published ones."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", plain_all(self.classes))
-        object.__setattr__(self, "other", plain(self.other))
+        object.__setattr__(self, "classes", normalized_all(self.classes))
+        object.__setattr__(self, "other", normalized(self.other))
         if self.other and (not self.classes or self.other in self.classes):
             raise ConfigError(f"splits.other is {self.other!r}; it takes splits.classes that do not hold it")
         if self.random and (self.valid_folds or self.test_folds):
@@ -117,13 +117,13 @@ class Splits(Config):
             raise ConfigError(f"folds {sorted(both)} are named for validation and for testing")
 
 
-def spelled_plainly(example: Example) -> Example:
-    """The clip with each label in its one form.
+def with_normalized_labels(example: Example) -> Example:
+    """The clip with normalized class names (see `class_names.normalized`).
 
     Raises:
-        DataError: a label is nothing but blanks.
+        DataError: a label is blank.
     """
-    labels = {head: plain_all(names) for head, names in example.labels.items()}
+    labels = {head: normalized_all(names) for head, names in example.labels.items()}
     if labels == example.labels:
         return example
     if "" in [name for names in labels.values() for name in names]:
@@ -141,25 +141,25 @@ def labels_of(examples: Iterable[Example]) -> dict[str, list[str]]:
 
 
 def count_splits(examples: Iterable[Example]) -> dict[str, int]:
-    """Clips in each split."""
+    """The number of clips in each split."""
     counts = Counter(example.split for example in examples)
     return {split: counts[split] for split in SPLITS}
 
 
 def order_labels(official: dict[str, list[str]] | None, splits: Splits) -> dict[str, list[str]] | None:
-    """The classes in the order that `splits` or else the data set gives them; None where neither does."""
+    """The classes in the order of `splits`, or else of the data set; None if neither has an order."""
     if not splits.classes:
         return official
     return {"label": [*splits.classes, *([splits.other] if splits.other else [])]}
 
 
 def split_examples(examples: Sequence[Example], splits: Splits, source: Path | str = "the data") -> list[Example]:
-    """The same clips, each with its split: its own, its fold's, or one drawn (see `draw`).
+    """The clips with their splits: their own, those of their folds, or drawn ones (see `draw_splits`).
 
-    Clips with folds of which none is named stay without a split.
+    Clips with folds stay without a split if `splits` names no fold.
 
     Raises:
-        DataError: folds or classes are asked for that the data does not have, or no clip has an allowed license.
+        DataError: the data lacks a fold or class that `splits` names, or no clip has an allowed license.
     """
     kept = [e for e in examples if not splits.licenses or e.license in splits.licenses]
     if not kept:
@@ -169,24 +169,24 @@ def split_examples(examples: Sequence[Example], splits: Splits, source: Path | s
         raise DataError(f"No clip of {source} has the license {' or '.join(splits.licenses)}; found are {found}.")
     kept = _of_classes(kept, splits, source)
     if splits.random:
-        return _evened(_by_hash(kept, splits), splits)
+        return _without_surplus(_by_hash(kept, splits), splits)
     if any(example.split for example in kept):
-        return _evened([replace(e, split=e.split or "train") for e in kept], splits)
+        return _without_surplus([replace(e, split=e.split or "train") for e in kept], splits)
     if splits.valid_folds or splits.test_folds:
-        return _evened(_by_fold(kept, splits, source), splits)
-    return _evened(kept if any(e.fold is not None for e in kept) else _by_hash(kept, splits), splits)
+        return _without_surplus(_by_fold(kept, splits, source), splits)
+    return _without_surplus(kept if any(e.fold is not None for e in kept) else _by_hash(kept, splits), splits)
 
 
 def digest_of(examples: Iterable[Example]) -> str:
-    """The same for the same clips, labels and splits wherever they lie."""
+    """A hash of the clips, labels and splits that stays the same when the data moves."""
     found = hashlib.sha256()
     for clip in sorted(("/".join(e.path.parts[-2:]), str(e.labels), e.start, str(e.end), e.split) for e in examples):
         found.update(repr(clip).encode(errors="surrogateescape"))
     return found.hexdigest()[:16]
 
 
-def undivided(examples: Iterable[Example], source: Path | str) -> str:
-    """What to do about clips with folds of which none was named, or nothing where all is well."""
+def missing_fold_advice(examples: Iterable[Example], source: Path | str) -> str:
+    """Advice for clips that have folds and no split, because no fold was named; empty if there are none."""
     folds = sorted({e.fold for e in examples if e.fold is not None and not e.split})
     if not folds:
         return ""
@@ -197,7 +197,7 @@ def undivided(examples: Iterable[Example], source: Path | str) -> str:
 
 
 def _of_classes(examples: Sequence[Example], splits: Splits, source: Path | str) -> list[Example]:
-    """The clips of the classes that are told apart, and the others as one class."""
+    """The clips of the classes that `splits` names, and the others as its `other` class."""
     if not splits.classes:
         return [e for e in examples if not e.optional]
     known = {label for e in examples for label in e.all_labels}
@@ -215,8 +215,8 @@ def _of_classes(examples: Sequence[Example], splits: Splits, source: Path | str)
     return kept
 
 
-def _evened(examples: list[Example], splits: Splits) -> list[Example]:
-    """In each split no more clips of the `other` class, or of an optional one, than the other classes have on average."""
+def _without_surplus(examples: list[Example], splits: Splits) -> list[Example]:
+    """Removes surplus clips of the `other` class and of optional ones: more than the other classes have on average."""
     if not splits.classes:
         return examples
     surplus: set[int] = set()
@@ -226,7 +226,7 @@ def _evened(examples: list[Example], splits: Splits) -> list[Example]:
         most = round(sum(counts.values()) / max(len(counts), 1))
         for label in {e.labels["label"][0] for e in examples if e.split == split and _is_filler(e, splits)}:
             clips = [i for i, e in enumerate(examples) if e.split == split and e.labels["label"][0] == label]
-            surplus.update(sorted(clips, key=lambda i: digest(f"{groups[i]} {examples[i].identity}"))[most:])
+            surplus.update(sorted(clips, key=lambda i: stable_hash(f"{groups[i]} {examples[i].identity}"))[most:])
     return [e for i, e in enumerate(examples) if i not in surplus]
 
 
@@ -244,5 +244,5 @@ def _by_fold(examples: Sequence[Example], splits: Splits, source: Path | str) ->
 
 
 def _by_hash(examples: Sequence[Example], splits: Splits) -> list[Example]:
-    drawn = draw(examples, splits.test_fraction, splits.valid_fraction)
+    drawn = draw_splits(examples, splits.test_fraction, splits.valid_fraction)
     return [replace(example, split=split, drawn=True) for example, split in zip(examples, drawn, strict=True)]

@@ -1,4 +1,4 @@
-"""A folder per class, optionally inside `train/`, `valid/` and `test/`."""
+"""Data sets with a folder per class, optionally inside `train/`, `valid/` and `test/`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiorep.datasets.example import SPLITS, Example
-from audiorep.datasets.walk import Found, below, inside, is_hidden
+from audiorep.datasets.sound_files import FoundFiles, files_below, files_in, is_hidden
 from audiorep.errors import DataError
 
 _NAMES = {
@@ -28,20 +28,20 @@ _NAMES = {
 }
 _SET = re.compile(r"[ _-]*(set|split|data)$")
 _DEVELOPMENT, _EVALUATION = ("dev", "devel", "development"), ("eval", "evaluation")
-_NOISE = "_background"  # what names of folders of background noise begin with, which is no class
-_SHOWN = 5  # files or folders that a note names
+_NOISE = "_background"  # beginning of the names of folders with background noise, which is no class
+_SHOWN = 5  # most files or folders that a note names
 
 
 def examples(root: Path) -> list[Example]:
-    """Every sound file below each class's folder, at any depth; the folder's name is the label.
+    """Every sound file below each class folder, at any depth. The name of the folder is the label.
 
-    Folders called train, valid or test (or otherwise, see `_NAMES`) are splits, whatever lies beside them, if they hold
-    folders of sounds. One alone beside folders that hold more sounds is a class of that name. `notes` says which it was.
+    Folders named train, valid or test (for other names see `_NAMES`) are splits if they hold folders of sounds. A single
+    one beside folders that hold more sounds is a class of that name. `notes` tells how it was read.
 
     Raises:
-        DataError: no class folder with sound files, or splits with sounds and no class folders.
+        DataError: no class folder has sound files, or splits have sounds and no class folders.
     """
-    layout = _look(root)
+    layout = _read_layout(root)
     found = [
         Example(path, {"label": (path.relative_to(part.path).parts[0],)}, split=layout.splits[part.path.name])
         for part in layout.parts
@@ -61,12 +61,12 @@ def examples(root: Path) -> list[Example]:
 
 
 def notes(root: Path) -> list[str]:
-    """What of a folder was read otherwise than a user may think, or passed over: a sentence each.
+    """Sentences about what was passed over in a folder, or read in an unexpected way.
 
     Raises:
-        DataError: `root` is no folder.
+        DataError: `root` is not a folder.
     """
-    layout = _look(root)
+    layout = _read_layout(root)
     found = _splits_notes(root, layout) if layout.splits else _classes_notes(root, layout)
     if layout.loose:
         lie, are = ("1 sound lies", "is") if len(layout.loose) == 1 else (f"{len(layout.loose)} sounds lie", "are")
@@ -76,27 +76,27 @@ def notes(root: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class _Part:
-    """A folder at the top."""
+    """A folder directly below the root."""
 
     path: Path
     split: str
-    """What its name says, or empty."""
-    found: Found
+    """The split that its name means, or empty."""
+    found: FoundFiles
 
     @property
     def sounds(self) -> tuple[Path, ...]:
-        """All of it, at any depth."""
+        """Its sounds at any depth."""
         return self.found.sounds
 
     @property
     def in_classes(self) -> list[Path]:
-        """The sounds that lie in folders of it, but for background noise."""
+        """The sounds in its folders, without background noise."""
         inside = [(path, path.relative_to(self.path).parts) for path in self.sounds]
         return [path for path, parts in inside if len(parts) > 1 and not _is_noise(parts[0])]
 
     @property
     def folders(self) -> list[str]:
-        """The folders in it."""
+        """The names of its folders."""
         return sorted(path.name for path in self.path.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
@@ -106,20 +106,20 @@ class _Layout:
 
     parts: list[_Part]
     splits: dict[str, str]
-    """Split of each top folder that is one; none where these are the classes."""
+    """The split of each top folder that is one; empty if the top folders are classes."""
     loose: list[Path]
-    """Sounds that have no class."""
+    """Sounds outside class folders."""
     others: list[Path]
-    """Files that may be sounds and are not read."""
+    """Files that may be sounds of formats that are not read."""
 
 
-def _look(root: Path) -> _Layout:
+def _read_layout(root: Path) -> _Layout:
     if not root.is_dir():
         raise DataError(f"{root} is a file; a folder with one folder a class is needed here.")
     tops = [path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path.name)]
     splits = _split_names([path.name for path in tops])
-    parts = [_Part(path, splits.get(path.name, ""), below(path)) for path in tops]
-    loose = inside(root)
+    parts = [_Part(path, splits.get(path.name, ""), files_below(path)) for path in tops]
+    loose = files_in(root)
     others = [*loose.others, *(path for part in parts for path in part.found.others)]
     if _are_splits(parts):
         flat = [path for part in parts if part.split for path in part.sounds if path.parent == part.path]
@@ -128,9 +128,9 @@ def _look(root: Path) -> _Layout:
 
 
 def _split_names(names: Iterable[str]) -> dict[str, str]:
-    """Split of each folder whose name says one, all of them together.
+    """The split of each folder whose name means one; what a name means depends on the others.
 
-    `dev` trains where nothing is called train, and `eval` validates between train and test.
+    `dev` is for training if no folder is named train, and `eval` for validation if there are train and test.
     """
     plain = {name: _SET.sub("", name.strip().lower()) for name in names}
     found = {name: _NAMES[word] for name, word in plain.items() if word in _NAMES}
@@ -144,16 +144,16 @@ def _split_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _are_splits(parts: Sequence[_Part]) -> bool:
-    """Whether the folders at the top that are called so are splits, rather than classes of these names."""
+    """Whether the top folders with names of splits are splits, and not classes with these names."""
     named = [part for part in parts if part.split and part.sounds]
     beside = [part for part in parts if not part.split and part.sounds]
     if len({part.split for part in named}) > 1 or not beside:
         return bool(named)
     classed = sum(len(part.in_classes) for part in named)
-    if 2 * classed <= sum(len(part.sounds) for part in named):  # most lie right in it
+    if 2 * classed <= sum(len(part.sounds) for part in named):  # most sounds are not in class folders
         return False
     classes = [folder for part in named for folder in part.folders]
-    alike = any(part.folders == classes for part in beside)  # the same classes again: another split, by another name
+    alike = any(part.folders == classes for part in beside)  # the same classes again: a split with another name
     return len(beside) == 1 or alike or classed > sum(len(part.sounds) for part in beside)
 
 
@@ -161,7 +161,7 @@ def _is_noise(name: str) -> bool:
     return name.lower().startswith(_NOISE)
 
 
-# --- what to say ---
+# --- notes ---
 
 
 def _splits_notes(root: Path, layout: _Layout) -> list[str]:
@@ -176,7 +176,7 @@ def _splits_notes(root: Path, layout: _Layout) -> list[str]:
 
 
 def _empty_notes(layout: _Layout) -> list[str]:
-    """Class folders without sounds, and those of noise."""
+    """Notes about class folders without sounds, and folders of noise."""
     empty, noise = [], []
     for part in layout.parts:
         if part.path.name in layout.splits:
@@ -206,7 +206,7 @@ def _classes_notes(root: Path, layout: _Layout) -> list[str]:
 
 
 def _others_note(others: Sequence[Path]) -> str:
-    """That files of formats that are not read were passed over, by their suffixes; nothing where there are none."""
+    """A note that counts passed-over files of other formats by suffix; empty if there are none."""
     if not others:
         return ""
     counts = Counter(path.suffix.lower() or "without suffix" for path in others)

@@ -14,13 +14,13 @@ _NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_\d+")
 
 
 def examples(root: Path) -> list[Example]:
-    """Its 3,000 clips, 50 of each digit by each of george, jackson, lucas, nicolas, theo and yweweler.
+    """The 3,000 clips: 50 of each digit by george, jackson, lucas, nicolas, theo and yweweler.
 
-    A fold is one speaker, numbered from 1 in sorted order, so that testing on each fold in turn is testing on speakers
-    never heard. A speaker's clips share a group.
+    Each fold is one speaker, numbered from 1 in sorted order, so that a test on a fold is a test on a new speaker. The clips
+    of a speaker share a group.
 
     Raises:
-        DataError: no recordings, or one of another name.
+        DataError: there are no recordings, or one is not named like 7_jackson_32.wav.
     """
     paths = _recordings(root)
     if not paths:

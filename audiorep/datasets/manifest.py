@@ -22,16 +22,16 @@ def examples(path: Path) -> list[Example]:
     r"""A clip for each row; several labels are joined with `;`, and `\;` is a semicolon inside one.
 
     Raises:
-        DataError: not a CSV of these columns, or a row with a value that cannot be read; the row is named.
+        DataError: it is not a CSV file with these columns, or a value cannot be read; the message names the row.
     """
     return [_example(path, line, row) for line, row in rows(path, required=COLUMNS[:2])]
 
 
 def notes(path: Path) -> list[str]:
-    """That some rows name no split though others do.
+    """A note about rows without a split, if other rows have one.
 
     Raises:
-        DataError: as `examples`.
+        DataError: it is not a CSV file with these columns.
     """
     splits = Counter((row.get("split") or "").strip() for _, row in rows(path, required=COLUMNS[:2]))
     if not splits[""] or len(splits) == 1:
@@ -40,10 +40,9 @@ def notes(path: Path) -> list[str]:
 
 
 def joined(labels: Iterable[str]) -> str:
-    """Several labels as one cell, of which `separated` makes the same labels again.
+    """Several labels as one cell, which `separated` turns into the same labels again.
 
-    Backslashes are themselves but before a semicolon, where they are doubled, and one more makes the semicolon part of
-    the label.
+    Backslashes before a semicolon are doubled. One more backslash makes the semicolon part of the label.
     """
     cells = [_BREAK.sub(r"\1\1\\;", label) for label in labels]
     last = len(cells) - 1
@@ -51,7 +50,7 @@ def joined(labels: Iterable[str]) -> str:
 
 
 def separated(cell: str) -> list[str]:
-    """The labels in a cell, without blanks around them."""
+    """The labels in a cell, without surrounding blanks."""
     labels, label, start = [], "", 0
     for found in _BREAK.finditer(cell):
         backslashes = len(found[1])
@@ -67,7 +66,7 @@ def separated(cell: str) -> list[str]:
 
 
 def _trailing(text: str) -> int:
-    """Backslashes at a text's end."""
+    """The number of backslashes at the end of a text."""
     return len(text) - len(text.rstrip("\\"))
 
 
@@ -97,7 +96,7 @@ def _example(path: Path, line: int, row: dict[str, str]) -> Example:
 
 
 def _located(path: Path, name: str) -> Path:
-    """Where a row's sound lies; a path written on Windows is also tried with its backslashes as slashes."""
+    """The path of a row's sound. If it does not exist, backslashes are also tried as slashes, for paths from Windows."""
     place = path.parent / name
     if os.sep == "/" and "\\" in name and not os.path.exists(place):  # noqa: PTH110 (Path.exists raises for a name that is too long)
         turned = path.parent / name.replace("\\", "/")

@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from audiorep.datasets.example import Example
-from audiorep.datasets.tracks import Tracks
+from audiorep.datasets.sound_index import SoundIndex
 from audiorep.errors import DataError
 
 FOLDERS = {"nsynth-train": "train", "nsynth-valid": "valid", "nsynth-test": "test"}
 FAMILIES = (
     "bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal",
 )  # fmt: skip
-"""In the order of the official numbers; `synth_lead` has no clips to validate or test on."""
+"""The families in the order of the official numbers. `synth_lead` has training clips only."""
 
 META = "examples.json"
 
 
 def examples(root: Path) -> list[Example]:
-    """A note for each key of each folder's `examples.json`; those of one instrument share a group.
+    """A clip for each note in each folder's `examples.json`. Notes of one instrument share a group.
 
-    `root` holds the three folders, or fewer of them, or is one of them.
+    `root` holds one or more of the three folders, or is one of them.
 
     Raises:
-        DataError: no such folder, one without its JSON file, or a note without its family or instrument.
+        DataError: there is no such folder, a JSON file is missing, or a note lacks its family or instrument.
     """
     folders = [root] if (root / META).is_file() else [root / name for name in FOLDERS if (root / name).is_dir()]
     if not folders:
@@ -46,7 +46,7 @@ def labels(root: Path) -> dict[str, list[str]]:
 
 
 def _of_folder(folder: Path) -> list[Example]:
-    path, tracks, split = folder / META, Tracks(folder), FOLDERS.get(folder.resolve().name, "")
+    path, tracks, split = folder / META, SoundIndex(folder), FOLDERS.get(folder.resolve().name, "")
     found = []
     for key, note in _notes(path).items():
         family, instrument = (_text(path, key, note, name) for name in ("instrument_family_str", "instrument_str"))

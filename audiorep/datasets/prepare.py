@@ -1,4 +1,4 @@
-"""Turns any data set into shards (see `shards`), by several processes, going on where it was stopped."""
+"""Copies any data set into shards (see `shards`) with several processes; continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ import soundfile
 
 from audiorep import audio
 from audiorep.datasets import shards
-from audiorep.datasets.draw import groups_of
 from audiorep.datasets.example import SPLITS, Example
+from audiorep.datasets.random_split import groups_of
 from audiorep.errors import AudioError, AudiorepError, ConfigError, DataError, MissingExtraError
 from audiorep.files import partial_of, replacing, write_json, write_text
 from audiorep.interrupts import kept_from_children
 
-HIGHEST_RATE = 655_350  # Hz; what FLAC can name
-_FULL_SCALE = 32768  # of PCM_16, as `audio.read` scales it: 16-bit sound that is not resampled stays as it is
+HIGHEST_RATE = 655_350  # Hz; the limit of FLAC
+_FULL_SCALE = 32768  # for PCM_16, as in `audio.read`, so that 16-bit sound stays the same without resampling
 
-_stop: Any = None  # in a worker process: the event that tells it to stop
+_stop: Any = None  # in a worker process: the event that stops it
 
 
 def prepare(
@@ -44,16 +44,16 @@ def prepare(
     workers: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> shards.Prepared:
-    """Writes the clips' own stretches as 16-bit mono FLAC at `sample_rate` Hz; goes on where an earlier call stopped.
+    """Writes the clips as 16-bit mono FLAC at `sample_rate` Hz; continues where an earlier call stopped.
 
-    The same clips give the same bytes. Within a split clips are shuffled by a stable hash, as readers that stream need them.
-    `labels` are the classes in their official order, where there is one. `workers` processes (default: one a processor)
-    are spawned, so a script calls this below `if __name__ == "__main__"`. `on_progress` gets numbers of clips done.
-    A clip that cannot be read is recorded and left out.
+    The same clips give the same bytes. Within a split the clips are shuffled by a stable hash, because some readers stream
+    them. `labels` are the classes in their official order, if there is one. It spawns `workers` processes (default: one per
+    processor), so a script must call it below `if __name__ == "__main__"`. `on_progress` gets the number of clips that were
+    finished. A clip that cannot be read is recorded and left out.
 
     Raises:
-        DataError: no clips, none of them readable, or `output` holds something else.
-        ConfigError: a rate or number that cannot be, or nothing can be written.
+        DataError: there are no clips, none can be read, or `output` holds something else.
+        ConfigError: an argument is out of range, or nothing can be written.
     """
     if not 1 <= sample_rate <= HIGHEST_RATE or shard_clips < 1 or (workers is not None and workers < 1):
         raise ConfigError(
@@ -83,16 +83,16 @@ def prepare(
 
 @dataclass(frozen=True)
 class _Job:
-    """What one shard is to hold."""
+    """The content of one shard."""
 
     name: str
     split: str
     clips: tuple[tuple[Example, dict[str, Any]], ...]
-    """Each with its row: the key it gets, and all that is known of it."""
+    """(clip, row) for each clip: the row holds its key and its annotations."""
 
 
 class _StoppedError(Exception):
-    """Someone pressed Ctrl-C; the shard in the making is dropped."""
+    """Ctrl-C was pressed; the unfinished shard is dropped."""
 
 
 # --- the plan: a pure function of the clips ---
@@ -113,7 +113,7 @@ def _jobs(examples: Sequence[Example], shard_clips: int) -> list[_Job]:
 
 
 def _row(example: Example, key: str, group: str) -> dict[str, Any]:
-    """All that is known of a clip; a split that was drawn at random is left to be drawn when it is trained on."""
+    """The annotations of a clip. A split that was drawn at random is left out; it is drawn again for training."""
     return {
         "key": key,
         "labels": {head: list(names) for head, names in example.labels.items()},
@@ -139,7 +139,7 @@ def _digest_of(jobs: Iterable[_Job], labels: Mapping[str, Sequence[str]] | None,
 
 
 def _line(value: object) -> bytes:
-    return (json.dumps(value) + "\n").encode()  # ASCII: what is no text in a file's name is escaped
+    return (json.dumps(value) + "\n").encode()  # ASCII, so that bytes of a file name that are not text are escaped
 
 
 def _sha256(text: str) -> bytes:
@@ -152,11 +152,11 @@ def _sha256(text: str) -> bytes:
 def _written(
     jobs: Sequence[_Job], folder: Path, sample_rate: int, plan: str, workers: int
 ) -> Generator[tuple[_Job, dict[str, Any]], None, None]:
-    """Each job with its record, as they are done; whatever interrupts this stops the workers within a block of sound."""
+    """Yields each job with its record when it is finished; an interruption stops the workers within a block of sound."""
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
-    with kept_from_children():  # this starts a process that keeps count of events
+    with kept_from_children():  # an event starts the resource tracker process
         stop = context.Event()
     with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (stop,)) as pool:
         futures: dict[Future[dict[str, Any]], _Job] = {}
@@ -174,7 +174,7 @@ def _written(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-            for job in jobs:  # of workers that a signal to the whole group ended
+            for job in jobs:  # a signal to the process group may have ended workers
                 for path in (folder / job.name, shards.sidecar(folder / job.name)):
                     partial_of(path).unlink(missing_ok=True)
 
@@ -182,12 +182,12 @@ def _written(
 def _start_worker(stop: Any) -> None:
     global _stop
     _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one tells the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would write on into the shards of the run that comes after."""
+    """Ends this worker when its parent is killed; else it would write into the shards of the next run."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -195,7 +195,7 @@ def _end_with_parent() -> None:
 
 
 def _write_shard(job: _Job, folder: Path, sample_rate: int, plan: str) -> dict[str, Any]:
-    """Writes the tar, then what is in it; the record of that without its rows."""
+    """Writes a tar file and the list of its clips; returns the record without the clips."""
     path = folder / job.name
     rows: list[dict[str, Any]] = []
     failures: list[shards.Unread] = []
@@ -219,7 +219,7 @@ def _write_shard(job: _Job, folder: Path, sample_rate: int, plan: str) -> dict[s
 
 
 def _flac(example: Example, sample_rate: int) -> bytes:
-    """The clip, block by block; what resampling lifts over full scale is limited to it."""
+    """The clip as FLAC. Samples that resampling lifts above full scale are clipped."""
     file, samples = io.BytesIO(), 0
     with soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="FLAC") as sound:
         for block in audio.blocks(example.path, sample_rate, example.start, example.end):
@@ -246,7 +246,7 @@ def _finish(
     plan: str,
     expected: int,
 ) -> shards.Prepared:
-    """Writes the index, if the numbers add up."""
+    """Writes the index of all shards."""
     failures = [shards.Unread(**failure) for record in records for failure in record["failures"]]
     prepared = shards.Prepared(
         output, tuple(map(shards.shard_of, records)), tuple(sorted(failures, key=lambda failure: failure.key))
@@ -270,7 +270,7 @@ def _marker(plan: str) -> dict[str, Any]:
 
 
 def _refuse_other(output: Path, plan: str) -> None:
-    """Raises if `output` holds anything but a part of this plan."""
+    """Refuses an output folder that holds anything but shards of this plan."""
     marker = shards.marker(output)
     if marker is not None and marker.get("plan") != plan:
         raise DataError(
@@ -282,7 +282,7 @@ def _refuse_other(output: Path, plan: str) -> None:
 
 
 def _finished(output: Path, name: str, plan: str) -> dict[str, Any] | None:
-    """The record of a shard that is there and was made by this plan."""
+    """The record of a finished shard of this plan, or None."""
     try:
         record = shards.read(shards.sidecar(output / name))
         whole = record["plan"] == plan and not shards.size_fault(output / name, shards.shard_of(record))

@@ -1,4 +1,4 @@
-"""Data sets as tar shards of FLAC and labels (the WebDataset convention, arXiv 2006.10256), read by place, not by streaming."""
+"""Data sets as tar shards of FLAC and labels (the WebDataset convention, arXiv 2006.10256), read at random positions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from audiorep.escape import shell
 FORMAT, VERSION = "audiorep shards", 1
 INDEX, UNFINISHED = "index.json", "unfinished.json"
 _FIELDS = ("split", "fold", "group", "license", "optional", "token")
-_BLOCK = 1 << 20  # bytes at once, when a shard's hash is taken
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar file as it was written."""
+    """The record of one tar file."""
 
     name: str
     split: str
@@ -50,12 +50,12 @@ class Prepared:
 
     @property
     def clips(self) -> int:
-        """In all shards."""
+        """The number of clips in all shards."""
         return sum(shard.clips for shard in self.shards)
 
     @property
     def bytes(self) -> int:
-        """Of all shards."""
+        """The size of all shards."""
         return sum(shard.bytes for shard in self.shards)
 
 
@@ -65,10 +65,10 @@ def is_at(root: Path) -> bool:
 
 
 def examples(root: Path) -> list[Example]:
-    """The clips of all shards in their first order, without opening one: `{shard}.tar/{key}.flac`, with all that was known.
+    """The clips of all shards in the order of the original data, as `{shard}.tar/{key}.flac`; no shard is opened.
 
     Raises:
-        DataError: the set is unfinished or damaged, or a shard is missing or of another size than was written.
+        DataError: the set is unfinished or damaged, or a shard is missing or has another size than was written.
     """
     found = []
     for shard in _shards(root):
@@ -80,7 +80,7 @@ def examples(root: Path) -> list[Example]:
 
 
 def labels(root: Path) -> dict[str, list[str]] | None:
-    """The classes in the official order of the data set that was copied, or None where it has none.
+    """The classes in the official order of the original data set, or None if it has no such order.
 
     Raises:
         DataError: the set is unfinished or damaged.
@@ -90,7 +90,7 @@ def labels(root: Path) -> dict[str, list[str]] | None:
 
 
 def verify(root: Path, on_progress: Callable[[int], None] | None = None) -> dict[Path, str]:
-    """What is wrong with each shard that is not as it was written, by its size, hash and clips; read whole.
+    """The fault of each damaged shard, found by its size, hash and clips; every shard is read completely.
 
     Raises:
         DataError: the set is unfinished or its index damaged.
@@ -106,7 +106,7 @@ def verify(root: Path, on_progress: Callable[[int], None] | None = None) -> dict
 
 
 def size_fault(path: Path, shard: Shard) -> str:
-    """Why a shard cannot be the one that was written, from a look at its size alone; nothing where it can."""
+    """The fault of a shard that is missing or has another size than was written; empty if there is none."""
     if not path.is_file():
         return "is missing. Run the same command again to make it."
     if (size := path.stat().st_size) != shard.bytes:
@@ -115,7 +115,7 @@ def size_fault(path: Path, shard: Shard) -> str:
 
 
 def marker(root: Path) -> dict[str, Any] | None:
-    """What a folder says of the shards in it, finished or not; None where there are none."""
+    """The index of the shards in a folder, or the marker of an unfinished set; None if there are no shards."""
     for name in (INDEX, UNFINISHED):
         try:
             found = read(root / name)
@@ -130,7 +130,7 @@ def read(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is no object.
+        OSError, ValueError: it cannot be read, or is not an object.
     """
     values = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
@@ -139,20 +139,20 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def sidecar(path: Path) -> Path:
-    """The list of a shard's clips, beside it."""
+    """The path of the list of a shard's clips."""
     return path.with_suffix(".json")
 
 
 def shard_of(record: Mapping[str, Any]) -> Shard:
-    """The shard that a record is of."""
+    """The shard that a record describes."""
     return Shard(record["name"], record["split"], record["clips"], record["bytes"], record["sha256"])
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's bytes."""
+    """The SHA-256 hash of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
 
@@ -207,7 +207,7 @@ def _example(path: Path, row: Mapping[str, Any]) -> Example:
         labels = {str(head): tuple(names) for head, names in row["labels"].items()}
         row = {"license" if name == "licence" else name: value for name, value in row.items()}  # its name in older shards
         fields = {name: row[name] for name in _FIELDS}
-        group = row["group"] or row["source"]  # by which a split is drawn, as it is for the file itself
+        group = row["group"] or row["source"]  # the split is drawn by it, as for the original file
         return Example(path / f"{row['key']}.flac", labels, **{**fields, "group": group})
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(sidecar(path), error) from None

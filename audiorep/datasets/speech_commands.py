@@ -1,4 +1,4 @@
-"""Speech Commands (Warden 2018), V1 or V2, in its own layout: a folder a word, `validation_list.txt` and `testing_list.txt`."""
+"""Speech Commands (Warden 2018), V1 or V2: a folder per word, `validation_list.txt` and `testing_list.txt`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from audiorep.datasets.table import lines
 from audiorep.errors import AudioError, DataError
 
 LISTS = {"validation_list.txt": "valid", "testing_list.txt": "test"}
-"""Clips in neither train."""
+"""The lists and their splits. Clips in neither list are for training."""
 
 NOISE = "_background_noise_"
 SILENCE = "_silence_"
 SILENCE_SECONDS, SILENCE_HOP_SECONDS = 1.0, 0.5
 SILENCE_SHARES = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}
-"""From where to where in each recording of noise."""
+"""The part of each noise recording that belongs to a split, as (begin, end) shares of its length."""
 
 
 def examples(root: Path) -> list[Example]:
-    """Every sound in the words' folders, and silence; the lists name clips by their names without suffix.
+    """Every sound in the folders of words, and clips of silence.
 
-    A speaker's clips share a group. What the lists name and is not there is left out.
+    The clips of a speaker share a group. The lists may name clips that do not exist, and name clips without their suffix.
 
-    The official lists say nothing of silence. Here it is one second of `_background_noise_` every half second: the first
-    80 % of each recording train, the next 10 % validate, the last 10 % test, and no stretch lies across a border. It is
-    optional: used only where `Splits.classes` names `_silence_`. A recording that cannot be read stays one clip, so that
-    it is reported.
+    The official lists have no silence. Here a clip of silence is one second of `_background_noise_`, taken every half
+    second. The first 80 % of each recording are for training, the next 10 % for validation, the last 10 % for testing, and
+    no clip crosses a border. These clips are optional: they are used only if `Splits.classes` names `_silence_`. A
+    recording that cannot be read is one clip, so that it is reported.
 
     Raises:
-        DataError: a list is missing, names a word without a folder, or a clip that the other list names; or no words.
+        DataError: there are no words, a list is missing, or it names a word without a folder or a clip of the other list.
     """
     words = labels(root)["label"]
     splits = _listed(root, words)
@@ -60,7 +60,7 @@ def labels(root: Path) -> dict[str, list[str]]:
     """The words that have a folder, sorted: 30 in V1, 35 in V2.
 
     Raises:
-        DataError: no folders of words.
+        DataError: there are no folders of words.
     """
     words = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     if not words:
@@ -69,7 +69,7 @@ def labels(root: Path) -> dict[str, list[str]]:
 
 
 def _listed(root: Path, words: Sequence[str]) -> dict[str, str]:
-    """Split of each clip that a list names, by `word/name`."""
+    """The split of each clip that a list names, by `word/name`."""
     known = frozenset(words)
     found: dict[str, str] = {}
     for name, split in LISTS.items():
@@ -92,7 +92,7 @@ def _sounds(folder: Path) -> list[Path]:
 
 
 def _silence(path: Path) -> Iterator[Example]:
-    """The stretches of one recording of noise; those of one share of it share a group."""
+    """The clips of one noise recording. Clips of one split share a group."""
     try:
         seconds = audio.probe(path).seconds
     except AudioError:

@@ -1,4 +1,4 @@
-"""Rows of annotation files, with the line and column of whatever is not as documented."""
+"""Reads the rows of annotation files; errors name the line and column."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from audiorep.datasets.text import reading
+from audiorep.datasets.text_files import open_utf8
 from audiorep.errors import DataError
 from audiorep.escape import visible
 
 _T = TypeVar("_T")
 _SEPARATED = "{} has {} between its columns; save it with commas, as {}."
-_SHOWN, _LONGEST = 20, 60  # columns, and characters of their names, in a sentence
+_SHOWN, _LONGEST = 20, 60  # most columns in a message, and most characters of their names
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ":": "colons", " ": "blanks"}
 
 
 def rows(path: Path, required: Sequence[str], header: bool = True) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a CSV file with at least the `required` columns; without a `header` with exactly these.
+    """(line number, row) for each row of a CSV file that has the `required` columns, or exactly these without a `header`.
 
-    Rows of which every cell is blank are passed over. Without a header, lines that start with `#` are comments.
+    Blank rows are skipped. Without a header, lines that start with `#` are comments.
 
     Raises:
-        DataError: the file cannot be read, is no text, has another separator, lacks a column or names one twice, has no
+        DataError: the file cannot be read, is not text, has another separator, lacks a column or has one twice, has no
             rows, or a row is cut short.
     """
     found, line = False, 0
     try:
-        with reading(path, "CSV") as file:
+        with open_utf8(path, "CSV") as file:
             reader = csv.reader(file if header else _without_comments(file), strict=True, skipinitialspace=not header)
             columns = [] if header else list(required)
             for cells in reader:
@@ -46,18 +46,18 @@ def rows(path: Path, required: Sequence[str], header: bool = True) -> Iterator[t
             raise DataError(_SEPARATED.format(path, other, ",".join(required))) from None
         raise DataError(f"{path} is not a CSV file in UTF-8: {_malformed(error, line + 1)}") from None
     if not columns:
-        raise _without(path, required, [])
+        raise _missing_columns(path, required, [])
     if not found:
         raise DataError(f"{path} has {'a header and ' if header else ''}no rows.")
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number, text) of every line of a text file that is not blank.
+    """(line number, text) for every line of a text file that is not blank.
 
     Raises:
-        DataError: the file cannot be read or is no text.
+        DataError: the file cannot be read or is not text.
     """
-    with reading(path, "text") as file:
+    with open_utf8(path, "text") as file:
         yield from ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
 
 
@@ -65,7 +65,7 @@ def class_order(paths: Iterable[Path], identifier: str, name: str) -> list[str]:
     """The class names in the column `name`, in the order of the numbers from 0 up in the column `identifier`.
 
     Raises:
-        DataError: as `rows` and `value`, one number has two names, one name has two numbers, or a number is left out.
+        DataError: a file or value cannot be read, a number has two names, a name has two numbers, or a number is missing.
     """
     names: dict[int, str] = {}
     numbers: dict[str, int] = {}
@@ -84,10 +84,10 @@ def class_order(paths: Iterable[Path], identifier: str, name: str) -> list[str]:
 
 
 def value(path: Path, line: int, row: dict[str, str], column: str, read: Callable[[str], _T], what: str) -> _T:
-    """A row's `column` as `read` makes it of the text, refused with its line where that is not possible.
+    """The value of a row's `column`, converted by `read`.
 
     Raises:
-        DataError: `read` raises a ValueError; `what` says what is needed, for example "a number".
+        DataError: `read` refuses the text. The message says that `what` is needed, for example "a number".
     """
     text = row[column].strip()
     try:
@@ -99,10 +99,10 @@ def value(path: Path, line: int, row: dict[str, str], column: str, read: Callabl
 def stretch(
     path: Path, line: int, row: dict[str, str], columns: tuple[str, str], read: Callable[[str], float], what: str
 ) -> tuple[float, float]:
-    """Start and end of a row's clip, from the two `columns`.
+    """The start and end of a row's clip, from the two `columns`.
 
     Raises:
-        DataError: as `value`, or the end is not after the start.
+        DataError: a value cannot be read, or the end is not after the start.
     """
     start, end = (value(path, line, row, column, read, what) for column in columns)
     if end <= start:
@@ -114,7 +114,7 @@ def stretch(
 
 
 def whole(lowest: int, highest: int | None = None) -> Callable[[str], int]:
-    """Reads a whole number, from `lowest` to `highest`."""
+    """A reader of whole numbers from `lowest` to `highest`."""
 
     def read(text: str) -> int:
         number = int(text)
@@ -126,7 +126,7 @@ def whole(lowest: int, highest: int | None = None) -> Callable[[str], int]:
 
 
 def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
-    """Takes a text that is one of `allowed`."""
+    """A reader that accepts the texts in `allowed`."""
     known = frozenset(allowed)
 
     def read(text: str) -> str:
@@ -138,7 +138,7 @@ def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
 
 
 def finite(text: str) -> float:
-    """A finite number."""
+    """Reads a finite number."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(text)
@@ -146,7 +146,7 @@ def finite(text: str) -> float:
 
 
 def clock(text: str) -> float:
-    """Seconds of a time written `hours:minutes:seconds`."""
+    """Reads a time `hours:minutes:seconds` as seconds."""
     hours, minutes, seconds = text.split(":")
     parts = int(hours), int(minutes), finite(seconds)
     if min(parts) < 0:
@@ -155,34 +155,34 @@ def clock(text: str) -> float:
 
 
 def _columns(path: Path, cells: Sequence[str], required: Sequence[str]) -> list[str]:
-    """The names in a header."""
+    """The column names in a header."""
     names = [cell.strip() for cell in cells]
     if any(name not in names for name in required):
-        raise _without(path, required, names)
+        raise _missing_columns(path, required, names)
     if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
-        raise DataError(f"{path} has the column {_named(twice[:1])} {names.count(twice[0])} times; name each once.")
+        raise DataError(f"{path} has the column {_shown_columns(twice[:1])} {names.count(twice[0])} times; name each once.")
     return names
 
 
-def _named(columns: Sequence[str]) -> str:
-    """Names of columns, which may be anything, in a sentence: in one line and not endless."""
+def _shown_columns(columns: Sequence[str]) -> str:
+    """Column names for a message: printable and shortened."""
     shown = [visible(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…") for name in columns[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else "")
 
 
-def _without(path: Path, required: Sequence[str], names: Sequence[str]) -> DataError:
-    """What to say of a header without the columns that are needed."""
+def _missing_columns(path: Path, required: Sequence[str], names: Sequence[str]) -> DataError:
+    """The error for a header that lacks needed columns."""
     if other := _other_separator(",".join(names), required):
         return DataError(_SEPARATED.format(path, other, ",".join(required)))
     missing = [name for name in required if name not in names]
     return DataError(
-        f"{path} lacks the column {', '.join(missing)}; its header names {_named(names) or 'nothing'}."
+        f"{path} lacks the column {', '.join(missing)}; its header names {_shown_columns(names) or 'nothing'}."
         + (" The first line must name the columns." if len(missing) == len(required) else "")
     )
 
 
 def _other_separator(header: str, required: Sequence[str]) -> str:
-    """What stands between the needed columns of a header instead of commas, or nothing."""
+    """The name of the separator that a header uses instead of commas, or an empty text."""
     for separator, words in _SEPARATORS.items():
         if separator in header and set(required) <= {part.strip(" \"'\r\n") for part in header.split(separator)}:
             return words
@@ -190,7 +190,7 @@ def _other_separator(header: str, required: Sequence[str]) -> str:
 
 
 def _first_line(path: Path) -> str:
-    with reading(path, "CSV") as file:
+    with open_utf8(path, "CSV") as file:
         return next((line for line in file if line.strip() and not line.startswith("sep=")), "")
 
 
@@ -206,7 +206,7 @@ def _row(path: Path, line: int, columns: Sequence[str], cells: Sequence[str], he
 
 
 def _malformed(error: csv.Error, line: int) -> str:
-    """What is wrong with the row that begins in a line."""
+    """The fault of the row that begins at `line`."""
     text = str(error)
     if "unexpected end" in text:
         return f"a quotation mark in line {line} or below is never closed."
@@ -218,5 +218,5 @@ def _malformed(error: csv.Error, line: int) -> str:
 
 
 def _without_comments(file: Iterable[str]) -> Iterator[str]:
-    """Comments as empty lines, so that line numbers stay true."""
+    """The lines with comments replaced by empty lines, so that line numbers stay right."""
     return ("\n" if line.startswith("#") else line for line in file)

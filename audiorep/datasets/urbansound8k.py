@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from audiorep.datasets.example import Example
+from audiorep.datasets.sound_index import SoundIndex, first_file, needed_file
 from audiorep.datasets.table import class_order, rows, value, whole
-from audiorep.datasets.tracks import Tracks, first_file, needed_file
 
 META = "UrbanSound8K.csv"
 COLUMNS = ("slice_file_name", "fsID", "fold", "classID", "class")
@@ -14,14 +14,14 @@ FOLDS = 10
 
 
 def examples(root: Path) -> list[Example]:
-    """Its 8,732 clips in ten folds; those cut from one recording share a group.
+    """The 8,732 clips in ten folds. Clips from one recording share a group.
 
     Raises:
-        DataError: the table or a column is missing, a row is cut short, a fold or class number cannot be, or a class has
+        DataError: the table or a column is missing, a row is cut short, a fold or class number is wrong, or a class has
             two names or is left out.
     """
     labels(root)  # refuses classes that contradict each other
-    path, tracks = needed_file(root, META), Tracks(root)
+    path, tracks = needed_file(root, META), SoundIndex(root)
     found = []
     for line, row in rows(path, COLUMNS):
         fold = value(path, line, row, "fold", whole(1, FOLDS), f"a whole number from 1 to {FOLDS}")
@@ -40,6 +40,6 @@ def labels(root: Path) -> dict[str, list[str]]:
     """Its ten classes, in the order of their numbers.
 
     Raises:
-        DataError: as `examples`.
+        DataError: the table is missing, or its classes contradict each other.
     """
     return {"label": class_order([needed_file(root, META)], "classID", "class")}

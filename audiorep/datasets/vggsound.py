@@ -1,4 +1,4 @@
-"""VGG-Sound (Chen 2020) by its annotation files `vggsound.csv`, or `[vggsound_]train.csv` and `[vggsound_]test.csv`."""
+"""VGG-Sound (Chen 2020), read from `vggsound.csv`, or from `[vggsound_]train.csv` and `[vggsound_]test.csv`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from audiorep.datasets.example import Example
+from audiorep.datasets.sound_index import SoundIndex, first_file, split_files
 from audiorep.datasets.table import one_of, rows, value, whole
-from audiorep.datasets.tracks import Tracks, first_file, split_files
 from audiorep.errors import DataError
 
 WHOLE = "vggsound.csv"
@@ -21,12 +21,12 @@ _NAME = re.compile(r"(?P<id>.{11})_\d{6}(\.\w+)?")
 def examples(root: Path) -> list[Example]:
     """A clip for each row of `vggsound.csv` (id, start, label, split) or, without it, of the lists (file name, label).
 
-    Its sound is called `{id}_{start:06d}` and lies anywhere below `root`; clips of one video share a group.
+    The sound file is named `{id}_{start:06d}` and lies anywhere below `root`. Clips of one video share a group.
 
     Raises:
-        DataError: no such file, a row that is cut short, or a start, name, label or split that cannot be.
+        DataError: there is no such file, a row is cut short, or a start, name, label or split is wrong.
     """
-    tracks = Tracks(root)
+    tracks = SoundIndex(root)
     path = first_file(root, (WHOLE,))
     clips = _of_whole(path) if path is not None else _of_parts(root)
     return [Example(tracks.find(name), {"label": (label,)}, split=split, group=name[:-7]) for name, label, split in clips]
@@ -69,7 +69,7 @@ def _of_parts(root: Path) -> Iterator[tuple[str, str, str]]:
     """(name, label, split) of each clip."""
     read: set[str] = set()
     for path, split in split_files(root, {WHOLE: "", **PARTS}):
-        if split in read:  # under its other name
+        if split in read:  # the file was read under its other name
             continue
         read.add(split)
         for line, row in rows(path, ("file", "label"), header=False):

@@ -11,8 +11,8 @@ import numpy as np
 
 from audiorep.audio.decode import Stretch
 from audiorep.config import from_plain
-from audiorep.datasets import Example, Splits, seen_clips
-from audiorep.datasets.spelling import plain
+from audiorep.datasets import Example, Splits, trained_clips
+from audiorep.datasets.class_names import normalized
 from audiorep.errors import DataError
 from audiorep.evaluation.metrics import Scorecard, joint, score
 from audiorep.predict.classifier import Classifier, Failure
@@ -132,8 +132,10 @@ def refuse_seen(classifier: Classifier, examples: Sequence[Example], split: str)
     Raises:
         DataError: some of these were.
     """
-    count = max(seen_clips.count_seen(memory, examples) for memory in seen_clips.memories(classifier.info.provenance))
-    if count > seen_clips.chance(len(examples)):
+    count = max(
+        trained_clips.count_trained(memory, examples) for memory in trained_clips.filters_of(classifier.info.provenance)
+    )
+    if count > trained_clips.most_false_matches(len(examples)):
         raise DataError(
             f"{count} of the {len(examples)} clips of {split} were trained on, so a number for them would say nothing of new "
             "sounds. Choose another split or fold, or other data."
@@ -162,7 +164,7 @@ def targets_of(examples: Sequence[Example], head: str, labels: list[str]) -> np.
     Raises:
         DataError: a clip has no label for the head, or one that is not among `labels`.
     """
-    numbers = {plain(label): k for k, label in enumerate(labels)} | {label: k for k, label in enumerate(labels)}
+    numbers = {normalized(label): k for k, label in enumerate(labels)} | {label: k for k, label in enumerate(labels)}
     targets = np.zeros((len(examples), len(labels)), np.int64)
     for index, example in enumerate(examples):
         names = example.labels.get(head)

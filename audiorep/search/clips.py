@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from audiorep.datasets import Example, Labels, Splits, labels_of, undivided
+from audiorep.datasets import Example, Labels, Splits, labels_of, missing_fold_advice
 from audiorep.datasets.example import digest_of, split_examples
 from audiorep.errors import DataError
 
@@ -41,7 +41,7 @@ def search_clips(examples: Sequence[Example], splits: Splits, name: str, classes
     Raises:
         DataError: folds of which none is named, no clips to train on, or none to validate on.
     """
-    if advice := undivided(examples, name):
+    if advice := missing_fold_advice(examples, name):
         raise DataError(advice)
     train, valid = ([clip for clip in examples if clip.split == split] for split in ("train", "valid"))
     held_out = bool(train) and not valid

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from audiorep import __version__, audio, interrupts
-from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, seen_clips, undivided
+from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, missing_fold_advice, trained_clips
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import named, replacing, write_json
@@ -160,7 +160,7 @@ def _say_failures(failures: Sequence[AudiorepError], say: Callable[[str], None])
 
 
 def _labels(config: TrainConfig, examples: Sequence[Example], classes: Labels | None) -> Labels:
-    if advice := undivided(examples, "This data"):
+    if advice := missing_fold_advice(examples, "This data"):
         raise DataError(advice)
     labels = classes or labels_of([example for example in examples if example.split == "train"])
     if not labels or min(len(names) for names in labels.values()) < 2 - config.multi_label:
@@ -368,7 +368,7 @@ def _info(
         provenance={
             "clips": count_splits(examples),
             "splits": asdict(config.splits),
-            "seen": seen_clips.remember([example for example in examples if example.split == "train"]),
+            "seen": trained_clips.filter_of([example for example in examples if example.split == "train"]),
             "started_from": config.start,
             **({} if taught_by is None else {"teachers": [teacher.told() for teacher in taught_by.teachers]}),
             "attribution": config.attribution,

@@ -16,7 +16,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from audiorep import audio, reparam, runtimes
-from audiorep.datasets import Example, Labels, seen_clips
+from audiorep.datasets import Example, Labels, trained_clips
 from audiorep.datasets.clips import Clips
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import replacing
@@ -276,9 +276,9 @@ def _refuse_seen(source: str, info: ModelInfo, examples: Sequence[Example]) -> N
     """No teacher that could tell the student what the clips are that it is measured on."""
     for split in ("test", "valid"):
         clips = [example for example in examples if example.split == split]
-        for memory in seen_clips.memories(info.provenance):
-            count = seen_clips.count_seen(memory, clips)
-            if count > seen_clips.chance(len(clips)):
+        for memory in trained_clips.filters_of(info.provenance):
+            count = trained_clips.count_trained(memory, clips)
+            if count > trained_clips.most_false_matches(len(clips)):
                 raise DataError(
                     f"The teacher {source} was trained on {count} of the {len(clips)} {split} clips, so the student's number "
                     "for them would say nothing of new sounds. Take a teacher that was trained with the same split or fold."

@@ -12,8 +12,8 @@ from typing import Any
 
 from audiorep import datasets, models
 from audiorep.datasets import SPLITS, Example, Labels, labels_of
+from audiorep.datasets.class_names import look_alikes
 from audiorep.datasets.manifest import COLUMNS, joined
-from audiorep.datasets.spelling import look_alikes
 from audiorep.evaluation.evaluate import Evaluation, describe_split, evaluate
 from audiorep.export.sounds import CLIPS
 from audiorep.files import open_text, replacing, write_json

@@ -16,8 +16,8 @@ from support.sounds import sine
 
 from audiorep import audio
 from audiorep.audio.decode import Stretch, of_channels
-from audiorep.datasets.check import check
 from audiorep.datasets.example import Example
+from audiorep.datasets.problems import find_problems
 from audiorep.errors import AudioError, ConfigError
 from audiorep.predict.classifier import Classifier, Failure, Recording
 from audiorep.predict.output import Outputs, as_dict
@@ -177,6 +177,6 @@ def test_results_name_no_channel_unless_asked_and_tell_notes(tmp_path):
 
 def test_data_check_tells_of_clips_in_opposite_phase(tmp_path):
     path = write(tmp_path / "a.wav", LEFT, -LEFT)
-    assert [(problem.kind, problem.subject) for problem in check([Example(path, {"label": ("x",)})])] == [
+    assert [(problem.kind, problem.subject) for problem in find_problems([Example(path, {"label": ("x",)})])] == [
         ("opposite phase", str(path))
     ]

@@ -20,9 +20,9 @@ from support.markdown import cells
 
 from audiorep.cli import terminal
 from audiorep.datasets import Example, Splits
-from audiorep.datasets.check import check
-from audiorep.datasets.example import spelled_plainly, split_examples
-from audiorep.datasets.spelling import difference, is_text, look_alikes, plain
+from audiorep.datasets.class_names import difference, is_text, look_alikes, normalized
+from audiorep.datasets.example import split_examples, with_normalized_labels
+from audiorep.datasets.problems import find_problems
 from audiorep.escape import code, markdown, shell, toml, visible
 from audiorep.evaluation import pictures
 from audiorep.evaluation.evaluate import Evaluation, targets_of
@@ -215,7 +215,7 @@ def test_long_name_and_one_of_letters_that_no_font_has_can_be_drawn(tmp_path):
     ],
 )
 def test_label_is_read_in_its_composed_form_and_otherwise_as_it_is(written, read):
-    assert plain(written) == read
+    assert normalized(written) == read
     assert is_text(read)
 
 
@@ -275,9 +275,9 @@ def test_clips_of_two_spellings_are_of_one_class_and_that_is_reported(tmp_path, 
     clips = []
     for k, name in enumerate(names):
         path = tone(f"{k}.wav", frequency=200 + 50 * k, seconds=0.2)
-        clips.append(spelled_plainly(Example(path, {"label": (name,)}, split="train")))
+        clips.append(with_normalized_labels(Example(path, {"label": (name,)}, split="train")))
     assert [clip.labels["label"] for clip in clips] == [("café",)] * 3 + [("Cafe",), ("cafe",), ("caf\\xe9",)]
-    assert [(problem.kind, problem.subject, problem.detail) for problem in check(clips)] == [
+    assert [(problem.kind, problem.subject, problem.detail) for problem in find_problems(clips)] == [
         ("look-alike", "cafe", "1 clips; looks like 'Cafe' (1 clips) and differs in letter case"),
         ("spelling", "caf\\xe9", "not text in UTF-8; its 1 clips are of a class of this name"),
         ("spelling", "café", "written in 2 ways, which are read as one class: 'cafe\\u0301' (1 clips), 'caf\\xe9' (2 clips)"),
@@ -285,11 +285,13 @@ def test_clips_of_two_spellings_are_of_one_class_and_that_is_reported(tmp_path, 
 
 
 def test_labels_that_become_one_are_one_label_of_the_clip():
-    assert spelled_plainly(Example(Path("a"), {"label": ("é", "e\u0301", "x")})).labels == {"label": ("é", "x")}
+    assert with_normalized_labels(Example(Path("a"), {"label": ("é", "e\u0301", "x")})).labels == {"label": ("é", "x")}
 
 
 def test_classes_are_named_in_any_form_and_models_of_another_form_know_them():
-    clips = [spelled_plainly(Example(Path(f"{k}.wav"), {"label": (name,)})) for k, name in enumerate(["e\u0301", "x"] * 4)]
+    clips = [
+        with_normalized_labels(Example(Path(f"{k}.wav"), {"label": (name,)})) for k, name in enumerate(["e\u0301", "x"] * 4)
+    ]
     found = split_examples(clips, Splits(classes=("e\u0301",), other="x "))
     assert {clip.labels["label"] for clip in found} == {("é",), ("x",)}
     assert targets_of(clips[:2], "label", ["x", "e\u0301"]).tolist() == [[0, 1], [1, 0]]

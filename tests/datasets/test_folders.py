@@ -24,7 +24,7 @@ def touch(root: Path, *names: str) -> Path:
 
 def read(root: Path) -> set[tuple[str, str, str]]:
     """(split as the data names it, label, file) of each clip."""
-    return {(e.split, e.labels["label"][0], e.path.name) for e in datasets.listed(root)}
+    return {(e.split, e.labels["label"][0], e.path.name) for e in datasets.listed_examples(root)}
 
 
 TRAIN_AND_TEST = ("train/dog/a.wav", "train/cat/b.wav", "test/dog/c.wav", "test/cat/d.wav")
@@ -73,7 +73,7 @@ def test_what_machines_leave_beside_is_passed_over_without_a_word(tmp_path, besi
 def test_split_folders_of_other_names_are_read_as_what_they_are_together_and_that_is_said(tmp_path, names, splits):
     for name in names:
         touch(tmp_path, f"{name}/dog/a.wav", f"{name}/cat/b.wav")
-    found = datasets.listed(tmp_path)
+    found = datasets.listed_examples(tmp_path)
     assert {(e.path.parts[-3], e.split) for e in found} == set(zip(names, splits, strict=True))
     [note] = datasets.notes(tmp_path)
     assert all(f"{name} as {split}" in note for name, split in zip(names, splits, strict=True))
@@ -81,7 +81,7 @@ def test_split_folders_of_other_names_are_read_as_what_they_are_together_and_tha
 
 def test_two_folders_of_one_split_are_both_read(tmp_path):
     touch(tmp_path, "train/dog/a.wav", "val/dog/b.wav", "validation/dog/c.wav")
-    assert {e.split for e in datasets.listed(tmp_path) if e.path.parts[-3].startswith("val")} == {"valid"}
+    assert {e.split for e in datasets.listed_examples(tmp_path) if e.path.parts[-3].startswith("val")} == {"valid"}
     assert "val as valid, validation as valid" in datasets.notes(tmp_path)[0]
 
 
@@ -150,7 +150,7 @@ def test_background_noise_beside_classes_is_passed_over_and_named(tmp_path):
 def test_splits_without_class_folders_are_refused_with_their_names(tmp_path):
     touch(tmp_path, "train/a.wav", "test/b.wav", "noise/c.wav")
     with pytest.raises(DataError, match="holds no sound files in class folders of test, train; expected"):
-        datasets.listed(tmp_path)
+        datasets.listed_examples(tmp_path)
 
 
 def test_empty_split_folders_beside_classes_do_not_hide_the_classes(tmp_path):
@@ -177,4 +177,4 @@ def test_name_that_is_no_text_is_a_class_of_an_escaped_name(tmp_path):
 def test_folder_with_a_blank_name_is_refused(tmp_path):
     touch(tmp_path, " /a.wav", "dog/b.wav")
     with pytest.raises(DataError, match="the name of its class is blank"):
-        datasets.listed(tmp_path)
+        datasets.listed_examples(tmp_path)

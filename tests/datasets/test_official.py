@@ -13,8 +13,8 @@ from support.layouts import MAKERS, noise, table
 
 from audiorep import datasets
 from audiorep.datasets import Splits
-from audiorep.datasets.check import check
 from audiorep.datasets.clips import Clips
+from audiorep.datasets.problems import find_problems
 from audiorep.errors import DataError
 
 
@@ -99,7 +99,7 @@ def test_missing_audio_is_listed_and_the_rest_is_used(tmp_path):
     MAKERS["vggsound"](tmp_path)
     next((tmp_path / "audio").iterdir()).unlink()
     found = datasets.examples(tmp_path)
-    assert [p.kind for p in check(found, 0.1) if p.kind == "missing"] == ["missing"]
+    assert [p.kind for p in find_problems(found, 0.1) if p.kind == "missing"] == ["missing"]
     clips = Clips(found, datasets.labels(tmp_path), 16_000, 16_000, random_cuts=True)
     assert (len(clips), len(clips.failures)) == (5, 1)
 
@@ -108,7 +108,7 @@ def test_track_that_hdf5_lacks_and_times_past_its_end_are_listed(tmp_path):
     MAKERS["epic_kitchens"](tmp_path)
     replaced(EPIC, "P01_11", "P09_99")(tmp_path)
     replaced(EPIC, "00:00:05.25", "01:00:05.25")(tmp_path)
-    problems = check(datasets.examples(tmp_path), 0.1)
+    problems = find_problems(datasets.examples(tmp_path), 0.1)
     assert Counter(p.kind for p in problems if p.kind in ("missing", "unreadable")) == {"missing": 1, "unreadable": 1}
     assert "is not inside it" in next(p.detail for p in problems if p.kind == "unreadable")
 
@@ -121,7 +121,7 @@ def test_speech_commands_lists_decide_and_silence_is_asked_for(tmp_path):
     splits = Splits(classes=("word00", "_silence_"), other="_unknown_")
     chosen = datasets.examples(tmp_path, splits=splits)
     assert datasets.labels(tmp_path, splits=splits) == {"label": ["word00", "_silence_", "_unknown_"]}
-    silence = [e for e in datasets.listed(tmp_path) if e.optional]
+    silence = [e for e in datasets.listed_examples(tmp_path) if e.optional]
     borders = {"train": (0, 16), "valid": (16, 18), "test": (18, 20)}  # of a recording of 20 s
     assert all(borders[e.split][0] <= e.start and e.end <= borders[e.split][1] + 1e-6 for e in silence)
     assert {e.split for e in silence} == set(borders)

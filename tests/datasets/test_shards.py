@@ -77,7 +77,7 @@ def test_shards_hold_the_same_samples_labels_folds_groups_and_licenses(tmp_path)
         | {"group": f"speaker{k // 2}", "license": "CC0" if k % 2 else "CC BY"}
         for k in range(10)
     ]
-    sources = datasets.listed(manifest(tmp_path, rows))
+    sources = datasets.listed_examples(manifest(tmp_path, rows))
     done = prepare(sources, None, tmp_path / "out", RATE, shard_clips=4, workers=2)
     assert [(s.name, s.split, s.clips) for s in done.shards] == [
         ("all-000000.tar", "", 4), ("all-000001.tar", "", 4), ("all-000002.tar", "", 2)
@@ -98,7 +98,7 @@ def test_official_splits_name_the_shards(tmp_path):
         {"path": f"{['cat', 'dog'][k % 2]}/{k:03d}.wav", "label": "x", "split": split, "group": k}
         for k, split in enumerate(splits)
     ]
-    prepare(datasets.listed(manifest(tmp_path, rows)), None, tmp_path / "out", RATE, 5, 1)
+    prepare(datasets.listed_examples(manifest(tmp_path, rows)), None, tmp_path / "out", RATE, 5, 1)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.json"} | {
         f"{name}.{suffix}"
         for name in ("train-000000", "train-000001", "valid-000000", "test-000000")
@@ -122,7 +122,7 @@ def test_splits_are_drawn_at_training_time_as_from_the_folder(tmp_path, random):
 
 def test_members_are_pairs_as_webdataset_reads_them(tmp_path):
     data = folder(tmp_path / "data")
-    prepare(datasets.listed(data), None, tmp_path / "out", RATE, 100, 1)
+    prepare(datasets.listed_examples(data), None, tmp_path / "out", RATE, 100, 1)
     with tarfile.open(tmp_path / "out" / "all-000000.tar") as tar:
         members = tar.getmembers()
         names = [member.name for member in members]
@@ -133,7 +133,7 @@ def test_members_are_pairs_as_webdataset_reads_them(tmp_path):
         place = keys.index("000003")
         about = json.load(tar.extractfile(members[2 * place + 1]))  # type: ignore[arg-type]
         sound = soundfile.info(tar.extractfile(members[2 * place]))
-    example = datasets.listed(data)[3]
+    example = datasets.listed_examples(data)[3]
     assert about == {
         "key": "000003", "labels": {"label": ["cat"]}, "split": "", "fold": None, "group": "", "license": "",
         "optional": False, "token": example.identity, "source": "cat/006.wav", "start": 0.0, "end": None,
@@ -187,10 +187,10 @@ def test_multi_label_clips_two_heads_and_the_official_order_are_kept(tmp_path):
 
 def test_optional_clips_stay_optional(tmp_path):
     data = folder(tmp_path / "data")
-    sources = [replace(example, optional=k == 4) for k, example in enumerate(datasets.listed(data))]
+    sources = [replace(example, optional=k == 4) for k, example in enumerate(datasets.listed_examples(data))]
     prepare(sources, None, tmp_path / "out", RATE, workers=1)
     assert len(datasets.examples(tmp_path / "out")) == 9
-    assert [example.optional for example in datasets.listed(tmp_path / "out")].index(True) == 4
+    assert [example.optional for example in datasets.listed_examples(tmp_path / "out")].index(True) == 4
 
 
 def test_names_that_are_no_text_are_kept(tmp_path):
@@ -205,8 +205,8 @@ def test_names_that_are_no_text_are_kept(tmp_path):
 
 
 def test_shards_can_be_made_of_shards(tmp_path):
-    prepare(datasets.listed(folder(tmp_path / "data")), None, tmp_path / "once", RATE, 3, 1)
-    prepare(datasets.listed(tmp_path / "once"), None, tmp_path / "twice", RATE, 5, 1)
+    prepare(datasets.listed_examples(folder(tmp_path / "data")), None, tmp_path / "once", RATE, 3, 1)
+    prepare(datasets.listed_examples(tmp_path / "once"), None, tmp_path / "twice", RATE, 5, 1)
     once, twice = (datasets.examples(tmp_path / name) for name in ("once", "twice"))
     for first, second in zip(once, twice, strict=True):
         assert (first.identity, first.split, first.labels) == (second.identity, second.split, second.labels)
@@ -214,7 +214,7 @@ def test_shards_can_be_made_of_shards(tmp_path):
 
 
 def test_the_number_of_workers_changes_no_byte_and_a_second_run_writes_nothing(tmp_path):
-    sources = datasets.listed(folder(tmp_path / "data"))
+    sources = datasets.listed_examples(folder(tmp_path / "data"))
     counts: list[int] = []
     first = prepare(sources, None, tmp_path / "one", RATE, 3, 1, counts.append)
     prepare(sources, None, tmp_path / "three", RATE, 3, 3)
@@ -301,7 +301,7 @@ def test_a_damaged_shard_is_found_and_made_again(tmp_path, damage, says):
 
 
 def test_a_lost_list_of_clips_is_found_and_made_again(tmp_path):
-    sources, output = datasets.listed(folder(tmp_path / "data")), tmp_path / "out"
+    sources, output = datasets.listed_examples(folder(tmp_path / "data")), tmp_path / "out"
     prepare(sources, None, output, RATE, 4, 1)
     whole = digests(output)
     (output / "all-000000.json").write_text('{"plan": ')
@@ -314,7 +314,7 @@ def test_a_lost_list_of_clips_is_found_and_made_again(tmp_path):
 
 @pytest.mark.parametrize("changed", ["rate", "size", "data", "labels", "unfinished"])
 def test_shards_of_another_plan_are_refused(tmp_path, changed):
-    sources, output = datasets.listed(folder(tmp_path / "data")), tmp_path / "out"
+    sources, output = datasets.listed_examples(folder(tmp_path / "data")), tmp_path / "out"
     prepare(sources, None, output, RATE, 4, 1)
     if changed == "unfinished":
         (output / "index.json").rename(tmp_path / "index.json")
@@ -328,7 +328,7 @@ def test_shards_of_another_plan_are_refused(tmp_path, changed):
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
-    sources, output = datasets.listed(folder(tmp_path / "data")), tmp_path / "out"
+    sources, output = datasets.listed_examples(folder(tmp_path / "data")), tmp_path / "out"
     output.mkdir()
     (output / "all-000000.tar").write_text("someone's")
     with pytest.raises(DataError, match="is not empty"):
@@ -377,7 +377,7 @@ def test_where_nothing_can_be_read_nothing_is_left(tmp_path):
 
 
 def test_an_error_that_is_no_clips_fault_stops_the_run(tmp_path):
-    sources, output = datasets.listed(folder(tmp_path / "data")), tmp_path / "out"
+    sources, output = datasets.listed_examples(folder(tmp_path / "data")), tmp_path / "out"
     (output / "all-000001.tar" / "in the way").mkdir(parents=True)
     prepare(sources, None, tmp_path / "good", RATE, 4, 1)
     marker = {key: json.loads((tmp_path / "good" / "index.json").read_text())[key] for key in ("format", "version", "plan")}
@@ -399,7 +399,7 @@ def test_an_epoch_from_shards_draws_each_clip_once(tmp_path, monkeypatch, worker
         monkeypatch.setattr(clips, "MEMORY_LIMIT", -1)
     folder(tmp_path, 11)
     rows = [{"path": f"{['cat', 'dog'][k % 2]}/{k:03d}.wav", "label": f"c{k:02d}", "split": "train"} for k in range(11)]
-    prepare(datasets.listed(manifest(tmp_path, rows)), None, tmp_path / "out", RATE, 4, 1)
+    prepare(datasets.listed_examples(manifest(tmp_path, rows)), None, tmp_path / "out", RATE, 4, 1)
     examples = datasets.examples(tmp_path / "out")
     found = clips.Clips(examples, datasets.labels_of(examples), RATE, 2000, random_cuts=True)
     loader = DataLoader(found, 3, sampler=clips.EpochSampler(found, seed=1), num_workers=workers, collate_fn=whole)
@@ -416,7 +416,7 @@ def test_an_epoch_from_shards_draws_each_clip_once(tmp_path, monkeypatch, worker
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize(("count", "ranks"), [(10, 1), (10, 2), (11, 2), (9, 3), (10, 3), (11, 3), (1, 3)])
 def test_ranks_share_one_order_and_each_clip_is_drawn_by_one_of_them(tmp_path, count, ranks, balanced):
-    examples = datasets.listed(folder(tmp_path, count))
+    examples = datasets.listed_examples(folder(tmp_path, count))
     found = clips.Clips(examples, datasets.labels_of(examples), RATE, 1000, random_cuts=True)
     for epoch in range(2):
         samplers = [clips.EpochSampler(found, 5, balanced, rank, ranks) for rank in range(ranks)]

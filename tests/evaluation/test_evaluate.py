@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiorep.datasets import Example, seen_clips
+from audiorep.datasets import Example, trained_clips
 from audiorep.errors import DataError
 from audiorep.evaluation import evaluate
 from audiorep.info.model_info import ModelInfo
@@ -118,7 +118,7 @@ def test_views_are_averaged_and_named(classifier, tmp_path):
 def test_no_number_is_given_for_clips_that_were_trained_on(tmp_path):
     examples = [clip(tmp_path / f"{n}.wav", 0.9 * (n % 2), ("quiet", "loud")[n % 2]) for n in range(10)]
     session = Loudness()
-    session.info = replace(INFO, provenance={"seen": seen_clips.remember(examples[:6])})
+    session.info = replace(INFO, provenance={"seen": trained_clips.filter_of(examples[:6])})
     with pytest.raises(DataError, match="6 of the 10 clips of some split were trained on"):
         evaluate.evaluate(Classifier(session), examples, "some split")
     assert evaluate.evaluate(Classifier(session), examples[6:], "the others").clips == 4
@@ -126,12 +126,16 @@ def test_no_number_is_given_for_clips_that_were_trained_on(tmp_path):
 
 def test_what_was_seen_is_known_again_elsewhere_and_little_else(tmp_path):
     examples = [Example(Path(f"data/dog/{n}.wav"), {}, start=n / 7) for n in range(3000)]
-    memory = json.loads(json.dumps(seen_clips.remember(examples)))
+    memory = json.loads(json.dumps(trained_clips.filter_of(examples)))
     moved = [replace(e, path=Path("/elsewhere") / e.path) for e in examples]
-    assert seen_clips.count_seen(memory, moved) == 3000
+    assert trained_clips.count_trained(memory, moved) == 3000
     others = [replace(e, start=e.start + 0.01) for e in examples]
-    assert seen_clips.count_seen(memory, others) <= seen_clips.chance(3000)
-    assert seen_clips.count_seen({}, examples) == seen_clips.count_seen({"clips": 1, "bits": 8, "filter": "?"}, examples) == 0
+    assert trained_clips.count_trained(memory, others) <= trained_clips.most_false_matches(3000)
+    assert (
+        trained_clips.count_trained({}, examples)
+        == trained_clips.count_trained({"clips": 1, "bits": 8, "filter": "?"}, examples)
+        == 0
+    )
     assert len(memory["filter"]) < 4 * len(examples)
 
 

@@ -10,8 +10,8 @@ from random import Random
 from audiorep import datasets
 from audiorep.audio.sources import SUFFIXES
 from audiorep.datasets import Example
-from audiorep.datasets.draw import groups_of
-from audiorep.datasets.spelling import look_alikes, plain
+from audiorep.datasets.class_names import look_alikes, normalized
+from audiorep.datasets.random_split import groups_of
 from audiorep.errors import DataError
 from fuzz import words
 from fuzz.oracle import demand
@@ -35,7 +35,7 @@ def tree(chance: Random, seeds: Path, place: Path) -> None:
     demand(datasets.detect(root) == "folder", datasets.detect(root))
     told = " ".join(datasets.notes(root))
     try:
-        found, listed = datasets.examples(root), datasets.listed(root)
+        found, listed = datasets.examples(root), datasets.listed_examples(root)
     except DataError as error:
         demand(str(root) in str(error), f"the folder is not named: {error}")
         raise
@@ -88,7 +88,7 @@ def _check_labels(listed: list[Example], root: Path) -> None:
     by_split = any(example.split for example in listed)
     for example in listed:
         parts = example.path.relative_to(root).parts
-        wanted = plain(parts[1 if by_split else 0])
+        wanted = normalized(parts[1 if by_split else 0])
         demand(example.labels["label"] == (wanted,), f"{parts} is labelled {example.labels}")
         wanted.encode()
         demand(bool(example.split) == by_split, f"{parts} has another kind of split")

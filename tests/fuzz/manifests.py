@@ -11,8 +11,8 @@ from typing import Any
 
 from audiorep import datasets
 from audiorep.datasets import Example
+from audiorep.datasets.class_names import normalized
 from audiorep.datasets.manifest import joined, separated
-from audiorep.datasets.spelling import plain
 from audiorep.errors import DataError
 from audiorep.training.workflow import write_clips
 from fuzz import words
@@ -46,7 +46,7 @@ def table(chance: Random, seeds: Path, place: Path) -> None:
     try:
         datasets.examples(path)
         datasets.notes(path)
-        listed = datasets.listed(path)
+        listed = datasets.listed_examples(path)
     except DataError as error:
         demand(str(path) in str(error), f"the manifest is not named: {error}")
         if is_whole and is_ours and meant:
@@ -69,7 +69,7 @@ def round_trip(chance: Random, seeds: Path, place: Path) -> None:
     write_clips(clips, place / "clips.csv")
     if clips:
         wanted = [_content(clip) for clip in clips]
-        found = [_content(clip) for clip in datasets.listed(place / "clips.csv")]
+        found = [_content(clip) for clip in datasets.listed_examples(place / "clips.csv")]
         demand(found == wanted, f"{found} was read of {wanted}")
 
 
@@ -89,7 +89,7 @@ def _rows(chance: Random) -> tuple[list[list[str]], Meant]:
             "group": words.file_name(chance).strip(), "license": "CC0",
         }  # fmt: skip
         rows.append([cells.get(column, "") for column in columns])
-        meant.append((str(Path(path.strip())), tuple(dict.fromkeys(map(plain, labels)))))
+        meant.append((str(Path(path.strip())), tuple(dict.fromkeys(map(normalized, labels)))))
         if chance.random() < 0.2:
             blanks = chance.choice([0, 1, len(columns), len(columns) + 2])
             rows.append([chance.choice(["", " ", "\t"]) for _ in range(blanks)])

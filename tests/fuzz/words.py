@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from random import Random
 
-from audiorep.datasets.spelling import plain
+from audiorep.datasets.class_names import normalized
 
 PIECES = [
     "dog", "Dog", "cat", "a", "1", "01", "x y", " ", "\u00a0", "é", "e\u0301", "ñ", "n\u0303", "ß", "音", "😀", "👩\u200d🔬",
@@ -44,5 +44,5 @@ def file_name(chance: Random, most: int = 3) -> str:
 
 def labels(chance: Random, count: int) -> list[str]:
     """Up to `count` labels in the form in which they are read, all different."""
-    made = (plain(name(chance).replace("\0", "")) for _ in range(count))
+    made = (normalized(name(chance).replace("\0", "")) for _ in range(count))
     return list(dict.fromkeys(label for label in made if label))

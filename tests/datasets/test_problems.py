@@ -13,7 +13,7 @@ import soundfile
 
 from audiorep import datasets
 from audiorep.datasets import Example
-from audiorep.datasets.check import KINDS, Problem, check, write
+from audiorep.datasets.problems import KINDS, Problem, find_problems, write
 
 RATE = 8000
 
@@ -43,7 +43,7 @@ class Folder:
 
     def problems(self) -> dict[tuple[str, str], str]:
         """{(kind, file or class): detail}, each of which is there once."""
-        found = check(self.examples)
+        found = find_problems(self.examples)
         named = {(problem.kind, Path(problem.subject).name): problem.detail for problem in found}
         assert len(named) == len(found)
         return named
@@ -63,7 +63,7 @@ def test_clean_data_has_no_problem(data):
 
 
 def test_no_clips_have_no_problem():
-    assert check([]) == []
+    assert find_problems([]) == []
 
 
 def test_every_kind_of_problem_is_found_once_where_it_is_and_the_good_clips_have_none(data):
@@ -148,8 +148,8 @@ def test_leak_between_labels_tells_both(data):
 def test_stretches_of_one_file_are_not_duplicates_unless_they_are_the_same(tmp_path):
     soundfile.write(tmp_path / "long.wav", sound(0, 3), RATE)
     clips = [Example(tmp_path / "long.wav", {"label": ("dog",)}, float(k), k + 1.0, "train") for k in range(3)]
-    assert check(clips) == []
-    [problem] = check([*clips, clips[1]])
+    assert find_problems(clips) == []
+    [problem] = find_problems([*clips, clips[1]])
     assert problem.kind == "duplicate"
 
 
@@ -176,14 +176,14 @@ def test_class_of_exactly_a_tenth_is_no_imbalance(tmp_path):
 
 
 def test_shortest_length_is_what_is_asked_for(data):
-    assert check(data.examples, shortest_seconds=0.5) == []
-    assert {problem.kind for problem in check(data.examples, shortest_seconds=0.51)} == {"too short"}
+    assert find_problems(data.examples, shortest_seconds=0.5) == []
+    assert {problem.kind for problem in find_problems(data.examples, shortest_seconds=0.51)} == {"too short"}
 
 
 def test_progress_is_told_for_every_clip_also_for_bad_ones(data):
     data.add("missing.wav", None)
     told: list[int] = []
-    check(data.examples, on_progress=told.append)
+    find_problems(data.examples, on_progress=told.append)
     assert sum(told) == 11
 
 
@@ -191,7 +191,7 @@ def test_data_set_from_disk_is_checked_as_it_was_split(tmp_path):
     for split, seed in (("train", 0), ("test", 0)):
         (tmp_path / split / "dog").mkdir(parents=True)
         soundfile.write(tmp_path / split / "dog" / f"{split}.flac", sound(seed), RATE)
-    assert [problem.kind for problem in check(datasets.examples(tmp_path))] == ["leak"]
+    assert [problem.kind for problem in find_problems(datasets.examples(tmp_path))] == ["leak"]
 
 
 PROBLEMS = [

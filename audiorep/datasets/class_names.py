@@ -1,4 +1,4 @@
-"""Class names as the data spells them: one form of each, and those that a reader would take for one another."""
+"""Normalizes class names, and finds names that look alike."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from collections.abc import Callable, Iterable, Iterator
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BETWEEN = re.compile(r"(?<=\w)[\s_\-\u2010-\u2015\u2212]+(?=\w)")
-_LIKE = str.maketrans(
+_LOOK_ALIKES = str.maketrans(
     "‘’‚‛ʼ`´′“”„‟″‐‑‒–—―−⁄∕⋅∙•·аеорсухіјѕԁԛԝһАВЕКМНОРСТХІЈЅԚԜΑΒΕΖΗΙΚΜΝΟΡΤΥΧογνι",
     "''''''''\"\"\"\"\"-------//····aeopcyxijsdqwhABEKMHOPCTXIJSQWABEZHIKMNOPTYXoyvi",
 )
 """Quotation marks, dashes and dots, and the Cyrillic and Greek letters that look like Latin ones."""
 
 
-def plain(label: str) -> str:
-    r"""A class name in Unicode's composed form (NFC) without blanks around it.
+def normalized(label: str) -> str:
+    r"""A class name in Unicode's composed form (NFC) without surrounding blanks.
 
-    What is no text in it, as the bytes of a folder's name may be, is written as in a program: `\xff`.
+    Bytes that are not text, which the name of a folder may hold, are written as escapes like `\xff`.
     """
     if label.isascii():
         return label.strip()
     return unicodedata.normalize("NFC", _SURROGATE.sub(_escaped, label)).strip()
 
 
-def plain_all(labels: Iterable[str]) -> tuple[str, ...]:
-    """Each as `plain`, and once."""
-    return tuple(dict.fromkeys(map(plain, labels)))
+def normalized_all(labels: Iterable[str]) -> tuple[str, ...]:
+    """The normalized names without duplicates."""
+    return tuple(dict.fromkeys(map(normalized, labels)))
 
 
 def is_text(label: str) -> bool:
-    """Whether a name holds no bytes that are none, as a file's may."""
+    """Whether a name is text; the name of a file may hold other bytes."""
     return _SURROGATE.search(label) is None
 
 
 def look_alikes(labels: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """(name, name that looks like it, what alone is different) of class names, each after the most frequent of its kind."""
+    """(name, the most frequent name that looks like it, how they differ) for class names that look like another one."""
     counts = Counter(labels)
     alike: dict[str, list[str]] = defaultdict(list)
     for label in sorted(counts, key=lambda label: (-counts[label], label)):
@@ -48,7 +48,7 @@ def look_alikes(labels: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def difference(one: str, other: str) -> str:
-    """In what alone two names that look alike are different, in words, with the characters that cannot be seen."""
+    """How two names that look alike differ, in words, with the code points of special characters."""
     if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
         return "Unicode form"
     needed = [
@@ -72,14 +72,14 @@ def _folded(text: str, folds: Iterable[Callable[[str], str]]) -> str:
     return text
 
 
-def _seen(text: str) -> str:
+def _visible(text: str) -> str:
     return "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c in "\t\n\r")
 
 
 _FOLDS: dict[str, Callable[[str], str]] = {
-    "characters that are not seen": _seen,
-    "characters that look alike": lambda text: unicodedata.normalize("NFKC", text.translate(_LIKE)),
+    "characters that are not seen": _visible,
+    "characters that look alike": lambda text: unicodedata.normalize("NFKC", text.translate(_LOOK_ALIKES)),
     "blanks, dashes or underscores": lambda text: _BETWEEN.sub(" ", text).strip(),
     "letter case": str.casefold,
 }
-"""What to overlook, and how, in this order."""
+"""Differences that are easily overlooked, and functions that remove them, in the order of their use."""

@@ -1,4 +1,4 @@
-"""The files below a folder: links followed, hidden and machine-made ones left out."""
+"""Lists the sound files below a folder; it follows links and skips hidden and system files."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from pathlib import Path
 
 from audiorep.audio.sources import OTHER_SUFFIXES, SUFFIXES
 
-MACHINE_MADE = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+SYSTEM_FOLDERS = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 
-_PAPERS = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "changelog", "version", "makefile"})
+_DOCUMENTS = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "changelog", "version", "makefile"})
 
 
 @dataclass(frozen=True)
-class Found:
-    """The sounds below a folder, and files that may be sounds and are not read."""
+class FoundFiles:
+    """The sounds in a folder, and files that may be sounds of formats that are not read."""
 
     sounds: tuple[Path, ...]
     others: tuple[Path, ...]
 
 
-def below(folder: Path) -> Found:
-    """What lies below `folder` at any depth, in sorted order."""
+def files_below(folder: Path) -> FoundFiles:
+    """The files below `folder` at any depth, in sorted order."""
     return _sorted(_files(folder, set()))
 
 
-def inside(folder: Path) -> Found:
-    """What lies in `folder` itself."""
+def files_in(folder: Path) -> FoundFiles:
+    """The files directly in `folder`, in sorted order."""
     return _sorted(path for path in folder.iterdir() if not is_hidden(path.name) and not path.is_dir())
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is not meant to be seen: `.git`, `._a.wav`, `__MACOSX`."""
-    return name.startswith(".") or name.lower() in MACHINE_MADE
+    """Whether a file or folder is hidden or made by the system: `.git`, `._a.wav`, `__MACOSX`."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
-def _sorted(paths: Iterable[Path]) -> Found:
+def _sorted(paths: Iterable[Path]) -> FoundFiles:
     sounds, others = [], []
     for path in sorted(paths):
         suffix = path.suffix.lower()
         if suffix in SUFFIXES:
             sounds.append(path)
-        elif (not suffix or suffix in OTHER_SUFFIXES) and path.name.lower() not in _PAPERS:
+        elif (not suffix or suffix in OTHER_SUFFIXES) and path.name.lower() not in _DOCUMENTS:
             others.append(path)
-    return Found(tuple(sounds), tuple(others))
+    return FoundFiles(tuple(sounds), tuple(others))
 
 
 def _files(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
-    """Each file, dangling links too; a folder that a link leads back to is not entered again."""
+    """Every file, including dangling links. A link to a folder above it is not followed."""
     about = folder.stat()
     place = (about.st_dev, about.st_ino)
     if place in above:

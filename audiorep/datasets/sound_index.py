@@ -1,4 +1,4 @@
-"""Where the sound of a name in an annotation file lies: a file anywhere below the root, or a track of an HDF5 file there."""
+"""Finds the sounds that annotation files name: files anywhere below the root, and tracks of HDF5 files there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from audiorep.errors import DataError
 _PLACES = ("", "annotations", "meta", "metadata")
 
 
-class Tracks:
-    """The sounds below `root`, by name without suffix."""
+class SoundIndex:
+    """The sounds below `root` by name without suffix."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -29,7 +29,7 @@ class Tracks:
                     self._found.setdefault(path.stem, path)
 
     def find(self, *names: str, otherwise: Path | None = None) -> Path:
-        """The sound called by one of `names`; where there is none, a path at which nothing is, for its reader to report."""
+        """The path of the sound with the first known of `names`; if there is none, a missing path, which its reader reports."""
         for name in names:
             if name in self._found:
                 return self._found[name]
@@ -37,15 +37,15 @@ class Tracks:
 
 
 def first_file(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of `names` (a path below the root) that is there, also inside `annotations/`, `meta/` or `metadata/`."""
+    """The first of `names` that exists below `root`, also inside `annotations/`, `meta/` or `metadata/`; else None."""
     return next((root / place / name for name in names for place in _PLACES if (root / place / name).is_file()), None)
 
 
 def needed_file(root: Path, *names: str) -> Path:
-    """As `first_file`.
+    """The first of `names` that exists, in the same places as for `first_file`.
 
     Raises:
-        DataError: there is none of them.
+        DataError: none exists.
     """
     found = first_file(root, names)
     if found is None:
@@ -54,10 +54,10 @@ def needed_file(root: Path, *names: str) -> Path:
 
 
 def split_files(root: Path, names: Mapping[str, str]) -> list[tuple[Path, str]]:
-    """(file, split) of those of `names`, each with its split, that are there.
+    """(file, split) for the files that exist among `names`, which gives the split of each.
 
     Raises:
-        DataError: there is none of them.
+        DataError: none exists.
     """
     found = [(path, split) for name, split in names.items() if (path := first_file(root, (name,))) is not None]
     return found or [(needed_file(root, *names), "")]

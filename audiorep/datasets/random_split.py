@@ -1,4 +1,4 @@
-"""Which clips test and validate where the data does not say: drawn by a stable hash, with groups kept whole."""
+"""Draws the split of clips that have none, by a stable hash, with groups kept whole."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from audiorep.datasets.example import Example
 
 Class = tuple[str, str]
-"""Head and label."""
+"""(head, label)."""
 
 
-def draw(examples: Sequence[Example], test_fraction: float, valid_fraction: float) -> list[str]:
+def draw_splits(examples: Sequence[Example], test_fraction: float, valid_fraction: float) -> list[str]:
     """The split of each clip: `test`, `valid` or `train`.
 
-    Of each class, from the rarest on, the groups of lowest hash test and the next validate, up to its share of clips and of
-    groups; what it is left with trains. So adding clips moves few of the others, and none of a class that shares no group
-    with theirs. A class of three groups or more has one at least in each split, unless classes that share its groups forbid
-    it, and every class has one to train on.
+    Classes are divided one after another, the rarest first. The groups of a class with the lowest hashes go to test and the
+    next ones to valid, until the fractions of its clips and groups are reached; the rest trains. So adding clips moves few
+    other clips, and none of a class that shares no group with theirs. A class with three groups or more has at least one in
+    each split, unless classes that share its groups prevent it. Every class has a group to train on.
     """
     fractions = {"test": test_fraction, "valid": valid_fraction}
     groups = groups_of(examples)
@@ -36,39 +36,39 @@ def draw(examples: Sequence[Example], test_fraction: float, valid_fraction: floa
 
 
 def groups_of(examples: Sequence[Example]) -> list[str]:
-    """What each clip is kept together with: the group that the data names, else its file.
+    """The group of each clip: the one that the data names, else its file.
 
-    A file is called by the last two parts of its path, or by as many more as tell it from others, so that its name stays
-    the same when the data moves.
+    A file is identified by the last two parts of its path, or by more if they are not unique, so that the group stays the
+    same when the data moves.
     """
-    names = _ends({example.path for example in examples if not example.group})
+    names = _unique_endings({example.path for example in examples if not example.group})
     return [example.group or names[example.path] for example in examples]
 
 
-def digest(text: str) -> bytes:
-    """A hash by which clips are ordered at random, but always alike."""
+def stable_hash(text: str) -> bytes:
+    """A hash that orders clips randomly, but always in the same way."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
 
 
 class _Drawn:
-    """A division in the making."""
+    """The splits drawn so far."""
 
     def __init__(self, examples: Sequence[Example], groups: Sequence[str]) -> None:
         self.split_of: dict[str, str] = {}
         self.clips: dict[Class, Counter[str]] = defaultdict(Counter)
-        """Clips of a class in each group."""
+        """The number of clips of each class in each group."""
         self._classes: dict[str, set[Class]] = defaultdict(set)
         for example, group in zip(examples, groups, strict=True):
             for name in _classes(example):
                 self.clips[name][group] += 1
                 self._classes[group].add(name)
         self._left = {name: len(found) for name, found in self.clips.items()}
-        """Groups of a class that are not held out."""
+        """The number of groups of each class that are not held out."""
 
     def divide(self, name: Class, fractions: dict[str, float]) -> None:
-        """Settles the groups of a class that no rarer class has settled."""
+        """Draws the split of those groups of a class that have none yet."""
         clips = self.clips[name]
-        free = sorted((group for group in clips if group not in self.split_of), key=lambda group: (digest(group), group))
+        free = sorted((group for group in clips if group not in self.split_of), key=lambda group: (stable_hash(group), group))
         for split, most, wanted in zip(
             fractions, _shares(len(clips), fractions), _shares(clips.total(), fractions), strict=True
         ):
@@ -81,16 +81,16 @@ class _Drawn:
         self.split_of |= dict.fromkeys(free, "train")
 
     def complete(self, name: Class, fractions: dict[str, float]) -> None:
-        """Gives each split that lacks a class its smallest training group, where it has three groups or more."""
+        """Moves the smallest training group of a class to each split that lacks the class, if it has three groups or more."""
         clips = self.clips[name]
         for split, most in zip(fractions, _shares(len(clips), fractions), strict=True):
             if most and not any(self.split_of[group] == split for group in clips):
                 trained = [group for group in clips if self.split_of[group] == "train"]
-                smallest_first = sorted(trained, key=lambda group: (clips[group], digest(group), group))
+                smallest_first = sorted(trained, key=lambda group: (clips[group], stable_hash(group), group))
                 next((group for group in smallest_first if self._hold_out(group, split)), None)
 
     def _hold_out(self, group: str, split: str) -> bool:
-        """Takes a group out of training, unless a class of it would have nothing left to train on."""
+        """Moves a group out of training, unless one of its classes would have nothing left to train on."""
         if any(self._left[name] < 2 for name in self._classes[group]):
             return False
         for name in self._classes[group]:
@@ -104,15 +104,15 @@ def _classes(example: Example) -> Iterable[Class]:
 
 
 def _shares(count: int, fractions: dict[str, float]) -> list[int]:
-    """Of `count` how many to test and to validate: at least one each of three or more, and at least one left to train on."""
+    """[to test, to validate] out of `count`: at least one each if there are three or more, and one is left to train on."""
     test, valid = (max(round(count * fraction), int(count >= 3 and fraction > 0)) for fraction in fractions.values())
     while test + valid >= count > 0:
         test, valid = (test - 1, valid) if test >= valid else (test, valid - 1)
     return [test, valid]
 
 
-def _ends(paths: Collection[Path]) -> dict[Path, str]:
-    """The last parts of each path that no other of them ends in: two, or as many more as it takes below their root."""
+def _unique_endings(paths: Collection[Path]) -> dict[Path, str]:
+    """The shortest ending of each path, at least two parts, that is unique among the paths."""
     levels = zip(*(path.parts[:-1] for path in paths), strict=False)
     above = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, levels))
     below = {path: path.parts[above:] for path in paths}

@@ -1,4 +1,4 @@
-"""Annotation files as text in UTF-8, and in a sentence what a file is that is none."""
+"""Opens annotation files as UTF-8 text, and says what other files are."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _MARKS = {  # the longer first
     b"%PDF": "a PDF file",
     b"SQLite": "a database",
 }
-"""What files begin with."""
-_GLANCE = 4096  # bytes
+"""The first bytes of files that are not UTF-8 text, and their names."""
+_BEGINNING_BYTES = 4096
 
 
 @contextmanager
-def reading(path: Path, kind: str) -> Iterator[IO[str]]:
-    """The file opened as text, its line ends as they are; `kind` says what it should be, for example "CSV".
+def open_utf8(path: Path, kind: str) -> Iterator[IO[str]]:
+    """Opens a text file without changing line ends; `kind` is what it should be, for example "CSV".
 
     Raises:
-        DataError: it cannot be read, or is no text in UTF-8; the sentence says what it looks like.
+        DataError: it cannot be read, or is not text in UTF-8. The message says what it looks like.
     """
     try:
         with path.open("rb") as file:
-            found = _other_than_text(file.read(_GLANCE))
+            found = _other_than_text(file.read(_BEGINNING_BYTES))
         if found:
             raise DataError(f"{path} is not a {kind} file in UTF-8 but {found}. {_advice(found, kind)}")
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -50,7 +50,7 @@ def reading(path: Path, kind: str) -> Iterator[IO[str]]:
 
 
 def _other_than_text(beginning: bytes) -> str:
-    """What a file is by its first bytes, or nothing where that may be text in UTF-8."""
+    """What a file is according to its first bytes; empty if it may be text in UTF-8."""
     for mark, what in _MARKS.items():
         if beginning.startswith(mark):
             return what
@@ -67,7 +67,7 @@ def _advice(found: str, kind: str) -> str:
 
 
 def _undecodable(path: Path) -> str:
-    """Where and what the first byte is that is no UTF-8, and which encoding it may be of."""
+    """Describes the first byte that is not UTF-8, with its line and possible encoding."""
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
         data.decode()

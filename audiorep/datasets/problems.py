@@ -1,4 +1,4 @@
-"""What is wrong with a data set, found before it is trained on."""
+"""Finds problems of a data set before it is used for training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 
 from audiorep import audio
 from audiorep.datasets import shards
+from audiorep.datasets.class_names import is_text, look_alikes, normalized
 from audiorep.datasets.example import Example
-from audiorep.datasets.spelling import is_text, look_alikes, plain
 from audiorep.errors import AudioError
 from audiorep.files import open_text, replacing, write_json
 
-SILENT = 1e-3  # of full scale, -60 dB
+SILENT_PEAK = 1e-3  # share of full scale, -60 dB
 CLIPPED_LEVEL, CLIPPED_SHARE = 0.9985, 1e-3  # a thousandth of all samples at full scale is audible
 IMBALANCE = 10.0  # largest class over smallest
 
@@ -42,12 +42,12 @@ KINDS = {
     "spelling": "a class name that is written in several ways, or is no text",
     "imbalance": "a class with less than a tenth of the largest one's clips",
 }
-"""Every kind of problem, and what it means."""
+"""Every kind of problem and its meaning."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with one clip or class."""
+    """One problem of one clip or class."""
 
     kind: str
     """A key of KINDS."""
@@ -58,25 +58,25 @@ class Problem:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one clip is, from one pass over its samples."""
+    """The measurements of one clip, from one pass over its samples."""
 
     example: Example
     sample_rate: int
     seconds: float
     peak: float
-    """0..1."""
+    """The largest magnitude of a sample, from 0 to 1."""
     clipped: float
-    """Share of samples at full scale."""
+    """The share of samples at full scale."""
     digest: str
-    """Of the decoded samples, so that the same sound in two containers is one."""
+    """The hash of the decoded samples, which is the same for one sound in two containers."""
     notes: tuple[str, ...] = ()
-    """Sentences on how it was heard."""
+    """Sentences about how it was decoded."""
 
 
-def check(
+def find_problems(
     examples: Sequence[Example], shortest_seconds: float = 0.1, on_progress: Callable[[int], None] | None = None
 ) -> list[Problem]:
-    """Everything wrong with `examples`, clip by clip and then over all; empty if nothing is."""
+    """All problems of `examples`: those of single clips first, then those between clips."""
     measured: list[Measured] = []
     problems: list[Problem] = []
     with ThreadPoolExecutor(4) as pool:
@@ -85,7 +85,7 @@ def check(
                 problems.append(result)
             else:
                 measured.append(result)
-                problems.extend(_alone(result, shortest_seconds))
+                problems.extend(_clip_problems(result, shortest_seconds))
             if on_progress is not None:
                 on_progress(1)
     over_all = [*_odd_rates(measured), *_duplicates(measured), *_leaking_groups(measured)]
@@ -93,12 +93,12 @@ def check(
 
 
 def damaged_shards(root: Path, on_progress: Callable[[int], None] | None = None) -> list[Problem]:
-    """A problem for each tar file of a set of shards that is not as it was written."""
+    """A problem for each damaged tar file of a set of shards."""
     return [Problem("damaged shard", str(path), fault) for path, fault in shards.verify(root, on_progress).items()]
 
 
 def write(problems: Sequence[Problem], path: Path) -> None:
-    """Every problem as CSV or, by the suffix `.json`, JSON; the file appears whole or not at all."""
+    """Writes the problems as CSV, or as JSON if the suffix is `.json`; the file appears whole or not at all."""
     rows = [asdict(problem) for problem in problems]
     if path.suffix == ".json":
         write_json(path, rows)
@@ -127,9 +127,9 @@ def _measure(example: Example) -> Measured | Problem:
     return Measured(example, about.sample_rate, seconds, peak, clipped_share, digest.hexdigest(), tuple(notes))
 
 
-def _alone(clip: Measured, shortest_seconds: float) -> Iterator[Problem]:
+def _clip_problems(clip: Measured, shortest_seconds: float) -> Iterator[Problem]:
     name = str(clip.example.path)
-    if clip.peak < SILENT:
+    if clip.peak < SILENT_PEAK:
         yield Problem("silent", name, f"peak {20 * np.log10(max(clip.peak, 1e-10)):.0f} dB")
     for note in clip.notes:
         yield Problem("opposite phase", name, note.removeprefix(f"{name}: "))
@@ -150,7 +150,7 @@ def _odd_rates(clips: Sequence[Measured]) -> Iterator[Problem]:
 def _duplicates(clips: Sequence[Measured]) -> Iterator[Problem]:
     by_digest: dict[str, list[Measured]] = defaultdict(list)
     for clip in clips:
-        if clip.peak >= SILENT:  # silence is reported as such
+        if clip.peak >= SILENT_PEAK:  # silence is reported as such
             by_digest[clip.digest].append(clip)
     for first, *others in by_digest.values():
         for other in others:
@@ -191,7 +191,7 @@ def _look_alikes(examples: Iterable[Example]) -> Iterator[Problem]:
 
 
 def _names(examples: Iterable[Example]) -> dict[str, Counter[str]]:
-    """{head: clips of each label}."""
+    """{head: the number of clips of each label}."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for example in examples:
         for head, names in example.labels.items():
@@ -203,7 +203,7 @@ def _spellings(examples: Iterable[Example]) -> Iterator[Problem]:
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for example in examples:
         for spelled in example.spelled or example.all_labels:
-            found[plain(spelled)][spelled] += 1
+            found[normalized(spelled)][spelled] += 1
     for label, spellings in sorted(found.items()):
         if len(spellings) > 1:
             ways = ", ".join(f"{spelled!a} ({count} clips)" for spelled, count in sorted(spellings.items()))
