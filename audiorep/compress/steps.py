@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiorep import config, models, runtimes
+from audiorep import config, models, reparam, runtimes
 from audiorep.compress import int8, low_rank, qat
 from audiorep.compress.prune import Importance, Scope, prune
 from audiorep.config import Config
@@ -278,13 +278,13 @@ def _save(work: Work, network: nn.Module, what: str) -> Path:
 def _cost(model: Checkpoint, by: By) -> Callable[[nn.Module], float]:
     shape = tuple(model.example().shape)
     if by == "latency":
-        return lambda network: _latency(replace(model, network=network))
+        return lambda network: _latency(model, network)
     return lambda network: float(getattr(models.cost(network, shape), by))
 
 
-def _latency(model: Checkpoint) -> float:
-    """Seconds of a window in ONNX Runtime on this machine, the front end with it."""
-    call = caller(bundle(model, model.fuse().model))
+def _latency(model: Checkpoint, network: nn.Module) -> float:
+    """Seconds of a window in ONNX Runtime on this machine, of `network` merged, with the front end of `model`."""
+    call = caller(bundle(model, reparam.fuse(network, model.example()).model))
     [times] = timing.in_turns([timing.turn(partial(call, noises(model.info)[0][None]))], TIMES)
     return timing.median(times)
 

@@ -18,7 +18,7 @@ from audiorep.models.arin import Arin, ArinConfig, merge_branches
 from audiorep.models.ast import Ast, AstConfig
 from audiorep.models.cnn14 import Cnn14, Cnn14Config
 from audiorep.models.inceptionnext import InceptionNext, InceptionNextConfig
-from audiorep.models.layers import refuse
+from audiorep.models.layers import Network, refuse
 from audiorep.models.mobilenetv3 import MobileNetV3, MobileNetV3Config
 from audiorep.models.replknet import RepLKNet, RepLKNetConfig
 from audiorep.models.resnet import ResNet, ResNetConfig
@@ -34,7 +34,7 @@ MOST_BLOCKS = 200
 class Architecture:
     """A network class, its configuration class and what sets this size apart."""
 
-    network: type[nn.Module]
+    network: type[Network]
     config: type[Any]
     settings: dict[str, Any] = field(default_factory=dict)
     about: str = ""
@@ -69,7 +69,7 @@ class Cost:
     """Values that convolutions and matrix products give for one input (Radosavovic 2020, section 3): what memory must move."""
 
 
-def build(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] | None = None) -> nn.Module:
+def build(name: str, heads: Mapping[str, int], settings: Mapping[str, Any] | None = None) -> Network:
     """The network `name` with `heads` classes, any other field of its configuration set by `settings`.
 
     Raises:
@@ -168,6 +168,7 @@ __all__ = [
     "Arin",
     "ArinConfig",
     "Cost",
+    "Network",
     "build",
     "configure",
     "cost",

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from audiorep.config import Config
-from audiorep.errors import ConfigError
-from audiorep.models.layers import conv_bn
+from audiorep.models.layers import Network, conv_bn, head_checks, make_heads, narrow_linear, refuse
 from audiorep.reparam import Parallel, algebra
 
 SQUEEZED_AT_LEAST = 8  # channels, as MobileNetV3 rounds: fewer say too little of the map
@@ -64,7 +63,7 @@ class ArinConfig(Config):
         stages = range(1, len(self.depths) + 1)
         kernels = (*self.time_kernels, *self.frequency_kernels, *self.stem_kernel)
         checks = [
-            (bool(self.heads) and all(k >= 1 for k in self.heads.values()), f"heads {self.heads} need at least one class each"),
+            *head_checks(self.heads, self.dropout),
             (self.width >= 1, f"width is {self.width}; at least 1 is needed"),
             (bool(self.depths) and min(self.depths) >= 1, f"depths {self.depths} need at least one block a stage"),
             (all(k >= 1 and k % 2 for k in kernels), f"kernels {kernels} must be odd and positive, to keep the size"),
@@ -84,12 +83,9 @@ class ArinConfig(Config):
                 len(self.strides) in (0, len(self.depths)),
                 f"strides {self.strides} need one for each of the {len(self.depths)} stages, or none",
             ),
-            (0 <= self.dropout < 1, f"dropout is {self.dropout}; 0 to below 1 is allowed"),
             (0 <= self.stochastic_depth < 1, f"stochastic_depth is {self.stochastic_depth}; 0 to below 1 is allowed"),
         ]
-        problems = [text for fine, text in checks if not fine]
-        if problems:
-            raise ConfigError("network: " + "; ".join(problems) + ".")
+        refuse(checks)
 
     def channels(self, stage: int) -> int:
         """Of a stage, counted from 1."""
@@ -119,7 +115,7 @@ class ArinConfig(Config):
         ]
 
 
-class Arin(nn.Module):
+class Arin(Network):
     """AudioRepInceptionNeXt: (B, 1, T, F) to {head: logits (B, K)}, for any T and F."""
 
     def __init__(self, config: ArinConfig) -> None:
@@ -129,7 +125,7 @@ class Arin(nn.Module):
         self.stages = nn.Sequential(*_stages(config))
         self.dropout = nn.Dropout(config.dropout)
         channels = config.channels(len(config.depths))
-        self.heads = nn.ModuleDict({name: nn.Linear(channels, classes) for name, classes in config.heads.items()})
+        self.heads = make_heads(channels, config.heads)
         self.apply(_initialize)
         for block in self.modules():
             if isinstance(block, Block):
@@ -138,11 +134,6 @@ class Arin(nn.Module):
     def forward_features(self, spectrogram: Tensor) -> Tensor:
         """(B, 1, T, F) to the last stage's map (B, C, T', F')."""
         return self.stages(self.stem(spectrogram))
-
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
-        pooled = self.dropout(self.forward_features(spectrogram).mean((2, 3)))  # (B, C)
-        return {name: head(pooled) for name, head in self.heads.items()}
 
 
 class Block(nn.Module):
@@ -271,6 +262,5 @@ def _initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)
+    else:
+        narrow_linear(module)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from audiorep.config import Config
 from audiorep.errors import require
-from audiorep.models.layers import head_checks, make_heads, refuse, refuse_small
+from audiorep.models.layers import Network, head_checks, make_heads, refuse, refuse_small
 
 DEVIATION = 0.02  # of the weights at the start, as in DeiT
 
@@ -58,7 +58,7 @@ class AstConfig(Config):
         )
 
 
-class Ast(nn.Module):
+class Ast(Network):
     """AST: (B, 1, T, F) to {head: logits (B, K)}, for T and F of at least a patch."""
 
     def __init__(self, config: AstConfig) -> None:
@@ -85,18 +85,17 @@ class Ast(nn.Module):
         self.apply(_initialize)
 
     def forward_features(self, spectrogram: Tensor) -> Tensor:
-        """(B, 1, T, F) to the mean of the class and the distillation token (B, C).
+        """(B, 1, T, F) to the mean of the class and the distillation token, as a map of one cell (B, C, 1, 1).
 
         Raises:
             ConfigError: T or F is smaller than a patch.
         """
         refuse_small(spectrogram, self.config.patch, self.config.patch, "AST")
-        return self.transformer(spectrogram).pooler_output
+        return self.transformer(spectrogram).pooler_output[:, :, None, None]
 
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
-        token = self.norm(self.forward_features(spectrogram))  # (B, C)
-        return {name: head(token) for name, head in self.heads.items()}
+    def pool(self, features: Tensor) -> Tensor:
+        """(B, C, 1, 1) to (B, C), normalized."""
+        return self.norm(features.flatten(1))
 
 
 class Embeddings(nn.Module):

@@ -20,6 +20,7 @@ from audiorep.files import replacing, write_json
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import tensors
 from audiorep.models.front_end import FrontEndConfig, LogMel
+from audiorep.models.layers import Network
 from audiorep.models.resized import Layers, change_layers, changed_layers
 from audiorep.models.tensors import size_text
 from audiorep.reparam import FuseResult
@@ -32,7 +33,7 @@ WEIGHTS, CONFIG, CARD, METRICS, LOGS = "model.safetensors", "config.json", "READ
 class Checkpoint:
     """A trained network in its training form, with all that is needed to use it."""
 
-    network: nn.Module
+    network: Network
     """In evaluation mode: (B, 1, T, F) to {head: logits (B, K)}."""
     front_end: LogMel
     """(B, N) to (B, 1, T, F)."""
@@ -102,7 +103,7 @@ class _Plan:
     settings: dict[str, Any]
     layers: Layers
 
-    def build(self) -> nn.Module:
+    def build(self) -> Network:
         return change_layers(models.build(self.architecture, self.heads, self.settings), self.layers)
 
 

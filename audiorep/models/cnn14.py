@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from audiorep.config import Config
 from audiorep.errors import ConfigError
-from audiorep.models.layers import conv_bn, head_checks, make_heads, refuse, refuse_small
+from audiorep.models.layers import Network, conv_bn, head_checks, make_heads, refuse, refuse_small
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Cnn14Config(Config):
         )
 
 
-class Cnn14(nn.Module):
+class Cnn14(Network):
     """CNN14: (B, 1, T, F) to {head: logits (B, K)}, for F = `mels` and T of at least 32 (with six blocks)."""
 
     def __init__(self, config: Cnn14Config) -> None:
@@ -66,12 +66,11 @@ class Cnn14(nn.Module):
         refuse_small(spectrogram, 2 ** (len(self.config.widths) - 1), self.config.mels, "CNN14")
         return self.blocks(self.stem(spectrogram))
 
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
-        frames = self.forward_features(spectrogram).mean(3)  # (B, C, T')
+    def pool(self, features: Tensor) -> Tensor:
+        """(B, C, T', F') to (B, C): the mean over bands, its maximum and mean over frames, then a hidden layer."""
+        frames = features.mean(3)  # (B, C, T')
         pooled = self.dropout(frames.amax(2) + frames.mean(2))  # (B, C)
-        pooled = self.dropout(functional.relu(self.hidden(pooled)))
-        return {name: head(pooled) for name, head in self.heads.items()}
+        return self.dropout(functional.relu(self.hidden(pooled)))
 
 
 class BandNorm(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from audiorep.config import Config
 from audiorep.models.arin import StochasticDepth
-from audiorep.models.layers import head_checks, make_heads, refuse, refuse_small
+from audiorep.models.layers import Network, head_checks, make_heads, refuse, refuse_small
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class InceptionNextConfig(Config):
         )
 
 
-class InceptionNext(nn.Module):
+class InceptionNext(Network):
     """InceptionNeXt with a linear head: (B, 1, T, F) to {head: logits (B, K)}.
 
     Its patches do not overlap, so T and F must hold one of the last stage's: 32 each with four stages.
@@ -83,11 +83,6 @@ class InceptionNext(nn.Module):
         smallest = 2 ** (len(self.config.widths) + 1)
         refuse_small(spectrogram, smallest, smallest, "InceptionNeXt")
         return self.stages(self.stem(spectrogram))
-
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
-        pooled = self.dropout(self.forward_features(spectrogram).mean((2, 3)))  # (B, C)
-        return {name: head(pooled) for name, head in self.heads.items()}
 
 
 class Block(nn.Module):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from audiorep.errors import ConfigError
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def refuse(checks: Iterable[tuple[bool, str]]) -> None:
@@ -36,6 +38,30 @@ def refuse_small(spectrogram: Tensor, frames: int, mels: int, name: str) -> None
             f"{name} needs at least {frames} frames and {mels} mel bands; this spectrogram has {given_frames} × {given_mels}. "
             "Take a longer window, or more mel bands."
         )
+
+
+class Network(nn.Module):
+    """What all networks share: a last map, a vector pooled from it, and a linear layer for each output."""
+
+    heads: nn.ModuleDict
+    dropout: nn.Dropout
+
+    def forward_features(self, spectrogram: Tensor) -> Tensor:
+        """(B, 1, T, F) to the last map (B, C, T', F')."""
+        raise NotImplementedError
+
+    def pool(self, features: Tensor) -> Tensor:
+        """The last map (B, C, T', F') to the vector (B, C) that the heads are given: its mean, with dropout."""
+        return self.dropout(features.mean((2, 3)))
+
+    def classify(self, features: Tensor) -> dict[str, Tensor]:
+        """The last map (B, C, T', F') to {head: logits (B, K)}."""
+        pooled = self.pool(features)
+        return {name: head(pooled) for name, head in self.heads.items()}
+
+    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
+        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
+        return self.classify(self.forward_features(spectrogram))
 
 
 def make_heads(channels: int, heads: Mapping[str, int]) -> nn.ModuleDict:
@@ -77,12 +103,12 @@ def skips(kernel: tuple[int, ...], stride: tuple[int, ...]) -> bool:
     return any(k == 1 and s > 1 for k, s in zip(kernel, stride, strict=True))
 
 
-def channels_last(network: nn.Module) -> nn.Module:
+def channels_last(network: AnyModule) -> AnyModule:
     """`network` itself in channels-last, where a CPU is fastest, without the convolutions that are unsafe there."""
     return safe_on_cpu(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def safe_on_cpu(network: nn.Module) -> nn.Module:
+def safe_on_cpu(network: AnyModule) -> AnyModule:
     """`network` itself with a `SubsampledConv2d` of the same parameters for each plain convolution that should be one."""
     for name, module in list(network.named_modules()):
         if type(module) is nn.Conv2d and skips(module.kernel_size, module.stride) and module.dilation == (1, 1):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiorep.config import Config
-from audiorep.models.layers import conv_bn, he_fan_out, head_checks, make_heads, narrow_linear, refuse
+from audiorep.models.layers import Network, conv_bn, he_fan_out, head_checks, make_heads, narrow_linear, refuse
 
 # kernel, inner channels, outer channels, squeeze and excite, hard swish, stride
 ROWS = (
@@ -48,7 +48,7 @@ class MobileNetV3Config(Config):
         refuse([*head_checks(self.heads, self.dropout), (fine, f"multiplier is {self.multiplier}; more than 0 is needed")])
 
 
-class MobileNetV3(nn.Module):
+class MobileNetV3(Network):
     """MobileNetV3-Large: (B, 1, T, F) to {head: logits (B, K)}, for any T and F."""
 
     def __init__(self, config: MobileNetV3Config) -> None:
@@ -75,11 +75,9 @@ class MobileNetV3(nn.Module):
         """(B, 1, T, F) to the last map (B, C, T', F')."""
         return self.last(self.blocks(self.stem(spectrogram)))
 
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
-        pooled = self.forward_features(spectrogram).mean((2, 3))  # (B, C)
-        pooled = self.dropout(functional.hardswish(self.hidden(pooled)))
-        return {name: head(pooled) for name, head in self.heads.items()}
+    def pool(self, features: Tensor) -> Tensor:
+        """(B, C, T', F') to (B, C'): the mean over the map, then a hidden layer."""
+        return self.dropout(functional.hardswish(self.hidden(features.mean((2, 3)))))
 
 
 class InvertedResidual(nn.Module):

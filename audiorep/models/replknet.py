@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from audiorep.config import Config
 from audiorep.models.arin import StochasticDepth
-from audiorep.models.layers import conv_bn, head_checks, make_heads, refuse
+from audiorep.models.layers import Network, conv_bn, head_checks, make_heads, refuse
 from audiorep.reparam import Parallel
 
 
@@ -55,7 +55,7 @@ class RepLKNetConfig(Config):
         )
 
 
-class RepLKNet(nn.Module):
+class RepLKNet(Network):
     """RepLKNet: (B, 1, T, F) to {head: logits (B, K)}, for any T and F. Weights start as PyTorch's do, as in the source."""
 
     def __init__(self, config: RepLKNetConfig) -> None:
@@ -70,11 +70,6 @@ class RepLKNet(nn.Module):
     def forward_features(self, spectrogram: Tensor) -> Tensor:
         """(B, 1, T, F) to the last stage's map (B, C, T', F')."""
         return self.norm(self.stages(self.stem(spectrogram)))
-
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
-        pooled = self.dropout(self.forward_features(spectrogram).mean((2, 3)))  # (B, C)
-        return {name: head(pooled) for name, head in self.heads.items()}
 
 
 class Residual(nn.Module):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from audiorep.errors import ConfigError
-from audiorep.models.layers import SubsampledConv2d, convolution
+from audiorep.models.layers import AnyModule, SubsampledConv2d, convolution
 
 Layers = dict[str, dict[str, int]]
 """{name of a layer: its sizes}, for example {"stem.conv": {"in_channels": 1, "out_channels": 12, "groups": 1}}."""
@@ -55,7 +55,7 @@ def changed_layers(network: nn.Module, original: nn.Module) -> Layers:
     return found
 
 
-def change_layers(network: nn.Module, layers: Mapping[str, Mapping[str, int]]) -> nn.Module:
+def change_layers(network: AnyModule, layers: Mapping[str, Mapping[str, int]]) -> AnyModule:
     """`network` with layers of other sizes put in place of its own, their weights those of new layers.
 
     Raises:

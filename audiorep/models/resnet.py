@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from audiorep.config import Config
-from audiorep.models.layers import conv_bn, he_fan_out, head_checks, make_heads, refuse
+from audiorep.models.layers import Network, conv_bn, he_fan_out, head_checks, make_heads, refuse
 
 EXPANSION = 4  # of a bottleneck's output over its inner layers
 
@@ -35,7 +35,7 @@ class ResNetConfig(Config):
         )
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """ResNet: (B, 1, T, F) to {head: logits (B, K)}, for any T and F."""
 
     def __init__(self, config: ResNetConfig) -> None:
@@ -51,11 +51,6 @@ class ResNet(nn.Module):
     def forward_features(self, spectrogram: Tensor) -> Tensor:
         """(B, 1, T, F) to the last stage's map (B, C, T', F')."""
         return self.stages(self.stem(spectrogram))
-
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
-        pooled = self.dropout(self.forward_features(spectrogram).mean((2, 3)))  # (B, C)
-        return {name: head(pooled) for name, head in self.heads.items()}
 
 
 class Bottleneck(nn.Module):

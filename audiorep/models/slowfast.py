@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from audiorep.config import Config
-from audiorep.models.layers import conv_bn, he_fan_out, head_checks, make_heads, narrow_linear, refuse
+from audiorep.models.layers import Network, conv_bn, he_fan_out, head_checks, make_heads, narrow_linear, refuse
 
 EXPANSION = 4  # of a bottleneck's output over its inner layers
 
@@ -56,7 +56,7 @@ class SlowFastConfig(Config):
         )
 
 
-class SlowFast(nn.Module):
+class SlowFast(Network):
     """Auditory Slow-Fast: (B, 1, T, F) to {head: logits (B, K)}, for any T and F."""
 
     def __init__(self, config: SlowFastConfig) -> None:
@@ -74,18 +74,16 @@ class SlowFast(nn.Module):
             if isinstance(block, Bottleneck):
                 nn.init.zeros_(block.project.bn.weight)  # type: ignore[union-attr,arg-type]
 
-    def forward_features(self, spectrogram: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, T, F) to both streams' last maps (B, C, T', F')."""
+    def forward_features(self, spectrogram: Tensor) -> Tensor:
+        """(B, 1, T, F) to the means of both streams' last maps, as a map of one cell (B, C, 1, 1): they share no grid."""
+        return torch.cat([stream.mean((2, 3), keepdim=True) for stream in self.streams(spectrogram)], 1)
+
+    def streams(self, spectrogram: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, T, F) to the last map (B, C, T', F') of the slow stream and of the fast one."""
         slow, fast = self.stem["slow"](spectrogram), self.stem["fast"](spectrogram)
         for stage in self.stages:
             slow, fast = stage(slow, fast)
         return slow, fast
-
-    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
-        pooled = torch.cat([stream.mean((2, 3)) for stream in self.forward_features(spectrogram)], 1)  # (B, C)
-        pooled = self.dropout(pooled)
-        return {name: head(pooled) for name, head in self.heads.items()}
 
 
 class Stage(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiorep.errors import ConfigError
+from audiorep.models import Network
 
 
 def soften(logits: Tensor, temperature: float, multi_label: bool) -> Tensor:
@@ -71,35 +71,14 @@ class FeatureMatch(nn.Module):
         return (given - wanted).square().mean() / wanted.square().mean().clamp_min(1e-12)
 
 
-def with_map(network: nn.Module, spectrogram: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """What a network makes of (B, 1, T, F): {head: logits (B, K)}, and the last map (B, C, T', F') on the way there.
-
-    Raises:
-        ConfigError: the network has no such map.
-    """
-    kept: list[Tensor] = []
-
-    def keep(given: Tensor) -> Tensor:
-        kept.append(type(network).forward_features(network, given))  # type: ignore[attr-defined]
-        return kept[-1]
-
-    network.forward_features = keep  # type: ignore[assignment]  # for this call: a copy of the network must not inherit it
-    try:
-        logits = network(spectrogram)
-    finally:
-        del network.forward_features
-    if not kept or not isinstance(kept[0], Tensor) or kept[0].dim() != 4:
-        raise ConfigError(f"{type(network).__name__} has no last map (B, C, T, F) to match; set distil.features=0.")
-    return logits, kept[0]
-
-
 class WithMap(nn.Module):
-    """`with_map` of a network as a network, to be merged for inference."""
+    """A network that gives its last map beside its logits."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, spectrogram: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """(B, 1, T, F) to {head: logits (B, K)} and the last map (B, C, T', F')."""
-        return with_map(self.network, spectrogram)
+        last = self.network.forward_features(spectrogram)
+        return self.network.classify(last), last

@@ -43,18 +43,14 @@ class Trainee(lightning.LightningModule):
         self.train()  # Lightning leaves modes as they are
 
     def learn_from(self, teachers: Teachers) -> None:
-        """Takes teachers, and makes a projection to each one's last map where features are to be matched.
-
-        Raises:
-            ConfigError: features are to be matched and the network has no last map.
-        """
+        """Takes teachers, and makes a projection to each one's last map where features are to be matched."""
         self.teachers = teachers
         if self.settings.distil.features:
             front_end = self.settings.front_end_config
             example = torch.zeros(1, 1, front_end.frames(front_end.samples(self.settings.window_seconds)), front_end.mels)
             self.eval()
             with torch.no_grad():
-                channels = distil.with_map(self.network, example)[1].shape[1]
+                channels = self.network.forward_features(example).shape[1]
             self.matches.extend(distil.FeatureMatch(channels, theirs) for theirs in teachers.channels)
             self.train()
 
@@ -187,7 +183,8 @@ class Trainee(lightning.LightningModule):
         """The loss against labels and teachers."""
         settings, parts = self.settings.distil, {}
         if self.matches:
-            logits, last = distil.with_map(self.network, spectrogram)
+            last = self.network.forward_features(spectrogram)
+            logits = self.network.classify(last)
             weights = distil.shares(settings.weights, len(lesson.maps))
             matched = [match(last, theirs) for match, theirs in zip(self.matches, lesson.maps, strict=True)]
             parts["features_loss"] = torch.stack([w * loss for w, loss in zip(weights, matched, strict=True)]).sum()

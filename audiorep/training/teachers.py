@@ -183,7 +183,7 @@ def load(
     Raises:
         BundleError, CheckpointError: a file or folder cannot be used.
         CheckpointError: a model has other labels, another sample rate or another task.
-        ConfigError: features are to be matched with a model that has no last map, or a file hears another length than a cut.
+        ConfigError: features are to be matched with a file, which has no last map, or a file hears another length than a cut.
         DataError: a teacher was trained on clips that the student is to be measured on.
     """
     if not config.distil.teachers:
@@ -211,7 +211,7 @@ def _of_folder(folder: str, config: TrainConfig) -> Teacher:
             channels = network(example)[1].shape[1]
         fused = reparam.fuse(network, example).model
     else:
-        fused = loaded.fuse().model
+        fused = loaded.fuse().model  # of a checkpoint that nothing else uses
     fused = channels_last(fused.eval().requires_grad_(False))
     front_end = LogMel(loaded.front_end.config, torch.float32)
     digest = _digest([Path(folder) / checkpoint.WEIGHTS])

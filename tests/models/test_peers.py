@@ -184,7 +184,7 @@ def test_slow_stream_sees_every_fourth_frame_and_meets_the_fast_one(frames):
     conv, fourth = network.stem["slow"].conv, x[:, :, ::4]
     expected = nn.functional.conv2d(fourth, conv.weight, stride=2, padding=conv.padding)
     assert torch.allclose(conv(x), expected, atol=1e-5)
-    slow, fast = network.forward_features(x)
+    slow, fast = network.streams(x)
     assert (slow.shape[2], fast.shape[2]) == (-(-frames // 16), -(-frames // 4))
 
 

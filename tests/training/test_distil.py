@@ -141,20 +141,20 @@ def test_maps_of_other_sizes_are_matched_on_the_smaller_one():
     assert match(torch.zeros(2, 3, 8, 4), torch.zeros(2, 3, 8, 4)).item() == 0
 
 
-def test_the_last_map_is_seen_on_the_way_and_leaves_no_trace():
-    trainee = Trainee(quick(), LABELS, 10, {}).eval()
+def test_the_last_map_comes_beside_the_same_logits():
+    network = Trainee(quick(), LABELS, 10, {}).eval().network
     spectrogram = torch.randn(2, 1, 20, 16)
-    logits, last = distil.with_map(trainee.network, spectrogram)
-    assert torch.equal(logits["label"], trainee.network(spectrogram)["label"])
-    assert torch.equal(last, trainee.network.forward_features(spectrogram))
-    assert "forward_features" not in vars(trainee.network)
+    logits, last = distil.WithMap(network)(spectrogram)
+    assert torch.equal(logits["label"], network(spectrogram)["label"])
+    assert torch.equal(last, network.forward_features(spectrogram))
 
 
-def test_a_network_without_a_last_map_is_refused(examples, teacher, tmp_path):
-    slow = {"architecture": "slowfast", "network": {}}
-    with pytest.raises(ConfigError, match=r"SlowFast has no last map .* set distil\.features=0"):
-        fit.fit(taught(teacher, features=1.0, **slow), examples, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_a_network_of_two_streams_is_taught_by_features_too(examples, teacher, tmp_path):
+    network = {"width": 4, "fast_width": 2, "depths": [1, 1], "slow_kernels": [1, 3], "fast_kernels": [3, 3]}
+    config = taught(teacher, epochs=1, features=1.0, architecture="slowfast", network=network)
+    fit.fit(config, examples, tmp_path / "run")
+    (logged,) = (tmp_path / "run" / checkpoint.LOGS).glob("part_1/metrics.csv")
+    assert "features_loss" in logged.read_text()
 
 
 def test_a_student_learns_from_soft_targets_alone_though_the_labels_are_wrong(examples, teacher, tmp_path):
