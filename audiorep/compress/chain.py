@@ -28,6 +28,7 @@ from audiorep.evaluation.compare import Judged, compare, judge, loses
 from audiorep.evaluation.evaluate import describe_split
 from audiorep.files import refuse_inputs, write_json, write_text
 from audiorep.models import checkpoint
+from audiorep.models.checkpoint import Checkpoint
 
 ROW, REPORT = "row.json", "report"
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a step: it becomes that of a folder
@@ -160,6 +161,8 @@ class _Runner:
     split: str
     say: Callable[[str], None]
     original: Judged | None = None
+    loaded: tuple[Path, Checkpoint] | None = None
+    """The last checkpoint that was read: the steps after it share what it computes once."""
 
     def rows(self) -> list[Row]:
         current = self.source
@@ -209,12 +212,12 @@ class _Runner:
         if not isinstance(step, Tune):  # a training goes on where it stopped; others begin again
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        work = Work(checkpoint.load(current), current, self.source, self.examples, self.data, folder, self.say)
+        work = Work(self._load(current), current, self.source, self.examples, self.data, folder, self.say)
         return step.run(work)
 
     def _judged(self, name: str, made: Path, current: Path, limit: float | None, folder: Path, start: float) -> Row:
         is_file = not made.is_dir() or made.suffix == ".mlpackage"
-        model = checkpoint.load(current if is_file else made)
+        model = self._load(current if is_file else made)
         files = {_runtime_of(made): made} if is_file else _exported(model, made, folder, self.settings.runtimes, self.say)
         if not files:
             raise CheckpointError(f"{name} could be exported to none of {', '.join(self.settings.runtimes)}.")
@@ -245,6 +248,11 @@ class _Runner:
             seconds=time.perf_counter() - start,
             refused=_refusal(difference.change, limit),
         )
+
+    def _load(self, folder: Path) -> Checkpoint:
+        if self.loaded is None or self.loaded[0] != folder:
+            self.loaded = folder, checkpoint.load(folder)
+        return self.loaded[1]
 
     def _judge_original(self) -> Judged:
         values = checkpoint.read_json(self.output / "00_original" / ROW)

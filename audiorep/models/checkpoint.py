@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,19 @@ class Checkpoint:
             return self.front_end(noise)
 
     def fuse(self) -> FuseResult:
-        """The network merged for inference, with its proof and report; the network itself is not changed."""
+        """The network merged for inference, with its proof and report; the network itself is not changed.
+
+        It is computed once and shared by all who ask: whoever changes the merged network in place takes a copy first, and
+        other weights need a new `Checkpoint`.
+        """
+        return self._fused
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of: not the merged network, since the copy's weights may be changed."""
+        return {name: value for name, value in vars(self).items() if name != "_fused"}
+
+    @cached_property
+    def _fused(self) -> FuseResult:
         return reparam.fuse(self.network, self.example())
 
 

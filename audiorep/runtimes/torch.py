@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class TorchSession:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._half = precision == "bf16"
         self.device = f"PyTorch {torch.__version__}, {self._device}, {precision}"
-        pipeline = Pipeline(model.front_end, channels_last(model.fuse().model), model.info).eval()
+        pipeline = Pipeline(model.front_end, channels_last(copy.deepcopy(model.fuse().model)), model.info).eval()
         self._pipeline: Pipeline = pipeline.to(self._device)
 
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:

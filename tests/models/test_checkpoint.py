@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import resource
 from dataclasses import asdict, replace
@@ -10,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from audiorep import models
+from audiorep import models, reparam
 from audiorep.errors import BundleError, CheckpointError
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint
 from audiorep.models.front_end import FRONT_ENDS
+from audiorep.runtimes.torch import TorchSession
 
 INFO = ModelInfo("arin_pico", {"label": ["a", "b", "c"]}, 16_000, 1.0, 0.5, asdict(FRONT_ENDS["light"]), license="CC0")
 
@@ -35,6 +37,20 @@ def test_a_checkpoint_comes_back_as_it_was(folder):
     assert loaded.front_end.config == FRONT_ENDS["light"]
     assert not loaded.network.training
     assert not list(folder.glob(".*"))
+
+
+def test_a_network_is_merged_once_and_again_in_a_copy(folder, monkeypatch):
+    model, calls = checkpoint.load(folder), []
+    monkeypatch.setattr(reparam, "fuse", lambda *given, fuse=reparam.fuse: calls.append(given) or fuse(*given))
+    merged = model.fuse().model
+    strides = [tensor.stride() for tensor in merged.parameters()]
+    TorchSession(model)  # it puts a network in channels-last, which must be its own
+    assert [tensor.stride() for tensor in merged.parameters()] == strides
+    assert len(calls) == 1
+    changed = copy.deepcopy(model)
+    torch.nn.init.ones_(changed.network.heads["label"].bias)
+    assert torch.allclose(changed.fuse().model(model.example())["label"], merged(model.example())["label"] + 1, atol=1e-5)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(
