@@ -206,7 +206,7 @@ class _Training:
             def on_train_batch_end(self, *given: object) -> None:
                 ends.append(time.perf_counter())
 
-        trainer = fit.make_trainer(self._settings, self._folder, False, False, lambda text: None)
+        trainer = fit.make_trainer(self._settings, self._folder, fit.Reports(), False)
         trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
         trainer.fit_loop.max_epochs = 1
         trainer.limit_train_batches = min(steps + 3, len(self._loader))

@@ -214,7 +214,7 @@ class Qat(Tune):
     def run(self, work: Work) -> Path:
         """The file."""
         sounds = int8.sounds_of(work.examples, work.model.info, work.say)
-        network = qat.fit(work.model, self.settings(work), work.examples, work.say)
+        network = qat.fit(work.model, self.settings(work), work.examples, work.output, work.say)
         path = work.output / "model.onnx"
         int8.write(work.model, sounds, path, self.loss, say=work.say, network=network)
         return path

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -31,7 +31,7 @@ from audiorep.files import named, replacing, write_json
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
 from audiorep.training import teachers
-from audiorep.training.module import Trainee
+from audiorep.training.module import Trainee, build_network
 from audiorep.training.recipe import TrainConfig
 from audiorep.training.teachers import Teachers
 
@@ -67,31 +67,84 @@ def fit(
     output = Path(output)
     labels = _labels(config, examples, classes)
     taught_by = teachers.load(config, labels, examples, say)
-    record = _record(config, labels, examples, taught_by)
-    _check(output, record)
+    run = Run(config, labels, examples, output, Reports(progress, say, on_epoch), taught_by)
+    check_run(run)
     info = _info(config, labels, examples, taught_by)  # what it refuses is better known before training than after
+
+    def make() -> nn.Module:
+        network = build_network(config, labels)
+        if config.start and not (output / LAST).exists():
+            moved = checkpoint.transfer(network, checkpoint.load(config.start), labels)
+            say(f"From {config.start}: {moved.summary}")
+        return network
+
+    checkpoint.save(output, train_network(run, make), info, config.architecture)
+    return output
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Who is told how a training goes."""
+
+    progress: bool = False
+    """Show a bar; without it `say` is told a line an epoch."""
+    say: Callable[[str], None] = lambda text: None
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None
+    """Given each epoch, from 0, and its metrics by name; may raise to end the training."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its settings, its clips, and the folder in which it is kept."""
+
+    config: TrainConfig
+    labels: Labels
+    examples: Sequence[Example]
+    output: Path
+    reports: Reports = field(default_factory=Reports)
+    taught_by: Teachers | None = None
+
+
+def check_run(run: Run) -> None:
+    """Refuses a training into a folder that holds another one.
+
+    Raises:
+        ConfigError: the folder holds a run with other settings, other data or other teachers, or another checkpoint.
+        CheckpointError: the run's record cannot be read.
+    """
+    _check(run.output, _record(run.config, run.labels, run.examples, run.taught_by))
+
+
+def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
+    """The network that `make` gives, trained, or trained on from where the run stopped, with the weights of the epoch kept.
+
+    Every training goes through here: it resumes, averages weights, validates and keeps its epochs in the run's folder.
+
+    Raises:
+        DataError: no readable training clips.
+        ConfigError: the weights went out of range.
+        CheckpointError: the run in the folder cannot be read.
+        KeyboardInterrupt: the user stopped it; the last whole epoch is kept.
+    """
+    config, output, say = run.config, run.output, run.reports.say
     lightning.seed_everything(config.seed, verbose=False)
-    train, valid = (clips_of(config, examples, labels, split) for split in ("train", "valid"))
+    train, valid = (clips_of(config, run.examples, run.labels, split) for split in ("train", "valid"))
     sampler = EpochSampler(train, config.seed, config.balance == "sampling")
     loaders = make_loaders(config, train, valid, sampler)
-    trainee = Trainee(config, labels, len(loaders[0]), _class_weights(train, config))
-    noise, silent = _noise(config)
-    trainee.noise, trainee.sampler = noise, sampler
-    _teach(trainee, taught_by, train, output)
-    _say_failures([*train.failures, *valid.failures, *silent], say)
-    if config.start and not (output / LAST).exists():
-        moved = checkpoint.transfer(trainee.network, checkpoint.load(config.start), labels)
-        say(f"From {config.start}: {moved.summary}")
-    write_json(output / CONFIG, record)
-    trainer = make_trainer(config, output, progress, len(valid) > 0, say)
-    if on_epoch is not None:
-        trainer.callbacks.insert(0, EpochValues(on_epoch))  # type: ignore[attr-defined]  # Lightning's own come last
+    noise, unreadable = _noise(config)
+    trainee = Trainee(config, run.labels, len(loaders[0]), _class_weights(train, config), noise, make())
+    _teach(trainee, run.taught_by, train, output)
+    _say_failures([*train.failures, *valid.failures, *unreadable], say)
+    write_json(output / CONFIG, _record(config, run.labels, run.examples, run.taught_by))
+    has_norms = bool(trainee.norms(frozen=False))
+    trainer = make_trainer(config, output, run.reports, len(valid) > 0, has_norms)
+    trainer.callbacks.insert(0, ResumedOrder(sampler))  # type: ignore[attr-defined]  # Lightning's own come last
     say(f"Training {config.architecture} on {len(train)} clips, {trainer.strategy.root_device}")
-    _run(trainer, trainee, loaders, output)
+    _loop(trainer, trainee, loaders, output)
     _take_weights(trainee, output / (BEST if config.keep == "best" and (output / BEST).exists() else LAST))
-    _measure_norms(trainee, loaders[0], trainer.strategy.root_device)
-    checkpoint.save(output, trainee.network, info, config.architecture)
-    return output
+    if has_norms:
+        _measure_norms(trainee, loaders[0], sampler, trainer.strategy.root_device)
+    return trainee.network
 
 
 def quieten() -> None:
@@ -103,11 +156,12 @@ def quieten() -> None:
 class MovingAverage(WeightAveraging):
     """Exponential moving average of the weights, of `decay` a step, taken every fourth step.
 
-    On a CPU, averaging a small network after every step would cost a sixth of the step.
+    On a CPU, averaging a small network after every step would cost a sixth of the step. Buffers are averaged too where
+    they are the statistics of batch norms; others, such as the ranges of int8's rounding, are the latest.
     """
 
-    def __init__(self, decay: float) -> None:
-        super().__init__(use_buffers=True, multi_avg_fn=get_ema_multi_avg_fn(decay**AVERAGE_EVERY))  # type: ignore[no-untyped-call]
+    def __init__(self, decay: float, has_norms: bool) -> None:
+        super().__init__(use_buffers=has_norms, multi_avg_fn=get_ema_multi_avg_fn(decay**AVERAGE_EVERY))  # type: ignore[no-untyped-call]
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """Every fourth step."""
@@ -137,6 +191,19 @@ class EpochValues(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """With those of the validation clips."""
         self._on_epoch(trainer.current_epoch, {name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+class ResumedOrder(Callback):
+    """Sets a resumed run's clips to the epoch that comes next, since worker processes copy them before Lightning does."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self._sampler = sampler
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Of the run that goes on."""
+        self._sampler.set_epoch(checkpoint["epoch"] + 1)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -236,7 +303,7 @@ def clips_of(config: TrainConfig, examples: Sequence[Example], labels: dict[str,
     return clips
 
 
-def _run(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[Any]], output: Path) -> None:
+def _loop(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[Any]], output: Path) -> None:
     """Lightning's loop, from the last checkpoint in `output` if there is one."""
     last = output / LAST
     if last.exists():
@@ -269,15 +336,14 @@ def _take_weights(trainee: Trainee, path: Path) -> None:
     trainee.load_state_dict(weights)
 
 
-def _measure_norms(trainee: Trainee, loader: DataLoader[Any], device: torch.device) -> None:
+def _measure_norms(trainee: Trainee, loader: DataLoader[Any], sampler: EpochSampler, device: torch.device) -> None:
     """Precise BN over `precise_norms` batches, or over one epoch where that has fewer."""
     batches = trainee.settings.precise_norms
     if not batches:
         return
     trainee.to(device)
     trainee.seed_epoch(trainee.settings.epochs)
-    assert trainee.sampler is not None
-    trainee.sampler.set_epoch(trainee.settings.epochs)  # the epoch that a run ends with depends on where it was resumed
+    sampler.set_epoch(trainee.settings.epochs)  # the epoch that a run ends with depends on where it was resumed
     trainee.measure_norms(move_data_to_device(batch, device) for batch in islice(loader, batches))
     trainee.cpu()
 
@@ -298,14 +364,14 @@ def _whole(batch: Any) -> Any:
 
 
 def make_trainer(
-    config: TrainConfig, output: Path, progress: bool, validates: bool, say: Callable[[str], None]
+    config: TrainConfig, output: Path, reports: Reports, validates: bool, has_norms: bool = True
 ) -> lightning.Trainer:
     """Lightning's trainer with this project's checkpoints, logs and average of weights."""
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [] if reports.on_epoch is None else [EpochValues(reports.on_epoch)]
     if config.ema_decay:
-        callbacks.append(MovingAverage(config.ema_decay))
-    if not progress:
-        callbacks.append(EpochLines(say))
+        callbacks.append(MovingAverage(config.ema_decay, has_norms))
+    if not reports.progress:
+        callbacks.append(EpochLines(reports.say))
     if validates and config.keep == "best":
         name, mode = ("valid_loss", "min") if config.multi_label else ("valid_accuracy", "max")
         callbacks.append(ModelCheckpoint(output, Path(BEST).stem, monitor=name, mode=mode, enable_version_counter=False))
@@ -320,7 +386,7 @@ def make_trainer(
         logger=[CSVLogger(output, logs, version=part), TensorBoardLogger(output, logs, version=part)],
         plugins=[AtomicCheckpoints()],
         devices=1,  # seeds, sampler and messages are written for one process
-        enable_progress_bar=progress,
+        enable_progress_bar=reports.progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=10_000,  # values are logged by the epoch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lightning
@@ -12,9 +12,10 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from audiorep import models
-from audiorep.datasets.clips import EpochSampler, epoch_seed
+from audiorep.datasets.clips import epoch_seed
+from audiorep.errors import ConfigError
 from audiorep.models.front_end import LogMel, repeat_last
-from audiorep.models.layers import channels_last
+from audiorep.models.layers import Network, channels_last
 from audiorep.models.resized import change_layers
 from audiorep.training import augment, distil
 from audiorep.training.recipe import TrainConfig
@@ -23,36 +24,64 @@ from audiorep.training.teachers import Lesson, Teachers, score_name
 Batch = tuple[Tensor, dict[str, Tensor], Tensor]
 
 
+def build_network(config: TrainConfig, labels: dict[str, list[str]]) -> Network:
+    """The network of the settings with new weights, channels last."""
+    network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network_settings)
+    return channels_last(change_layers(network, config.layers))
+
+
 class Trainee(lightning.LightningModule):
     """Augmentation, front end, network and loss of one training."""
 
     def __init__(
-        self, config: TrainConfig, labels: dict[str, list[str]], steps_per_epoch: int, class_weights: dict[str, Tensor]
+        self,
+        config: TrainConfig,
+        labels: dict[str, list[str]],
+        steps_per_epoch: int,
+        class_weights: dict[str, Tensor],
+        noise: Sequence[Tensor] = (),
+        network: nn.Module | None = None,
     ) -> None:
+        """A training of `network`, by default a new one as `config` says.
+
+        Args:
+            config: the settings.
+            labels: the classes of each head.
+            steps_per_epoch: by which the learning rate's schedule counts.
+            class_weights: {head: (K,)} weights in the loss.
+            noise: recordings (N,) to mix in.
+            network: (B, 1, T, F) to {head: logits (B, K)}.
+        """
         super().__init__()
         self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
         self.front_end = LogMel(config.front_end_config, torch.float32)
-        network = models.build(config.architecture, {h: len(n) for h, n in labels.items()}, config.network_settings)
-        self.network = channels_last(change_layers(network, config.layers))
-        self.class_weights = class_weights
+        self.network = build_network(config, labels) if network is None else network
+        self.class_weights, self.noise = class_weights, noise
         self.teachers: Teachers | None = None
         self.matches = nn.ModuleList()
-        self.noise: list[Tensor] = []
-        self.sampler: EpochSampler | None = None
         self._generator = Generator()
         self.train()  # Lightning leaves modes as they are
 
     def learn_from(self, teachers: Teachers) -> None:
-        """Takes teachers, and makes a projection to each one's last map where features are to be matched."""
+        """Takes teachers, and makes a projection to each one's last map where features are to be matched.
+
+        Raises:
+            ConfigError: features are to be matched and the network is none of `models`, which have a last map.
+        """
         self.teachers = teachers
         if self.settings.distil.features:
             front_end = self.settings.front_end_config
             example = torch.zeros(1, 1, front_end.frames(front_end.samples(self.settings.window_seconds)), front_end.mels)
             self.eval()
             with torch.no_grad():
-                channels = self.network.forward_features(example).shape[1]
+                channels = self._with_last_map().forward_features(example).shape[1]
             self.matches.extend(distil.FeatureMatch(channels, theirs) for theirs in teachers.channels)
             self.train()
+
+    def _with_last_map(self) -> Network:
+        if not isinstance(self.network, Network):
+            raise ConfigError("A network in training under int8's rounding has no last map to match; set distil.features=0.")
+        return self.network
 
     def on_fit_start(self) -> None:
         """Moves the teachers, who are no part of what is trained and saved, to where the network is."""
@@ -68,7 +97,7 @@ class Trainee(lightning.LightningModule):
         return self
 
     def norms(self, frozen: bool) -> list[_BatchNorm]:
-        """The batch norms whose statistics are kept, or those whose statistics move."""
+        """The batch norms whose statistics training keeps, or with `frozen` false those whose statistics it updates."""
         found = [(name, module) for name, module in self.network.named_modules() if isinstance(module, _BatchNorm)]
         return [norm for name, norm in found if (self.settings.freeze_norms and not name.startswith("stem.")) == frozen]
 
@@ -102,15 +131,10 @@ class Trainee(lightning.LightningModule):
         torch.manual_seed(seed)
         self._generator = Generator(self.device).manual_seed(seed)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Sets the clips to the epoch that comes next, since worker processes copy them before Lightning does."""
-        if self.sampler is not None:
-            self.sampler.set_epoch(checkpoint["epoch"] + 1)
-
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The loss of a batch: waveforms (B, N), {head: targets (B, K)} and samples of sound (B,)."""
-        waveform, targets, sound = self.hear(*batch)
-        spectrogram = self.see(waveform, sound)
+        waveform, targets, sound = self.augmented_waveforms(*batch)
+        spectrogram = self.augmented_spectrograms(waveform, sound)
         if self.settings.distil.teachers:
             loss = self._distil(spectrogram, targets, self._lesson(waveform, targets, sound))
         else:
@@ -149,11 +173,11 @@ class Trainee(lightning.LightningModule):
 
     def prepare(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """An augmented spectrogram (B, 1, T, F) and targets to match."""
-        waveform, targets, sound = self.hear(waveform, targets, sound)
-        return self.see(waveform, sound), targets
+        waveform, targets, sound = self.augmented_waveforms(waveform, targets, sound)
+        return self.augmented_spectrograms(waveform, sound), targets
 
-    def hear(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> Batch:
-        """An augmented batch, mixed or not."""
+    def augmented_waveforms(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> Batch:
+        """The batch as augmented waveforms (B, N), some of them mixed with others, with the targets that fit them."""
         config, generator, front_end = self.settings.augment, self._generator, self.settings.front_end_config
         samples = front_end.samples(self.settings.cut_seconds or self.settings.window_seconds)
         with torch.no_grad():
@@ -166,8 +190,8 @@ class Trainee(lightning.LightningModule):
                 sound = sound.maximum(sound[partner])
         return waveform, targets, sound
 
-    def see(self, waveform: Tensor, sound: Tensor) -> Tensor:
-        """An augmented spectrogram (B, 1, T, F) of augmented waveforms (B, N)."""
+    def augmented_spectrograms(self, waveform: Tensor, sound: Tensor) -> Tensor:
+        """The augmented spectrograms (B, 1, T, F) of augmented waveforms (B, N)."""
         with torch.no_grad():
             clean = self._spectrogram(waveform, sound)
             spectrogram = augment.augment_spectrogram(clean, self.settings.augment, self._generator)
@@ -183,8 +207,9 @@ class Trainee(lightning.LightningModule):
         """The loss against labels and teachers."""
         settings, parts = self.settings.distil, {}
         if self.matches:
-            last = self.network.forward_features(spectrogram)
-            logits = self.network.classify(last)
+            network = self._with_last_map()
+            last = network.forward_features(spectrogram)
+            logits = network.classify(last)
             weights = distil.shares(settings.weights, len(lesson.maps))
             matched = [match(last, theirs) for match, theirs in zip(self.matches, lesson.maps, strict=True)]
             parts["features_loss"] = torch.stack([w * loss for w, loss in zip(weights, matched, strict=True)]).sum()

@@ -214,7 +214,7 @@ def test_teachers_hear_the_students_augmented_and_mixed_waveform_without_its_mas
     trainee.learn_from(teachers.load(settings, LABELS, examples))
     trainee.seed_epoch(0)
     batch = fit.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
-    waveform, targets, sound = trainee.hear(*batch)
+    waveform, targets, sound = trainee.augmented_waveforms(*batch)
     assert waveform.shape == (4, 999)
     assert not torch.equal(targets["label"], batch[1]["label"])
     told = trainee._lesson(waveform, targets, sound).scores["label"]
@@ -286,7 +286,7 @@ def test_mixing_mixes_kept_scores_as_it_mixes_targets(examples, teacher, tmp_pat
     assert torch.equal(batch[1][name], clips.extra[name][[0, 8, 16]])
     trainee = Trainee(settings, LABELS, 4, {})
     trainee.seed_epoch(0)
-    _, targets, _ = trainee.hear(*batch)
+    _, targets, _ = trainee.augmented_waveforms(*batch)
     trainee.seed_epoch(0)
     torch.rand((), generator=trainee._generator)
     ratio, partner = augment.draw_mixup(3, 1.0, trainee._generator)
