@@ -13,6 +13,7 @@ from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import ModelInfo
 from audiorep.models.checkpoint import Checkpoint
 from audiorep.models.front_end import LogMel
+from audiorep.models.layers import AnyModule
 
 
 def untrained(architecture: str, info: ModelInfo, settings: Mapping[str, Any] | None = None) -> Checkpoint:
@@ -36,7 +37,7 @@ def untrained(architecture: str, info: ModelInfo, settings: Mapping[str, Any] | 
     return Checkpoint(network, LogMel(front_end).eval(), info, architecture)
 
 
-def as_trained(network: nn.Module) -> nn.Module:
+def as_trained(network: AnyModule) -> AnyModule:
     """`network` in evaluation mode, its batch norms changed to scale and shift, as a training leaves them.
 
     Zeros and ones would let a runtime drop operations, or whole branches.
