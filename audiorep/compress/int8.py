@@ -23,6 +23,7 @@ from audiorep.export.sounds import low_rates, noises, spread
 from audiorep.files import open_text, replacing
 from audiorep.info.model_info import ModelInfo
 from audiorep.models.checkpoint import Checkpoint
+from audiorep.predict.agreement import agreement
 from audiorep.predict.classifier import Classifier
 from audiorep.reparam import FuseResult
 from audiorep.runtimes import timing
@@ -246,11 +247,9 @@ def sensitivities(
     spreads = quantizer.channel_spreads()
     rows = []
     for layer in quantizer.layers:
-        found = scores(quantizer.make_one(layer, setting), clips)
-        same = float((found.argmax(1) == expected.argmax(1)).mean())
+        found = agreement(expected, scores(quantizer.make_one(layer, setting), clips))
         ranges = [merge.weight_range for merge in fused.merges if merge.into == layer and merge.weight_range]
-        change = float(np.abs(found - expected).mean())
-        rows.append(Sensitivity(layer, change, same, max(ranges, default=1.0), spreads[layer]))
+        rows.append(Sensitivity(layer, found.mean, found.agreement, max(ranges, default=1.0), spreads[layer]))
     return sorted(rows, key=lambda row: -row.change)
 
 

@@ -15,6 +15,7 @@ from audiorep.datasets import Example
 from audiorep.errors import ConfigError
 from audiorep.evaluation.evaluate import Scored, refuse_seen, score_clips
 from audiorep.evaluation.metrics import score
+from audiorep.predict.agreement import agreement
 from audiorep.predict.classifier import Classifier
 
 CONFIDENCE = 0.95
@@ -117,11 +118,9 @@ def compare(first: Judged, second: Judged) -> Difference:
         )
     if first.scored.examples != second.scored.examples:
         raise ConfigError(f"{first.name} and {second.name} cannot be compared: they could not read the same clips.")
-    one, other = first.scored.scores, second.scored.scores
-    gaps = np.concatenate([np.abs(one[head] - other[head]).ravel() for head in one])
-    same = np.all([one[head].argmax(1) == other[head].argmax(1) for head in one], axis=0)
+    near = agreement(first.scored.scores, second.scored.scores)
     low, high = _change_interval(first, second)
-    return Difference(second.accuracy - first.accuracy, low, high, float(same.mean()), float(gaps.max()), float(gaps.mean()))
+    return Difference(second.accuracy - first.accuracy, low, high, near.agreement, near.largest, near.mean)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from audiorep.errors import BundleError
+from audiorep.predict.agreement import Agreement, Scores, agreement, scores_of
 from audiorep.runtimes import Session
 
 if TYPE_CHECKING:
@@ -21,17 +21,8 @@ LIMITS = {"fp32": PARITY_LIMIT, "fp16": 0.01, "bf16": 0.05}
 AGREEMENT_LIMIT = 0.9  # share of clips on which a model of fewer bits must keep its checkpoint's label
 
 
-@dataclass(frozen=True)
-class Parity:
+class Parity(Agreement):
     """How far an exported model's scores are from its checkpoint's, on the same clips."""
-
-    clips: int
-    largest: float
-    """Largest difference of a score."""
-    mean: float
-    """Mean difference of a score."""
-    agreement: float
-    """Share of clips given the same label in every head."""
 
     def refusal(self, precision: str = "fp32") -> str | None:
         """Why a model of that precision must not be kept, or None."""
@@ -47,20 +38,26 @@ class Parity:
 
 def compare(model: Checkpoint, session: Session, clips: Sequence[np.ndarray]) -> Parity:
     """The difference between a checkpoint as it was trained, in torch, and an exported model, on `clips` of (N,) each."""
+    return _parity(_trained_scores(model, clips), session, clips)
+
+
+def _parity(expected: Scores, session: Session, clips: Sequence[np.ndarray]) -> Parity:
+    return Parity(**vars(agreement(expected, scores_of(session, clips))))
+
+
+def _trained_scores(model: Checkpoint, clips: Sequence[np.ndarray]) -> Scores:
+    """The scores of a checkpoint as it was trained, not merged."""
     import torch
 
     from audiorep.runtimes.torch import Pipeline
 
     trained = Pipeline(model.front_end, model.network, model.info).eval()
-    differences, same = [], 0
-    for clip in clips:
+
+    def run(waveform: np.ndarray) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            expected = {head: values.numpy() for head, values in trained(torch.from_numpy(clip[None])).items()}
-        found = session(clip[None])
-        differences.append(np.concatenate([np.abs(found[head] - expected[head])[0] for head in expected]))
-        same += all(found[head].argmax() == expected[head].argmax() for head in expected)
-    every = np.concatenate(differences)
-    return Parity(len(clips), float(every.max()), float(every.mean()), same / len(clips))
+            return {head: values.numpy() for head, values in trained(torch.from_numpy(waveform)).items()}
+
+    return scores_of(run, clips)
 
 
 def accept(model: Checkpoint, session: Session, clips: Sequence[np.ndarray], path: Path, precision: str = "fp32") -> Parity:
@@ -80,9 +77,9 @@ def first_accepted(
     Raises:
         BundleError: all are too far from their checkpoint.
     """
-    refusal = None
+    expected, refusal = _trained_scores(model, clips), None
     for session in sessions:
-        parity = compare(model, session, clips)
+        parity = _parity(expected, session, clips)
         refusal = parity.refusal(precision)
         if refusal is None:
             return parity

@@ -17,6 +17,7 @@ from audiorep.export.fourier import tabulate
 from audiorep.export.names import shorten
 from audiorep.info.model_info import PREFIX, ModelInfo
 from audiorep.models.front_end import FrontEndConfig
+from audiorep.predict.agreement import Scores, agreement, scores_of
 from audiorep.runtimes.onnx import LOG_MEL, session
 
 
@@ -75,15 +76,15 @@ class Quantizer:
 def nearest(quantizer: Quantizer, content: bytes, clips: Sequence[np.ndarray]) -> Setting:
     """The setting whose scores on `clips`, (N,) each, are on average nearest to those of the float32 bundle."""
     expected = scores(content, clips)
-    distance = {setting: float(np.abs(scores(quantizer.make(setting), clips) - expected).mean()) for setting in SETTINGS}
+    distance = {setting: agreement(expected, scores(quantizer.make(setting), clips)).mean for setting in SETTINGS}
     return min(distance, key=distance.__getitem__)
 
 
-def scores(content: bytes, clips: Sequence[np.ndarray]) -> np.ndarray:
-    """The scores of all heads, side by side, for each of `clips`: (clips, K)."""
+def scores(content: bytes, clips: Sequence[np.ndarray]) -> Scores:
+    """The scores of a bundle on `clips` (N,)."""
     ready = session(content)
     heads = [output.name for output in ready.get_outputs()]
-    return np.stack([np.concatenate(ready.run(heads, {"waveform": clip[None]}), 1)[0] for clip in clips])
+    return scores_of(lambda waveform: dict(zip(heads, ready.run(heads, {"waveform": waveform}), strict=True)), clips)
 
 
 def stored(content: bytes, kind: str) -> bytes:

@@ -258,7 +258,7 @@ def test_stored_weights_take_fewer_bytes_and_score_nearly_alike(content, clips, 
     made = stored(content, kind)
     onnx.checker.check_model(onnx.load_from_string(made))
     assert len(made) < share * len(content)
-    assert np.abs(scores(made, clips) - scores(content, clips)).max() < error
+    assert np.abs(scores(made, clips)["label"] - scores(content, clips)["label"]).max() < error
 
 
 def test_decoding_is_done_when_the_file_is_loaded(content, tmp_path):
@@ -307,13 +307,13 @@ def test_tabulated_transforms_are_the_front_ends_matrices(model, clips, form):
     whole = onnx.load_from_string(onnx_export.bundle(model, model.fuse().model, form))
     made = tabulate(whole, model.front_end.config)
     assert len(made.SerializeToString()) < len(whole.SerializeToString()) - 4 * 30 * 60
-    both = [scores(m.SerializeToString(), clips) for m in (whole, made)]
+    both = [scores(m.SerializeToString(), clips)["label"] for m in (whole, made)]
     assert np.abs(both[0] - both[1]).max() < 1e-5
 
 
 def test_short_names_change_nothing_but_names(content, clips):
     short = shorten(onnx.load_from_string(content), [LOG_MEL])
-    assert np.array_equal(scores(short.SerializeToString(), clips), scores(content, clips))
+    assert np.array_equal(scores(short.SerializeToString(), clips)["label"], scores(content, clips)["label"])
     values = {name for node in short.graph.node for name in node.output}
     assert LOG_MEL in values
     assert max(len(name) for name in values - {LOG_MEL, "label"}) <= 2
@@ -367,7 +367,7 @@ def test_static_int8_keeps_labels_and_leaves_the_front_end_alone(model, content,
             waiting += node.input
     assert position
     assert "DequantizeLinear" not in kinds
-    expected, found = scores(content, clips), scores(made, clips)
+    expected, found = scores(content, clips)["label"], scores(made, clips)["label"]
     assert (expected.argmax(1) == found.argmax(1)).mean() >= 0.9
     assert len(made) < 0.7 * len(content)
     path = tmp_path / "int8.onnx"
@@ -399,9 +399,9 @@ def test_layers_bear_the_names_of_the_network_and_can_be_left_in_float32(quantiz
 
 def test_one_layer_alone_changes_the_scores_less_than_all(content, quantizer, clips):
     setting = Setting("minmax", True)
-    expected = scores(content, clips)
-    alone = np.abs(scores(quantizer.make_one("heads.label", setting), clips) - expected).mean()
-    together = np.abs(scores(quantizer.make(setting), clips) - expected).mean()
+    expected = scores(content, clips)["label"]
+    alone = np.abs(scores(quantizer.make_one("heads.label", setting), clips)["label"] - expected).mean()
+    together = np.abs(scores(quantizer.make(setting), clips)["label"] - expected).mean()
     assert 0 < alone < together
     assert set(quantizer.channel_spreads()) == set(quantizer.layers)
     assert all(spread >= 1 for spread in quantizer.channel_spreads().values())
