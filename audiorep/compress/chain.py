@@ -41,11 +41,12 @@ class ChainConfig(Config):
     steps: tuple[dict[str, Any], ...] = ()
     """Each with `do`, a key of `steps.STEPS`, and that step's settings; `name` and `limit` are the chain's."""
     limit: float = 0.02
-    """Accuracy that a step may have lost against the original; more ends the chain. Steps that are tuned next are let pass."""
+    """Largest loss of accuracy against the original; a step that loses more ends the chain. The limit is not applied to `prune`
+    or `low_rank` when the next step is `tune`."""
     runtimes: tuple[str, ...] = ("onnx",)
-    """That checkpoints are exported to and timed in; a file is timed in its own."""
+    """Runtimes that checkpoints are exported to and timed in. A file is timed in its own runtime."""
     rounds: int = 20
-    """Of timing, in which all models take turns."""
+    """Rounds of timing, in which all models take turns."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.runtimes if name not in runtimes.RUNTIMES or not runtimes.RUNTIMES[name].writes]
@@ -68,33 +69,33 @@ class ChainConfig(Config):
 
 @dataclass(frozen=True)
 class Row:
-    """What a step left, and what that costs and can."""
+    """The result of one compression step: the model that it made, its cost and its accuracy."""
 
     name: str
     path: str
-    """Of the checkpoint or file, from the output folder on."""
+    """Checkpoint or file, relative to the output folder."""
     files: dict[str, str]
-    """{runtime: the model file it is timed with}."""
+    """{runtime: the model file that is timed in it}."""
     parameters: int
-    """Of the merged network of the checkpoint that it was made from."""
+    """Parameters of the merged network; for a file, of the checkpoint that it was made from."""
     macs: int
-    """Of the same, a window."""
+    """Multiply-accumulates of the same network for a window."""
     file_bytes: int
-    """Of the deployed file."""
+    """Size of the deployed file."""
     metric: str
     clips: int
-    """That could be read."""
+    """Test clips that could be read."""
     accuracy: float
     low: float
     high: float
     change: float
-    """Of accuracy against the original, paired; see `comparison.Difference`."""
+    """Accuracy less that of the original, on the same clips (see `compare.Difference`)."""
     change_low: float
     change_high: float
     agreement: float
     """Share of clips that have the original's label."""
     seconds: float
-    """That the step took."""
+    """How long the step took."""
     refused: str = ""
     """Why the chain ended here, or empty."""
     timings: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -170,8 +171,8 @@ class _Runner:
         rows = [self._finished("00_original", current, None, lambda folder: self.source, digest)]
         for place, values in enumerate(self.settings.steps, 1):
             kind, step = parse(_own(values), f"step {place}")
-            told = {key: value for key, value in values.items() if key != "limit"}
-            digest = hashlib.sha256(f"{digest}{json.dumps(told, sort_keys=True)}".encode()).hexdigest()
+            settings = {key: value for key, value in values.items() if key != "limit"}
+            digest = hashlib.sha256(f"{digest}{json.dumps(settings, sort_keys=True)}".encode()).hexdigest()
             name = f"{place:02d}_{values.get('name', kind)}"
             row = self._finished(name, current, self._allowed(place), partial(self._do, step, current), digest)
             rows.append(row)
@@ -352,7 +353,7 @@ def _own(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(source: Path, examples: Sequence[Example], names: Sequence[str]) -> str:
-    """Of all that decides a chain besides its steps: the checkpoint, the clips, and the runtimes that it is judged in."""
+    """A digest of what decides a chain besides its steps: the checkpoint, the clips, and the runtimes that it is tested in."""
     digest = hashlib.sha256(repr((digest_of(examples), tuple(names))).encode())
     for name in (checkpoint.WEIGHTS, checkpoint.CONFIG):
         digest.update((source / name).read_bytes())

@@ -68,7 +68,7 @@ class Quantized:
     setting: Setting
     tried: list[Tried]
     sensitivities: list[Sensitivity]
-    """Of all layers, the costliest first; empty where none was needed."""
+    """What each layer costs, the costliest first; empty where it was not measured."""
     chosen_on: str
     """Which clips the choice was made on, in words."""
     speed: float

@@ -43,9 +43,9 @@ class Work:
 
     model: Checkpoint
     folder: Path
-    """Of the checkpoint."""
+    """The checkpoint's folder."""
     original: Path
-    """Of the checkpoint that the chain began with."""
+    """The folder of the checkpoint that the chain began with."""
     examples: Sequence[Example]
     data: Path
     output: Path
@@ -84,13 +84,13 @@ class Prune(Config):
 
 @dataclass(frozen=True)
 class LowRank(Config):
-    """Pointwise layers as products of thinner ones (see `compress.lowrank`)."""
+    """Pointwise layers as products of thinner ones (see `compress.low_rank`)."""
 
     keep: float = 0.0
     """Share of the cost that is left; 0: as many ranks as hold `energy`."""
     by: By = "parameters"
     energy: float = 0.99
-    """Of each layer's response; taken where `keep` is 0."""
+    """Share of the energy of each layer's response that is kept; used where `keep` is 0."""
     response: bool = True
     """Weigh errors by what the layers are given on training clips."""
 
@@ -135,7 +135,7 @@ class Tune(Config):
         values = checkpoint.read_json(run)["config"] if run.exists() else {}
         model = work.model
         network = {key: value for key, value in dataclasses.asdict(model.network.config).items() if key != "heads"}  # type: ignore[call-overload]
-        told = {
+        fixed = {
             "architecture": model.architecture,
             "network": network,
             "layers": model.layers,
@@ -146,7 +146,7 @@ class Tune(Config):
             "epochs": self.epochs,
             "freeze_norms": False,
         }
-        values = {**values, **told}
+        values = {**values, **fixed}
         values["optimizer"] = {**values.get("optimizer", {}), "learning_rate": self.learning_rate}
         values["schedule"] = {"name": "cosine", "warmup_epochs": min(1.0, self.epochs / 10)}
         values["distil"] = {"teachers": [str(work.original)]} if self.teacher else {}
@@ -185,7 +185,7 @@ class Export(Config):
 
 @dataclass(frozen=True)
 class Quantize(Config):
-    """A static int8 bundle chosen by its accuracy (see `quantization`); the chain goes on from the checkpoint before it."""
+    """A static int8 bundle chosen by its accuracy (see `compress.int8`); the chain goes on from the checkpoint before it."""
 
     loss: float = 0.01
     """Share of clips that may be lost on those it is chosen by."""

@@ -58,7 +58,7 @@ LAYERS = {
     "shortcut.conv": "branch1",
     "shortcut.bn": "branch1_bn",
 }
-"""Of a block: our modules by the authors'; time mixing is their `a`, frequency mixing their `b`."""
+"""Our modules of a block by the authors'; time mixing is their `a`, frequency mixing their `b`."""
 MERGED = "_reparam"
 BRANCHES = ("_small", "_medium", "", MERGED)
 """What follows `a` and `b` in the names of parallel branches, or of the one that they were merged to."""

@@ -38,7 +38,7 @@ class ArinConfig(Config):
     stem_kernel: tuple[int, int] = (5, 7)
     """Time × frequency, odd."""
     stem_stride: int = 2
-    """Of the stem's convolution, in time and in frequency; 1 keeps the resolution of a small input."""
+    """Stride of the stem's convolution in time and frequency; 1 keeps the resolution of a small input."""
     stem_pool: bool = True
     """Whether a 3×3 max-pool of stride 2 follows it."""
     strides: tuple[int, ...] = ()
@@ -88,15 +88,15 @@ class ArinConfig(Config):
         refuse(checks)
 
     def channels(self, stage: int) -> int:
-        """Of a stage, counted from 1."""
+        """The channels of a stage, counted from 1."""
         return self.width * 2 ** (stage - 1)
 
     def stride(self, stage: int) -> int:
-        """Of the first block of a stage, counted from 1."""
+        """The stride of the first block of a stage, counted from 1."""
         return self.strides[stage - 1] if self.strides else min(stage, 2)
 
     def groups(self, stage: int) -> int:
-        """Of the mixing convolutions in a stage, counted from 1."""
+        """The groups of the mixing convolutions in a stage, counted from 1."""
         if stage in self.standard_stages:
             return 1
         return self.channels(stage) // (self.group_channels if stage in self.grouped_stages else 1)

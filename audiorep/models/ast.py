@@ -38,7 +38,7 @@ class AstConfig(Config):
     expansion: int = 4
     """Width of a layer's inner layer over its outer."""
     dropout: float = 0.0
-    """Of tokens and layers."""
+    """Dropout of tokens and in layers."""
 
     def __post_init__(self) -> None:
         sizes = (self.patch, self.stride, self.width, self.depth, self.attention_heads, self.expansion)

@@ -42,7 +42,7 @@ class Checkpoint:
     architecture: str
     """A key of `models.ARCHITECTURES`."""
     layers: Layers = field(default_factory=dict)
-    """Those whose sizes compression changed."""
+    """The layers whose sizes compression changed."""
 
     def example(self) -> Tensor:
         """What the network sees of a window of noise: (1, 1, T, F)."""
@@ -80,8 +80,8 @@ def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, ar
     settings = {**dataclasses.asdict(network.config), "heads": {h: len(names) for h, names in info.labels.items()}}  # type: ignore[call-overload]
     with torch.device("meta"):
         layers = changed_layers(network, type(network)(network.config))
-    told = {"layers": layers} if layers else {}
-    write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **told, **dataclasses.asdict(info)})
+    resized = {"layers": layers} if layers else {}
+    write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **resized, **dataclasses.asdict(info)})
 
 
 def load(folder: str | os.PathLike[str]) -> Checkpoint:
@@ -197,13 +197,13 @@ class Transfer:
     """What became of the tensors when a checkpoint's weights were put into a network to fine-tune, by name."""
 
     taken: list[str]
-    """Copied."""
+    """Tensors that were copied."""
     new: list[str]
-    """Of heads that the checkpoint lacks or has with other labels: as the network made them."""
+    """Tensors of heads that the checkpoint lacks or has with other labels; they keep the new network's values."""
     left: list[str]
-    """Of the checkpoint's heads that the network does not take."""
+    """Tensors of the checkpoint's heads that the network does not have with the same labels."""
     sizes: dict[str, str]
-    """Of the new ones, for example `10 × 128`."""
+    """The size of each new tensor, for example `10 × 128`."""
 
     @property
     def summary(self) -> str:

@@ -39,7 +39,7 @@ class MobileNetV3Config(Config):
     heads: dict[str, int] = field(default_factory=lambda: {"label": 309})
     """Classes of each output."""
     multiplier: float = 1.0
-    """Of all widths, which are then rounded to multiples of eight; EfficientAT's mn10 is 1, mn04 0.4."""
+    """Factor on all widths, which are then rounded to multiples of eight; EfficientAT's mn10 is 1, mn04 0.4."""
     dropout: float = 0.2
     """Before the heads."""
 

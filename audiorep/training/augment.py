@@ -36,7 +36,7 @@ class AugmentConfig(Config):
     mixup: float = 0.0
     """Chance that a batch is mixed."""
     mixup_alpha: float = 1.0
-    """Of the Beta distribution of the mixing ratio; 1 is uniform."""
+    """Parameter of the Beta distribution of the mixing ratio; 1 is uniform."""
     time_warp: int = 0
     """SpecAugment's warp of the time axis: largest shift of a frame, in frames."""
     time_masks: int = 0

@@ -1,4 +1,4 @@
-"""What a student learns of its teachers: their softened scores (arXiv 1503.02531) and their last maps (arXiv 1412.6550).
+"""What a student learns from its teachers: their softened scores (arXiv 1503.02531) and their last maps (arXiv 1412.6550).
 
 Of the ways to teach a map, a learned projection was taken, not attention transfer (arXiv 1612.03928): these networks
 average their last map, of some 4 × 2 cells, so what they know is in its channels, and attention is the one thing that
@@ -50,7 +50,7 @@ def shares(weights: Sequence[float], count: int) -> list[float]:
 def ensemble(scores: Sequence[Mapping[str, Tensor]], weights: Sequence[float] = ()) -> dict[str, Tensor]:
     """The mean of several teachers' {head: scores (B, K)}, weighted where `weights` are given."""
     parts = list(zip(shares(weights, len(scores)), scores, strict=True))
-    return {head: torch.stack([share * told[head] for share, told in parts]).sum(0) for head in scores[0]}
+    return {head: torch.stack([share * each[head] for share, each in parts]).sum(0) for head in scores[0]}
 
 
 class FeatureMatch(nn.Module):

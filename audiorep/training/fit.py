@@ -84,7 +84,7 @@ def fit(
 
 @dataclass(frozen=True)
 class Reports:
-    """Who is told how a training goes."""
+    """Where a training reports its progress."""
 
     progress: bool = False
     """Show a bar; without it `say` is told a line an epoch."""
@@ -202,7 +202,7 @@ class ResumedOrder(Callback):
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Of the run that goes on."""
+        """Sets the epoch from the checkpoint that is loaded."""
         self._sampler.set_epoch(checkpoint["epoch"] + 1)
 
 
@@ -256,10 +256,10 @@ def _teach(trainee: Trainee, taught_by: Teachers | None, train: Clips, output: P
 def _record(
     config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example], taught_by: Teachers | None = None
 ) -> dict[str, Any]:
-    """What a run is of: settings, labels, teachers, and a digest of the clips that stays the same when the data moves."""
+    """What identifies a run: settings, labels, teachers, and a digest of the clips that stays the same when the data moves."""
     clips = {**count_splits(examples), "digest": digest_of(examples)}
-    told = {} if taught_by is None else {"teachers": taught_by.digests}
-    return _plain({"config": asdict(config), "labels": labels, "clips": clips, **told})
+    weights = {} if taught_by is None else {"teachers": taught_by.digests}
+    return _plain({"config": asdict(config), "labels": labels, "clips": clips, **weights})
 
 
 def _check(output: Path, record: dict[str, Any]) -> None:
@@ -436,7 +436,7 @@ def _info(
             "splits": asdict(config.splits),
             "seen": trained_clips.filter_of([example for example in examples if example.split == "train"]),
             "started_from": config.start,
-            **({} if taught_by is None else {"teachers": [teacher.told() for teacher in taught_by.teachers]}),
+            **({} if taught_by is None else {"teachers": [teacher.provenance() for teacher in taught_by.teachers]}),
             "attribution": config.attribution,
             "audiorep": __version__,
             "date": date.today().isoformat(),

@@ -20,7 +20,7 @@ from audiorep.training.augment import AugmentConfig
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one of the paper's data sets is heard and judged (its table 1 and section 4.1)."""
+    """Front end, windows and test of one of the paper's data sets (its table 1 and section 4.1)."""
 
     front_end: str
     """A key of `frontend.FRONT_ENDS`."""
@@ -29,7 +29,7 @@ class Protocol:
     views: int
     """Test cuts, spread evenly over a clip, whose scores are averaged after the softmax."""
     padding: str
-    """What follows a clip that is shorter (see `bundle.ModelInfo`)."""
+    """What a shorter clip is filled up with (see `info.ModelInfo`)."""
     heads: dict[str, int]
     """Official classes of each output."""
 
@@ -53,7 +53,7 @@ class OptimizerConfig(Config):
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     momentum: float = 0.9
-    """Of SGD, which is Nesterov's."""
+    """Momentum of SGD, in Nesterov's form."""
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
@@ -90,14 +90,14 @@ class ScheduleConfig(Config):
 
 @dataclass(frozen=True)
 class DistilConfig(Config):
-    """What a network learns of trained teachers, besides the labels (see `audiorep.training.distil`)."""
+    """What a network learns from trained teachers besides the labels (see `audiorep.training.distil`)."""
 
     teachers: tuple[str, ...] = ()
     """Checkpoint folders or deployed files; empty trains on the labels alone."""
     weights: tuple[float, ...] = ()
     """Each teacher's weight in their mean; empty weighs them alike."""
     temperature: float = 2.0
-    """By which logits of student and teachers are divided; higher ones tell more of unlikely classes."""
+    """Softmax temperature. Higher values give unlikely classes more weight."""
     soft: float = 0.9
     """Share of the loss against the teachers' scores; the rest is against the labels."""
     features: float = 0.0
@@ -179,7 +179,7 @@ class TrainConfig(Config):
     """Processes that load clips; 0 is fastest while decoded clips fit in memory."""
     seed: int = 0
     license: str = "unknown"
-    """Of the trained weights, for the model card."""
+    """License of the trained weights, for the model card."""
     attribution: str = ""
     """Whom the data's license asks to name, for the model card."""
 

@@ -42,7 +42,7 @@ def score_name(head: str) -> str:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What teachers say of a batch."""
+    """The outputs of the teachers for a batch."""
 
     scores: dict[str, Tensor]
     """{head: (B, K)}, softened, the mean over teachers."""
@@ -52,26 +52,26 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A checkpoint that was merged for inference, or a deployed file, and what it says of itself."""
+    """A trained model that teaches: a checkpoint that was merged for inference, or a deployed file."""
 
     source: str
     """Its folder or file."""
     info: ModelInfo
     architecture: str
-    """Of a file: its suffix."""
+    """Architecture of a checkpoint, or suffix of a file."""
     digest: str
-    """Of its weights."""
+    """Digest of its weights."""
     front_end: LogMel | None
-    """None: the network hears the waveform itself."""
+    """None where the network takes waveforms."""
     network: nn.Module
     """(B, 1, T, F), or (B, N) without a front end, to {head: logits (B, K)}, or to that and its last map."""
     channels: int
-    """Of that map; 0 without it."""
+    """Channels of its last map; 0 where features are not matched."""
 
-    def told(self) -> dict[str, Any]:
-        """What the student's provenance keeps of it."""
+    def provenance(self) -> dict[str, Any]:
+        """What is kept about it in the student's provenance."""
         about = {"name": self.info.name, "architecture": self.architecture, "source": self.source, "weights": self.digest}
-        return about | {name: told for name, told in self.info.provenance.items() if name in ("measured", "seen", "teachers")}
+        return about | {name: value for name, value in self.info.provenance.items() if name in ("measured", "seen", "teachers")}
 
 
 class Deployed(nn.Module):
@@ -109,12 +109,12 @@ class Teachers:
 
     @property
     def digests(self) -> list[str]:
-        """Of each teacher's weights."""
+        """The digest of each teacher's weights."""
         return [teacher.digest for teacher in self.teachers]
 
     @property
     def channels(self) -> list[int]:
-        """Of each teacher's last map."""
+        """The channels of each teacher's last map."""
         return [teacher.channels for teacher in self.teachers]
 
     def to(self, device: torch.device) -> Teachers:
