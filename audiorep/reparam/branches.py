@@ -12,7 +12,7 @@ from audiorep.errors import FuseError
 from audiorep.reparam import algebra
 from audiorep.reparam.affine import Affine, Sum, identity
 from audiorep.reparam.algebra import Taps
-from audiorep.reparam.layout import fixed
+from audiorep.reparam.layout import fixed_size
 from audiorep.reparam.nodes import argument, arguments, operation, rank, shape, source
 from audiorep.reparam.rules import Edit, Make, Match, join, resized, spread
 
@@ -83,7 +83,7 @@ def _added(parts: tuple[Affine, ...], lengths: list[tuple[float, int]], start: f
     if len(axes) > 1:
         raise FuseError("the branches work along different axes.")
     axis = axes.pop() if axes else None
-    channels = 1 if axis is None else fixed(shape(start)[axis])
+    channels = 1 if axis is None else fixed_size(shape(start)[axis])
     if channels is None:
         raise FuseError("the number of channels is free.")
     total, place, identities = None, 0, 0.0

@@ -32,7 +32,7 @@ from audiorep.reparam.sizes import Sizes, sizes_of
 from audiorep.reparam.tidy import make_functional, tidy
 
 aten = torch.ops.aten
-SECONDS = 20.0  # processor time for a capture with free sizes, which can take minutes; after that fewer sizes are free
+CAPTURE_SECONDS = 20.0  # processor time for a capture with free sizes, which can take minutes; after that fewer sizes are free
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,13 @@ def _export(model: nn.Module, call: Call) -> ExportedProgram:
             free = [n > 1 and (most is None or axis < most) for axis, n in enumerate(tensor.shape)]
             shapes[tensor] = [Dim.AUTO if each else Dim.STATIC for each in free]
         try:
-            seconds = SECONDS if not errors else 3 * SECONDS
+            seconds = CAPTURE_SECONDS if not errors else 3 * CAPTURE_SECONDS
             with _quiet(), _deadline(seconds), torch.no_grad(), _own_conditions_only(), free_lengths():
                 named = shapes.dynamic_shapes(model, call.args, call.kwargs)
                 program = torch.export.export(model, call.args, call.kwargs, dynamic_shapes=named, strict=False)
                 _sizes(program, call)  # fails where a condition cannot be read; then fewer sizes are free
                 return program
-        except Exception as error:  # export raises nearly every kind
+        except Exception as error:  # export may raise anything
             errors.append(error)
     raise FuseError(f"torch.export cannot capture it: {(first_line(errors[-1]) or type(errors[-1]).__name__)[:200]}")
 

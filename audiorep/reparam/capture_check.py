@@ -158,8 +158,8 @@ def _cause(model: nn.Module, captured: Capture, calls: Difference, worst: Differ
         why = f"it draws at random ({drawn})" if drawn else f"{kept} from one call to the next"
         return f"{why}: two calls with the same input differ by {_amount(calls)}."
     quick = [path for path, module in model.named_modules() if isinstance(module, _WITH_FAST_PATH)]
-    hint = f"; `{quick[0]}` takes a way of its own when it runs, which a capture does not see" if quick else ""
-    return f"its captured graph gives something else than the network itself ({_amount(worst)} off){hint}."
+    reason = f"; `{quick[0]}` runs on a fast path that a capture does not see" if quick else ""
+    return f"its captured graph gives something else than the network itself ({_amount(worst)} off){reason}."
 
 
 def _amount(found: Difference) -> str:

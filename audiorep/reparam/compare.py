@@ -71,7 +71,7 @@ def relative_error(expected: Tensor, found: Tensor) -> float:
         expected, found = torch.view_as_real(expected.resolve_conj()), torch.view_as_real(found.resolve_conj())
     a, b = expected.double(), found.double()
     finite = a.isfinite()
-    odd = ~finite  # NaN and infinities: the same in the same place, or all is lost
+    odd = ~finite  # NaN and infinities must be equal in the same places
     if not bool(((a == b) | (a.isnan() & b.isnan()))[odd].all()) or not bool(b[finite].isfinite().all()):
         return math.inf
     if not bool(finite.any()):

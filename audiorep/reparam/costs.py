@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from audiorep.reparam.affine import NORMS, Affine, Sum
 from audiorep.reparam.engine import Engine
-from audiorep.reparam.layout import hint
+from audiorep.reparam.layout import example_size
 from audiorep.reparam.nodes import rank, shape
 from audiorep.reparam.recurrent import Recurrent
 from audiorep.reparam.report import Cost
@@ -79,13 +79,13 @@ def _product_macs(node: fx.Node) -> int:
     name, value = str(node.target), node.meta.get("val")
     if not isinstance(value, Tensor) or not name.startswith("aten."):
         return 0
-    size = math.prod(hint(n) for n in value.shape)
+    size = math.prod(example_size(n) for n in value.shape)
     tensors = [arg for arg in node.args if isinstance(arg, fx.Node) and isinstance(arg.meta.get("val"), Tensor)]
     if name.startswith(("aten.bmm", "aten.matmul", "aten.mm")):
-        return size * hint(shape(tensors[0])[-1])
+        return size * example_size(shape(tensors[0])[-1])
     if name.startswith("aten.scaled_dot_product_attention"):
         query, key = (shape(tensor) for tensor in tensors[:2])
-        return size * hint(key[-2]) + math.prod(hint(n) for n in query) * hint(key[-2])
+        return size * example_size(key[-2]) + math.prod(example_size(n) for n in query) * example_size(key[-2])
     if name.startswith(("aten.conv1d", "aten.conv2d", "aten.conv3d")):
-        return size * math.prod(hint(n) for n in shape(tensors[1])[1:])
+        return size * math.prod(example_size(n) for n in shape(tensors[1])[1:])
     return 0

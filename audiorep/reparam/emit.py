@@ -27,7 +27,7 @@ _IN_PLACE: dict[Any, Any] = {
     aten.hardswish.default: aten.hardswish_.default,
     aten.silu.default: aten.silu_.default,
     aten.leaky_relu.default: aten.leaky_relu_.default,
-}  # most of the gain for large maps: no memory is allocated for the result
+}  # in place, no memory is allocated for another large map
 
 
 class Emitter:
@@ -46,7 +46,7 @@ class Emitter:
         """The path of each map of the graph in the network."""
 
     def emit(self) -> Fused:
-        """The module."""
+        """The merged network as a module."""
         for node, place in self._captured.inputs:
             self._known[node] = place if node.name == place else self._variable(node)
             if self._known[node] != place:
@@ -103,7 +103,7 @@ class Emitter:
         self._known[node] = name
 
     def _variable(self, node: fx.Node) -> str:
-        """The name of the variable for a node's value, which is no argument's name."""
+        """The name of the variable for a node's value, which differs from the arguments' names."""
         taken = self._captured.call.names
         return f"{node.name}_value" if node.name in taken or node.name in CONTRACT else str(node.name)
 
@@ -172,7 +172,9 @@ class Emitter:
     def _sum(self, node: fx.Node, target: Sum) -> str:
         pairs = zip(target.factors, arguments(node), strict=True)
         order = sorted(pairs, key=lambda term: (term[0] != 1, not self._may_overwrite(term[1])))
-        terms = [(factor, self._expression(arg)) for factor, arg in order]  # a plain term first, best one to write into
+        terms = [
+            (factor, self._expression(arg)) for factor, arg in order
+        ]  # a plain term first, if possible one that may be overwritten
         if len(terms) == 2 and terms[0][0] == 1 and abs(terms[1][0]) == 1 and self._may_overwrite(order[0][1]):
             return f"{terms[0][1]}.{'add' if terms[1][0] == 1 else 'sub'}_({terms[1][1]})"
         text = terms[0][1] if terms[0][0] == 1 else f"{terms[0][0]!r} * {terms[0][1]}"

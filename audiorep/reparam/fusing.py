@@ -192,7 +192,7 @@ def _fuse_whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
                 raise
             settings = replace(settings, double_batch=False)
             continue
-        except Exception as error:  # an operation that behaves as no other: leave the network, and say so
+        except Exception as error:  # an unusual operation: leave the network and report it
             raise FuseError(rule_failures.reason(error)) from error
         if result.verification.passed or not kinds:
             break

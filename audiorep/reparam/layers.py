@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from audiorep.reparam.affine import Affine, Constants, to_transposed
 from audiorep.reparam.algebra import Taps
-from audiorep.reparam.layout import fixed
+from audiorep.reparam.layout import fixed_size
 from audiorep.reparam.model_copies import to_double
 from audiorep.reparam.module import MergedGRU, MergedLSTM, Scale, empty, set_tensor
 from audiorep.reparam.nodes import argument, arguments, named_arguments, shape
@@ -75,7 +75,7 @@ class LayerBuilder:
         tensors = {"weight": values.get("weight"), "bias": values.get("bias")}
         has_weight, has_bias = (tensor is not None for tensor in tensors.values())
         if node.target is aten.group_norm.default:
-            channels = fixed(shape(values["input"])[1])
+            channels = fixed_size(shape(values["input"])[1])
             module = empty(nn.GroupNorm, values["num_groups"], channels, values["eps"], has_weight)
         elif node.target is aten.rms_norm.default:
             module = empty(nn.RMSNorm, values["normalized_shape"], values["eps"], has_weight)

@@ -97,14 +97,14 @@ _SHAPE_OF_FIRST = {
 _ASSUMED_SIZE = 4  # for a size that depends on the values of an input
 
 
-def fixed(size: Any) -> int | None:
+def fixed_size(size: Any) -> int | None:
     """A size as a number, or None if it is free."""
     if isinstance(size, torch.SymInt):
         return int(size.node.expr) if size.node.expr.is_number else None
     return int(size)
 
 
-def hint(size: Any) -> int:
+def example_size(size: Any) -> int:
     """A size in the example; an assumed one if it depends on values, as the number of nonzero elements does."""
     if not isinstance(size, torch.SymInt):
         return int(size)
@@ -162,7 +162,7 @@ def _squeeze(node: fx.Node, axis: int, rank: int) -> int | None:
     before = shape(source(node))
     given = argument(node, 1, [i for i, n in enumerate(before) if n == 1])
     listed = [given] if isinstance(given, int) else list(given)
-    gone = {i % rank for i in listed if fixed(before[i % rank]) == 1}
+    gone = {i % rank for i in listed if fixed_size(before[i % rank]) == 1}
     kept = [i for i in range(rank) if i not in gone]
     return kept[axis] if len(kept) == node.meta["val"].dim() else None
 

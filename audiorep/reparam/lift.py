@@ -13,7 +13,7 @@ from audiorep.reparam import algebra, rule_failures
 from audiorep.reparam.affine import INPUT, Affine, Constants, Sum, module_path, to_transposed
 from audiorep.reparam.algebra import Taps
 from audiorep.reparam.capture import Capture
-from audiorep.reparam.layout import fixed
+from audiorep.reparam.layout import fixed_size
 from audiorep.reparam.nodes import named_arguments, operation, rank, shape, source
 
 aten = torch.ops.aten
@@ -290,7 +290,7 @@ def _along(node: fx.Node, source: fx.Node, other: Any) -> tuple[int | None, int]
     wide = [axis + missing for axis, n in enumerate(sizes) if n != 1]
     if not wide:
         return None, 1
-    size = fixed(sizes[wide[0] - missing])
+    size = fixed_size(sizes[wide[0] - missing])
     return (wide[0], size) if len(wide) == 1 and size is not None else None
 
 
@@ -324,7 +324,7 @@ def _average_pool(lifter: Lifter, node: fx.Node) -> Any:
         raise FuseError("a pool in ceil mode divides by less at the border.")
     if any(padding) and not given["count_include_pad"]:
         raise FuseError("a pool that does not count its padding divides by less at the border.")
-    channels = fixed(source.meta["val"].shape[1])
+    channels = fixed_size(source.meta["val"].shape[1])
     count = given.get("divisor_override") or torch.Size(size).numel()
     device = lifter.device(node)
 

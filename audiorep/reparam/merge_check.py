@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from audiorep.reparam.affine import Affine, Constants, Sum
 from audiorep.reparam.compare import largest_error
-from audiorep.reparam.layout import hint, readers
+from audiorep.reparam.layout import example_size, readers
 from audiorep.reparam.nodes import operation
 from audiorep.reparam.rules import Edit
 
@@ -76,9 +76,9 @@ def _feeds(order: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constant
             continue
         value = node.meta.get("val")
         if not isinstance(value, Tensor):
-            feeds[node] = pytree.tree_map_only(torch.SymInt, hint, value)
+            feeds[node] = pytree.tree_map_only(torch.SymInt, example_size, value)
             continue
-        shape = [hint(n) for n in value.shape]
+        shape = [example_size(n) for n in value.shape]
         if free:
             kept = {node.target.axis for node in order if isinstance(node.target, Affine)} - {None}
             shape = [n if axis in kept else min(n, 1 if axis == 0 else reach + 3 + axis) for axis, n in enumerate(shape)]

@@ -42,7 +42,7 @@ class _Copy:
             error = largest_error(self.expected, _run(self.model, self.args, self.kwargs))
         except FuseError as refused:
             return f"its merged form refuses the network around it: {refused}"
-        except Exception as failed:  # the network around it asks for more than its forward
+        except Exception as failed:  # the network may need more of it than its forward
             return f"the network around it does not work with its merged form ({type(failed).__name__}: {failed})"
         if error <= _TOLERANCE[self.double]:
             return None

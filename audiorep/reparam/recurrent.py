@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from audiorep.errors import FuseError
 from audiorep.reparam.affine import Affine, Constants, module_path
-from audiorep.reparam.layout import hint
+from audiorep.reparam.layout import example_size
 from audiorep.reparam.nodes import argument, arguments, operation, rank, shape
 
 aten = torch.ops.aten
@@ -93,7 +93,7 @@ def lift(node: fx.Node, constants: Constants) -> None:
     label = KINDS[operation(node)]
     listed = states if isinstance(states, list | tuple) else [states]
     listed = [] if all(_is_zeros(state) for state in listed) else listed  # the layer makes zeros itself, in its own precision
-    steps = math.prod(hint(size) for size in shape(x)[:-1])
+    steps = math.prod(example_size(size) for size in shape(x)[:-1])
     count = len(weights) // (layers * (1 + bidirectional))
     target = Recurrent(
         label,

@@ -12,7 +12,7 @@ from torch import fx
 from audiorep.reparam import algebra
 from audiorep.reparam.affine import NORMS, Affine, Sum, identity
 from audiorep.reparam.algebra import Taps
-from audiorep.reparam.layout import RESHAPES, axis_above, axis_below, fixed, is_layout, readers
+from audiorep.reparam.layout import RESHAPES, axis_above, axis_below, fixed_size, is_layout, readers
 from audiorep.reparam.nodes import argument, arguments, operation, rank, shape, source
 from audiorep.reparam.recurrent import Recurrent, folded, is_input, with_one_bias
 
@@ -119,7 +119,7 @@ def _concatenated(
     for piece in arguments(x)[0]:
         inner = part
         if axis == along:
-            size = fixed(shape(piece)[along])
+            size = fixed_size(shape(piece)[along])
             if size is None:
                 raise RefusalError("the concatenation before it has a free size along the channels")
             inner = (start, start + size)

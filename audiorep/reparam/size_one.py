@@ -22,7 +22,7 @@ from audiorep.reparam.nodes import argument, operation
 from audiorep.reparam.verify import Trial, input_at, other_sizes
 
 aten = torch.ops.aten
-MOST_CONDITIONS = 3  # that are examined: each can need two more captures than the one before
+MOST_CONDITIONS = 3  # to examine; each can need two more captures than the one before
 _BY_SHAPE = {aten.reshape.default, aten.expand.default}  # the shape of their result determines them
 _VIEWS = {*_BY_SHAPE, aten.slice.Tensor}
 

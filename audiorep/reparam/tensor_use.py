@@ -11,7 +11,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from audiorep.reparam.affine import Affine, Constants
-from audiorep.reparam.layout import hint
+from audiorep.reparam.layout import example_size
 from audiorep.reparam.nodes import shape
 from audiorep.reparam.recurrent import Recurrent
 from audiorep.reparam.rules import Edit
@@ -119,4 +119,4 @@ def macs_of(target: Any, value: Any, args: tuple[Any, ...]) -> int:
     if not isinstance(target, Affine) or target.pool or target.axis is None:
         return 0
     sizes = shape(args[0]) if target.taps.transposed else value.shape
-    return target.taps.macs * math.prod(hint(n) for axis, n in enumerate(sizes) if axis != target.axis)
+    return target.taps.macs * math.prod(example_size(n) for axis, n in enumerate(sizes) if axis != target.axis)
