@@ -55,11 +55,7 @@ def prepare(
         DataError: there are no clips, none can be read, or `output` holds something else.
         ConfigError: an argument is out of range, or nothing can be written.
     """
-    if not 1 <= sample_rate <= HIGHEST_RATE or shard_clips < 1 or (workers is not None and workers < 1):
-        raise ConfigError(
-            f"sample_rate {sample_rate}, shard_clips {shard_clips} and workers {workers} must be at least 1, "
-            f"and the rate at most {HIGHEST_RATE}."
-        )
+    _refuse_out_of_range(sample_rate, shard_clips, workers)
     if not examples:
         raise DataError("There are no clips to prepare.")
     jobs = _jobs(examples, shard_clips)
@@ -79,6 +75,14 @@ def prepare(
             if on_progress is not None:
                 on_progress(len(job.clips))
     return _finish(output, [done[job.name] for job in jobs], labels, sample_rate, plan, len(examples))
+
+
+def _refuse_out_of_range(sample_rate: int, shard_clips: int, workers: int | None) -> None:
+    if not 1 <= sample_rate <= HIGHEST_RATE or shard_clips < 1 or (workers is not None and workers < 1):
+        raise ConfigError(
+            f"sample_rate {sample_rate}, shard_clips {shard_clips} and workers {workers} must be at least 1, "
+            f"and the rate at most {HIGHEST_RATE}."
+        )
 
 
 @dataclass(frozen=True)
