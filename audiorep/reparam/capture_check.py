@@ -157,8 +157,8 @@ def _cause(model: nn.Module, captured: Capture, calls: Difference, worst: Differ
         kept = f"it keeps `{'.'.join(filter(None, changed[0]))}`" if changed else "it keeps something"
         why = f"it draws at random ({drawn})" if drawn else f"{kept} from one call to the next"
         return f"{why}: two calls with the same input differ by {_amount(calls)}."
-    quick = [path for path, module in model.named_modules() if isinstance(module, _WITH_FAST_PATH)]
-    reason = f"; `{quick[0]}` runs on a fast path that a capture does not see" if quick else ""
+    fast = [path for path, module in model.named_modules() if isinstance(module, _WITH_FAST_PATH)]
+    reason = f"; `{fast[0]}` runs on a fast path that a capture does not see" if fast else ""
     return f"its captured graph gives something else than the network itself ({_amount(worst)} off){reason}."
 
 

@@ -183,15 +183,15 @@ def _left_out(call: Call) -> list[str]:
 
 def call_sentences(call: Call, sizes: dict[str, tuple[int | None, ...]]) -> list[str]:
     """Sentences that describe the calls that are allowed, one for each argument."""
-    said = []
+    sentences = []
     for place, value in call.values:
         if isinstance(value, Tensor):
             shape = " × ".join("any" if size is None else str(size) for size in sizes[place]) or "a single value"
-            said.append(f"{place} is {str(value.dtype).removeprefix('torch.')}, {shape}")
+            sentences.append(f"{place} is {str(value.dtype).removeprefix('torch.')}, {shape}")
         else:
-            said.append(f"{place} is {value!r}")
+            sentences.append(f"{place} is {value!r}")
     left = [argument.name for argument in call.arguments if argument.name not in call.given and not argument.stars]
-    return [*said, *([f"{', '.join(left)} left out"] if left else [])]
+    return [*sentences, *([f"{', '.join(left)} left out"] if left else [])]
 
 
 def _is_plain(value: Any) -> bool:

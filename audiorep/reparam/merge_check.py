@@ -23,33 +23,35 @@ class NotEqualError(Exception):
     """A merge whose result differs from the original."""
 
 
-def check_merge(region: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small: bool, single: bool) -> float:
+def check_merge(
+    region: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small_inputs: bool, check_float32: bool
+) -> float:
     """The largest difference of the values that a region passes on, before and after the merge, on random inputs.
 
     Args:
         region: the nodes that change.
         edits: the new operations.
         constants: the values of the network's tensors.
-        small: use small inputs where all nodes allow it.
-        single: check the rounding in float32 too.
+        small_inputs: use small inputs where all nodes allow it.
+        check_float32: check the rounding in float32 too.
 
     Raises:
         NotEqualError: the difference is too large.
     """
     order = list(dict.fromkeys(sorted(region)))
-    feeds = _feeds(order, edits, constants, small)
-    seen = [node for node in order if any(user not in region for user in readers(node))]
+    feeds = _feeds(order, edits, constants, small_inputs)
+    results = [node for node in order if any(user not in region for user in readers(node))]
     with torch.no_grad():
         before, after = _values(order, {}, feeds, constants), _values(order, edits, feeds, constants)
-    error = _relative(seen, before, after)
+    error = _relative(results, before, after)
     if not error <= FLOAT64_LIMIT:
         raise NotEqualError(f"rolled back: its float64 error is {error:.1e}")
-    if not single:
+    if not check_float32:
         return error
     rounded = {node: value.float() if _floats(value) else value for node, value in feeds.items()}
     with torch.no_grad():
-        unfused = _relative(seen, before, _values(order, {}, rounded, constants))
-        fused = _relative(seen, before, _values(order, edits, rounded, constants))
+        unfused = _relative(results, before, _values(order, {}, rounded, constants))
+        fused = _relative(results, before, _values(order, edits, rounded, constants))
     if not fused <= FLOAT32_FACTOR * max(unfused, FLOAT32_FLOOR):
         raise NotEqualError(f"rolled back: its float32 error is {fused:.1e} against {unfused:.1e} before")
     return error
@@ -59,17 +61,19 @@ def _floats(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _relative(seen: list[fx.Node], before: dict[fx.Node, Any], after: dict[fx.Node, Any]) -> float:
-    return max((largest_error(pytree.tree_leaves(before[node]), pytree.tree_leaves(after[node])) for node in seen), default=0.0)
+def _relative(results: list[fx.Node], before: dict[fx.Node, Any], after: dict[fx.Node, Any]) -> float:
+    return max(
+        (largest_error(pytree.tree_leaves(before[node]), pytree.tree_leaves(after[node])) for node in results), default=0.0
+    )
 
 
-def _feeds(order: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small: bool) -> dict[fx.Node, Any]:
+def _feeds(order: list[fx.Node], edits: dict[fx.Node, Edit], constants: Constants, small_inputs: bool) -> dict[fx.Node, Any]:
     inside = set(order)
     needed = [n for node in order for n in node.all_input_nodes]
     needed += [n for edit in edits.values() for n in pytree.tree_leaves(edit.args) if isinstance(n, fx.Node)]
     generator = torch.Generator().manual_seed(0)
     reach = max((_reach(node.target) for node in order), default=1)
-    free = small and all(isinstance(node.target, Affine | Sum) or "cat" in str(node.target) for node in order)
+    free = small_inputs and all(isinstance(node.target, Affine | Sum) or "cat" in str(node.target) for node in order)
     feeds = {}
     for node in dict.fromkeys(needed):
         if node in inside or constants.names(node) is not None:
