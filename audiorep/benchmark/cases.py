@@ -23,6 +23,7 @@ from audiorep.models import Cost, checkpoint
 from audiorep.models.checkpoint import Checkpoint
 from audiorep.models.front_end import FRONT_ENDS, LogMel, forms
 from audiorep.models.untrained import untrained
+from audiorep.runtimes.onnx import LOG_MEL
 from audiorep.runtimes.torch import Pipeline
 
 FORMS = {
@@ -142,8 +143,10 @@ def cases(
             shown = Path(name).resolve().name
             say(f"Making ready: {shown}, {form}, {runtime}, {precision}")
             try:
-                whole = _with_front_end(source, network, runtime) if plan.input == "waveform" else network
-                job = Job(whole, inputs[0], list(source.info.labels), precision, threads, where, [i.numpy() for i in inputs])
+                start = LOG_MEL if plan.input == "waveform" else None
+                whole = _with_front_end(source, network, runtime) if start else network
+                calibration = [values.numpy() for values in inputs]
+                job = Job(whole, inputs[0], list(source.info.labels), precision, threads, where, calibration, start)
                 path = write(runtime, job)
             except Exception as error:  # exporters raise nearly every kind, and the other cases are still of use
                 kind = "" if isinstance(error, AudiorepError) else f"{type(error).__name__}: "

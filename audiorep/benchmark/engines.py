@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiorep.errors import ConfigError, require
-from audiorep.export.onnx import to_onnx
+from audiorep.export.onnx import name_log_mel, to_onnx
 from audiorep.runtimes.onnx import session
 
 if TYPE_CHECKING:  # a process that measures the memory of another runtime must not load torch
     from torch import Tensor, nn
+
+
+COMPARED = 32  # inputs that the settings of int8 are compared on
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Job:
     """Where its files may lie; empty and its own."""
     calibration: list[np.ndarray]
     """Inputs (1, …) to measure the ranges of activations on, for int8."""
+    start: str | None
+    """The name of the value at which the network begins and int8 may; None: there is no front end before it."""
 
 
 class UnavailableError(ConfigError):
@@ -117,9 +122,10 @@ def _write_onnx(job: Job) -> Path:
     name = next(iter(_input_names(job.network)))
     shape = {0: torch.export.Dim("batch")}
     proto = to_onnx(copy.deepcopy(job.network).cpu(), (pair,), job.heads, input_names=["given"], dynamic_shapes={name: shape})
-    path.write_bytes(proto.SerializeToString())
-    if job.precision == "int8":
-        _quantize_onnx(path, job.calibration)
+    if job.start:
+        name_log_mel(proto)
+    content = proto.SerializeToString()
+    path.write_bytes(_quantized(content, job) if job.precision == "int8" else content)
     return path
 
 
@@ -129,15 +135,13 @@ def _input_names(network: nn.Module) -> list[str]:
     return list(inspect.signature(network.forward).parameters)
 
 
-def _quantize_onnx(path: Path, calibration: list[np.ndarray]) -> None:
-    """Static, by channel, as QDQ nodes; with 7 bits a weight, which is right on every processor and as fast."""
-    import onnx
+def _quantized(content: bytes, job: Job) -> bytes:
+    """The network in int8, as an export of it would be."""
+    from audiorep.export.precision import Quantizer, best, nearness
 
-    from audiorep.export import qdq
-
-    model = qdq.prepared(onnx.load(path))
-    ranges = qdq.measure(model, calibration)
-    path.write_bytes(qdq.static(model, ranges["minmax"], reduced=True).SerializeToString())
+    clips = [values[0] for values in job.calibration]
+    quantizer = Quantizer(content, clips, job.start)
+    return quantizer.make(best(quantizer, nearness(content, clips[:COMPARED])))
 
 
 def _load_onnx(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Any]:
@@ -147,14 +151,14 @@ def _load_onnx(path: Path, precision: str, threads: int) -> Callable[[np.ndarray
 
 def _write_openvino(job: Job) -> Path:
     openvino = require("openvino", extra="openvino")
-    from audiorep.export.openvino import quantized
+    from audiorep.export.openvino import front_end_of, quantized
     from audiorep.runtimes.openvino import core
 
     source = _write_onnx(Job(**{**vars(job), "precision": "fp32"}))
     model = core().read_model(source)
     source.unlink()
     if job.precision == "int8":
-        model = quantized(model, job.calibration, [])
+        model = quantized(model, job.calibration, front_end_of(model) if job.start else [])
     path = job.folder / "network.xml"
     openvino.save_model(model, path, compress_to_fp16=False)
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from audiorep.errors import AudioError, ConfigError, DataError
 from audiorep.evaluation.compare import Difference, Judged, compare, judge
 from audiorep.evaluation.evaluate import targets_of
 from audiorep.export.onnx import bundle, caller
-from audiorep.export.smaller import SETTINGS, Quantizer, Setting, scores
+from audiorep.export.precision import Quantizer, Rating, Setting, best, scores
 from audiorep.export.sounds import low_rates, noises, spread
 from audiorep.files import open_text, replacing
 from audiorep.info.model_info import ModelInfo
@@ -43,6 +43,11 @@ class Tried:
     setting: Setting
     accuracy: float
     difference: Difference
+
+    @property
+    def rating(self) -> Rating:
+        """The accuracy, and of equal ones the nearness of the scores to float32's."""
+        return self.accuracy, -self.difference.mean
 
 
 @dataclass(frozen=True)
@@ -148,22 +153,30 @@ def quantize(
     if unknown := sorted(set(left) - set(quantizer.layers)):
         raise ConfigError(f"There is no layer {', '.join(unknown)}; the layers are {', '.join(quantizer.layers)}.")
     original = _judged(content, sounds)
-    tried = [_try(quantizer, Setting(s.method, s.reduced, tuple(left)), original, sounds, say) for s in SETTINGS]
-    best = max(tried, key=lambda one: (one.accuracy, -one.difference.mean))
+    tried: dict[Setting, Tried] = {}
+
+    def rate(setting: Setting, made: bytes) -> Rating:
+        tried[setting] = _tried(setting, made, original, sounds, say)
+        return tried[setting].rating
+
+    chosen = tried[best(quantizer, rate, left)]
     costs: list[Sensitivity] = []
-    if sensitivity or best.difference.refusal(loss):
+    if sensitivity or chosen.difference.refusal(loss):
         say(f"Measuring what each of {len(quantizer.layers)} layers costs")
-        costs = sensitivities(quantizer, content, best.setting, sounds.calibration[:PROBES], fused)
+        costs = sensitivities(quantizer, content, chosen.setting, sounds.calibration[:PROBES], fused)
     count = 1
-    while best.difference.refusal(loss) and count < len(costs):
+    while chosen.difference.refusal(loss) and count < len(costs):
         kept = tuple(dict.fromkeys([*left, *(row.layer for row in costs[:count])]))
-        tried.append(_try(quantizer, Setting(best.setting.method, best.setting.reduced, kept), original, sounds, say))
-        best, count = max(best, tried[-1], key=lambda one: (one.accuracy, -one.difference.mean)), 2 * count
-    if refusal := best.difference.refusal(loss):
-        most = len(tried[-1].setting.left)
+        setting = replace(chosen.setting, left=kept)
+        rate(setting, quantizer.make(setting))
+        chosen, count = max(chosen, tried[setting], key=lambda one: one.rating), 2 * count
+    if refusal := chosen.difference.refusal(loss):
+        most = max(len(setting.left) for setting in tried)
         raise ConfigError(f"int8 costs too much even with {most} of {len(quantizer.layers)} layers in float32: {refusal}.")
-    made = quantizer.make(best.setting)
-    return Quantized(made, best.setting, tried, costs, sounds.origin, _speed(caller(content), caller(made), model.info))
+    made = quantizer.make(chosen.setting)
+    return Quantized(
+        made, chosen.setting, list(tried.values()), costs, sounds.origin, _speed(caller(content), caller(made), model.info)
+    )
 
 
 def write(
@@ -261,8 +274,8 @@ def write_sensitivities(rows: Sequence[Sensitivity], path: Path) -> None:
         writer.writerows({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in asdict(row).items()} for row in rows)
 
 
-def _try(quantizer: Quantizer, setting: Setting, original: Judged, sounds: Sounds, say: Callable[[str], None]) -> Tried:
-    judged = _judged(quantizer.make(setting), sounds)
+def _tried(setting: Setting, made: bytes, original: Judged, sounds: Sounds, say: Callable[[str], None]) -> Tried:
+    judged = _judged(made, sounds)
     tried = Tried(setting, judged.accuracy, compare(original, judged))
     bits = f"{setting.method}, {7 if setting.reduced else 8} bits a weight"
     floats = f", {len(setting.left)} layers in float32" if setting.left else ""

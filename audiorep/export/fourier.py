@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from audiorep.errors import require
-from audiorep.export.weights import Graph
+from audiorep.export.graph import Graph, copied
 from audiorep.models.front_end import FrontEndConfig, half_window
 
 NAMES = ("cosines", "cosines_even", "cosines_odd", "sines", "sines_even", "sines_odd")
-"""Of the matrices in `frontend.MatrixLogMel`."""
+"""Names of the matrices in `models.front_end.MatrixLogMel`."""
 
 
 def tabulate(model: Any, config: FrontEndConfig) -> Any:
@@ -27,8 +27,7 @@ def tabulate(model: Any, config: FrontEndConfig) -> Any:
         MissingExtraError: onnx is not installed.
     """
     onnx = require("onnx", extra="train")
-    made = type(model)()
-    made.CopyFrom(model)
+    made = copied(model)
     found = [tensor for tensor in made.graph.initializer if tensor.name.rpartition("spectra.")[2] in NAMES and tensor.dims]
     graph = Graph(onnx, made.graph)
     for tensor in found:

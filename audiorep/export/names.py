@@ -6,51 +6,40 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from audiorep.errors import require
+from audiorep.export.graph import copied
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LARGEST = 1 << 32  # values of a constant that is compared with others
 
 
 def shorten(model: Any, keep: Sequence[str] = ()) -> Any:
     """A copy of an ONNX model with letters for the names of its values, but for inputs, outputs and those in `keep`.
 
-    Of equal constants one is left.
+    Of equal constants one is left, and the shapes of inner values, which a runtime works out, are left out.
+
+    Raises:
+        MissingExtraError: onnx-ir, which comes with onnxscript, is not installed.
     """
-    made = type(model)()
-    made.CopyFrom(model)
+    ir = require("onnx_ir", extra="train")
+    passes = require("onnx_ir.passes.common", extra="train")
+    made = ir.from_proto(copied(model))  # a copy, since constants keep their names in what they are read from
+    passes.DeduplicateInitializersPass(LARGEST)(made)
     graph = made.graph
-    del graph.value_info[:]  # shapes of inner values, which a runtime works out
-    fixed = {"", *keep, *(value.name for value in [*graph.input, *graph.output])}
-    table = {name: name for name in fixed}
-    _join(graph, table)
+    fixed = {*keep, *(value.name for value in [*graph.inputs, *graph.outputs])}
     short = _letters(fixed)
-    for name in itertools.chain(
-        (tensor.name for tensor in graph.initializer), *([*node.input, *node.output] for node in graph.node)
-    ):
-        if name not in table:
-            table[name] = next(short)
-    for tensor in graph.initializer:
-        tensor.name = table[tensor.name]
-    for node in graph.node:
+    constants = list(graph.initializers.values())
+    values = [*constants, *(value for node in graph for value in node.outputs)]
+    graph.initializers.clear()
+    for value in values:
+        if value.name not in fixed:
+            value.name = next(short) if value.name else value.name
+            value.shape = value.type = None
+    for value in constants:
+        graph.register_initializer(value)
+    for node in graph:
         node.name = ""
-        for names in (node.input, node.output):
-            names[:] = [table[name] for name in names]
-    return made
-
-
-def _join(graph: Any, table: dict[str, str]) -> None:
-    """Removes constants that equal an earlier one, and has their readers read that one."""
-    first: dict[bytes, str] = {}
-    twice: dict[str, str] = {}
-    for tensor in graph.initializer:
-        name, tensor.name = tensor.name, ""
-        same = first.setdefault(tensor.SerializeToString(), name)
-        tensor.name = name
-        if same != name and name not in table:
-            twice[name] = same
-    kept = [tensor for tensor in graph.initializer if tensor.name not in twice]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    for node in graph.node:
-        node.input[:] = [twice.get(name, name) for name in node.input]
+    return ir.to_proto(made)
 
 
 def _letters(taken: set[str]) -> Iterator[str]:

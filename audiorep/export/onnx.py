@@ -68,12 +68,12 @@ def _in_precision(
 ) -> bytes:
     if precision == "fp32":
         return content
-    from audiorep.export.smaller import Quantizer, nearest, stored
+    from audiorep.export.precision import Quantizer, best, nearness, stored
 
     if precision != "int8":
         return stored(content, precision)
     quantizer = Quantizer(content, calibration)
-    return quantizer.make(nearest(quantizer, content, clips))
+    return quantizer.make(best(quantizer, nearness(content, clips)))
 
 
 def bundle(model: Checkpoint, fused: nn.Module, form: str | None = None) -> bytes:
@@ -97,7 +97,7 @@ def bundle(model: Checkpoint, fused: nn.Module, form: str | None = None) -> byte
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}
     free = {"input_names": ["waveform"], "dynamic_shapes": {"waveform": shape}}
     proto = to_onnx(pipeline, (torch.zeros(2, info.window_samples),), list(info.labels), **free)
-    _name_log_mel(proto)
+    name_log_mel(proto)
     for key, value in info.to_metadata().items():
         proto.metadata_props.add(key=key, value=value)
     return proto.SerializeToString()
@@ -109,7 +109,7 @@ def caller(content: bytes) -> Callable[[np.ndarray], object]:
     return lambda waveform: ready.run(None, {"waveform": waveform})
 
 
-def _name_log_mel(proto: Any) -> None:
+def name_log_mel(proto: Any) -> None:
     """Gives the front end's last value a name, by which others find where the network begins."""
     last = next(node for node in proto.graph.node if node.op_type == "Log").output[0]
     for node in proto.graph.node:

@@ -18,7 +18,7 @@ import numpy as np
 from audiorep.errors import BundleError, ConfigError, first_line, require
 from audiorep.export.onnx import bundle
 from audiorep.export.parity import Parity, first_accepted
-from audiorep.export.smaller import named, stored
+from audiorep.export.precision import named, stored
 from audiorep.info.model_info import PREFIX
 from audiorep.runtimes import pair
 from audiorep.runtimes.openvino import SECTION, OpenVinoSession, core, log_mel_of, metadata_of
@@ -64,8 +64,7 @@ def export(
                 content = bundle(told, fused, form)
                 converted = core().read_model(_in_precision(content, precision))
                 if precision == "int8":
-                    front_end = [node.get_friendly_name() for node in _above(log_mel_of(converted))]
-                    converted = quantized(converted, [clip[None] for clip in calibration], front_end, control)
+                    converted = quantized(converted, [clip[None] for clip in calibration], front_end_of(converted), control)
                 for key, value in metadata_of(converted, READERS_SECTION, prefix="").items():
                     converted.set_rt_info(value, [SECTION, key.removeprefix(PREFIX)])
                 _save(converted, made)
@@ -151,13 +150,13 @@ def _layers(model: Any, left: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name.partition("/")[0] for name in found if name not in left))
 
 
-def _above(output: Any) -> list[Any]:
-    """The operators that an output is computed by."""
+def front_end_of(model: Any) -> list[str]:
+    """The names of the operators of a model's front end."""
     found: dict[str, Any] = {}
-    waiting = [output.get_node()]
+    waiting = [log_mel_of(model).get_node()]
     while waiting:
         node = waiting.pop()
         if node.get_friendly_name() not in found:
             found[node.get_friendly_name()] = node
             waiting += [source.get_source_output().get_node() for source in node.inputs()]
-    return list(found.values())
+    return list(found)

@@ -13,6 +13,7 @@ import numpy as np
 
 from audiorep.errors import BundleError, ConfigError, require
 from audiorep.export import ranges
+from audiorep.export.graph import copied
 from audiorep.export.ranges import Ranges
 
 QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "Mul", "MaxPool")
@@ -95,8 +96,7 @@ def measure(model: Any, clips: Sequence[np.ndarray], start: str | None = None) -
     before = above(model, start)
     names = [start] if start else [model.graph.input[0].name]
     names += [name for node in model.graph.node if node.name not in before for name in node.output]
-    shown = type(model)()
-    shown.CopyFrom(model)
+    shown = copied(model)
     present = {value.name for value in shown.graph.output}
     onnx = require("onnx", extra="train")
     types = {value.name: value for value in shown.graph.value_info}
@@ -137,11 +137,9 @@ def static(model: Any, found: Ranges, start: str | None = None, left: Sequence[s
     names = {node.name for node in model.graph.node}
     if unknown := sorted(set(left) - names):
         raise ConfigError(f"The model has no layer {', '.join(unknown)}; its layers are {', '.join(layers(model, start))}.")
-    copied = type(model)()
-    copied.CopyFrom(model)
     values = {name: (np.float32(low), np.float32(high)) for name, (low, high) in found.items()}
     quantizer = quantization.QDQQuantizer(
-        copied,
+        copied(model),
         per_channel=True,
         reduce_range=reduced,
         weight_qType=quantization.QuantType.QInt8,
@@ -155,32 +153,15 @@ def static(model: Any, found: Ranges, start: str | None = None, left: Sequence[s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantizer.quantize_model()
-    made = quantizer.model.model
-    _sort(made.graph)
-    return made
+    return _sorted(quantizer.model.model)
 
 
-def _sort(graph: Any) -> None:
-    """Puts each node behind those it reads from, as ONNX asks; the quantizer appends its own at the end."""
-    makers = {name: node for node in graph.node for name in node.output}
-    ordered: list[Any] = []
-    placed: set[int] = set()
-    waiting = list(reversed(graph.node))
-    while waiting:
-        node = waiting[-1]
-        before = [makers[name] for name in node.input if name in makers and id(makers[name]) not in placed]
-        if before:
-            waiting += before
-            continue
-        waiting.pop()
-        if id(node) not in placed:
-            placed.add(id(node))
-            ordered.append(node)
-    copies = [type(node)() for node in ordered]
-    for copy, node in zip(copies, ordered, strict=True):
-        copy.CopyFrom(node)
-    del graph.node[:]
-    graph.node.extend(copies)
+def _sorted(model: Any) -> Any:
+    """The model with each node behind those it reads from, as ONNX asks; the quantizer appends its own at the end."""
+    ir = require("onnx_ir", extra="train")
+    made = ir.from_proto(model)
+    made.graph.sort()
+    return ir.to_proto(made)
 
 
 def _is_float(onnx: Any, value: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from audiorep.errors import ConfigError, require
+from audiorep.export.graph import Graph, copied
 
 SMALLEST = 256  # values; encoding fewer saves less than the nodes that decode them cost
 BLOCK = 32  # neighboring weights of a channel that share a scale in int4
@@ -30,7 +31,7 @@ def encode(model: Any, kind: str, left: Sequence[str] = ()) -> Any:
     if kind not in KINDS:
         raise ConfigError(f"Weights are stored as {', '.join(KINDS)}; {kind!r} was asked for.")
     onnx = require("onnx", extra="train")
-    model = onnx.version_converter.convert_version(model, OPSET) if _opset(model) < OPSET else _copied(model)
+    model = onnx.version_converter.convert_version(model, OPSET) if _opset(model) < OPSET else copied(model)
     encoded = [
         tensor
         for tensor in model.graph.initializer
@@ -66,40 +67,6 @@ def codebook(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         centers = moved
     index = np.searchsorted((centers[1:] + centers[:-1]) / 2, values.ravel()).astype(np.uint8)
     return centers.astype(np.float32), index.reshape(values.shape)
-
-
-class Graph:
-    """An ONNX graph that is given constants, and nodes that decode them, which come before its own."""
-
-    def __init__(self, onnx: Any, graph: Any) -> None:
-        self._onnx, self._graph = onnx, graph
-        self._nodes: list[Any] = []
-
-    def constant(self, name: str, values: np.ndarray) -> str:
-        """Adds an initializer, and gives its name."""
-        self._graph.initializer.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def packed(self, name: str, values: np.ndarray, signed: bool) -> str:
-        """Four-bit integers, two a byte."""
-        kind = self._onnx.TensorProto.INT4 if signed else self._onnx.TensorProto.UINT4
-        self._graph.initializer.append(self._onnx.helper.make_tensor(name, kind, values.shape, values.ravel()))
-        return name
-
-    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Adds an operator, and gives the name of its output."""
-        self._nodes.append(self._onnx.helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def cast(self, name: str, output: str, to: str = "FLOAT") -> str:
-        """Adds a cast, and gives the name of its output."""
-        return self.node("Cast", [name], output, to=getattr(self._onnx.TensorProto, to))
-
-    def finish(self) -> None:
-        """Puts the nodes into the graph."""
-        nodes = [*self._nodes, *self._graph.node]
-        del self._graph.node[:]
-        self._graph.node.extend(nodes)
 
 
 def _half(graph: Graph, name: str, values: np.ndarray) -> None:
@@ -169,9 +136,3 @@ def _rounded(values: np.ndarray, largest: int) -> np.ndarray:
 
 def _opset(model: Any) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-
-
-def _copied(model: Any) -> Any:
-    made = type(model)()
-    made.CopyFrom(model)
-    return made

@@ -19,7 +19,7 @@ from audiorep.export import onnx as onnx_export
 from audiorep.export import qdq, ranges, weights
 from audiorep.export.fourier import tabulate
 from audiorep.export.names import shorten
-from audiorep.export.smaller import Quantizer, Setting, nearest, scores, stored
+from audiorep.export.precision import Quantizer, Setting, best, nearness, scores, stored
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint
 from audiorep.models.checkpoint import Checkpoint
@@ -351,7 +351,7 @@ def quantizer(content, clips) -> Quantizer:
 
 
 def test_static_int8_keeps_labels_and_leaves_the_front_end_alone(model, content, quantizer, clips, tmp_path):
-    setting = nearest(quantizer, content, clips)
+    setting = best(quantizer, nearness(content, clips))
     made = quantizer.make(setting)
     graph = onnx.load_from_string(made)
     onnx.checker.check_model(graph)
