@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -89,6 +91,22 @@ def kept_from_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def be_a_worker() -> None:
+    """Leaves the end of this process to the one that started it: it ignores Ctrl-C, and ends when that one is gone.
+
+    A worker whose parent was killed would write on into the files of the run that comes after.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def behind(error: BaseException | None) -> KeyboardInterrupt | None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +102,7 @@ def _side_by_side(
     else:
         _show(done)
     if output is not None:
-        for path in table.write(done, output, _command()):
+        for path in table.write(done, output, terminal.typed_command()):
             terminal.say(f"Written: {path}")
 
 
@@ -176,7 +173,7 @@ def _end_to_end(plan: Plan, folder: Path, rounds: int, threads: int, output: Pat
         {**r, "to_labels": [vars(row) for row in r["to_labels"]], "cold_start": [vars(row) for row in r["cold_start"]]}
         for r in results
     ]
-    record = {"command": _command(), "rounds": rounds, "environment": environment(threads), "results": shown}
+    record = {"command": terminal.typed_command(), "rounds": rounds, "environment": environment(threads), "results": shown}
     if output is not None:
         write_json(output.with_name(output.name + ".json"), record)
     if as_json:
@@ -209,9 +206,3 @@ def _whole(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in _split(text))
     except ValueError:
         raise ConfigError(f"--batches {text!r}: whole numbers are needed, for example 1,8.") from None
-
-
-def _command() -> str:
-    """What was typed, without the folders of this machine."""
-    words = [re.sub(r"(?<![\w.])/\S*/", "", word) for word in sys.argv[1:]]
-    return shlex.join(["audiorep", *words])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,11 +99,11 @@ def _run(job: Job, budget: Any) -> None:
             study = search(job, budget, terminal.say, advance)
     except KeyboardInterrupt as stop:
         with interrupts.held():
-            outcome.write(job, outcome.outcome(job, open_study(job)), _command())
+            outcome.write(job, outcome.outcome(job, open_study(job)), terminal.typed_command())
         stop.add_note(f"Stopped. The same command goes on in {job.folder}, the trial under way from its last whole epoch.")
         raise
     found = outcome.outcome(job, study)
-    written = outcome.write(job, found, _command())
+    written = outcome.write(job, found, terminal.typed_command())
     if not found.front:
         raise ConfigError(f"None of {len(found.rows)} trials was trained to the end; {written[0]} says why.")
     header, cells = outcome.as_cells(found)
@@ -114,9 +111,3 @@ def _run(job: Job, budget: Any) -> None:
     terminal.say(
         f"All trials, picture and recipes: {job.folder}\nNext: audiorep train … --recipe {shell(job.folder / cells[-1][0])}"
     )
-
-
-def _command() -> str:
-    """What was typed, without the folders of this machine."""
-    words = [re.sub(r"(?<![\w.])/\S*/", "", word) for word in sys.argv[1:]]
-    return shlex.join(["audiorep", *words])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:  # what shows things must not slow the start: each function im
 
 LONG_SECONDS = 30.0  # files up to this get one answer, longer ones times
 SHOWN = 10  # problems of a kind that are listed
+FILE_WIDTH = 10_000  # columns of a table that goes to a file or a program, where nothing is folded
 
 
 def chosen(recording: Recording, view: str, top: int, threshold: float | None) -> list[Detection]:
@@ -120,15 +123,26 @@ def show_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> N
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
-    """Columns as wide as their cells; those in `right` are aligned right."""
-    rows = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        print(
-            "  ".join(
-                f"{cell:>{w}}" if i in right else f"{cell:<{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-        )
+    """Columns as wide as their cells; those in `right` are aligned right. A terminal that is too narrow folds them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for place, title in enumerate(header):
+        table.add_column(Text(title), justify="right" if place in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, color_system=None)
+    with console.capture() as shown:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in shown.get().splitlines()))
+
+
+def typed_command() -> str:
+    """What was typed, without the folders of this machine."""
+    words = [re.sub(r"(?<![\w.])/\S*/", "", word) for word in sys.argv[1:]]
+    return shlex.join(["audiorep", *words])
 
 
 def total_seconds(files: Sequence[Path]) -> float | None:

@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from audiorep import audio
 from audiorep.datasets import Example
 from audiorep.errors import AudioError, ConfigError, DataError
 from audiorep.evaluation.compare import Difference, Judged, compare, judge
 from audiorep.evaluation.evaluate import targets_of
 from audiorep.export.onnx import bundle, caller
 from audiorep.export.precision import Quantizer, Rating, Setting, best, scores
-from audiorep.export.sounds import low_rates, noises, spread
+from audiorep.export.sounds import first_window, first_windows, low_rates, noises, spread
 from audiorep.files import open_text, replacing
 from audiorep.info.model_info import ModelInfo
 from audiorep.models.checkpoint import Checkpoint
@@ -102,15 +101,12 @@ def sounds_of(examples: Sequence[Example], info: ModelInfo, say: Callable[[str],
     valid = [example for example in examples if example.split == "valid"]
     every = max(1, len(train) // CALIBRATION)
     chosen = train[::every][:CALIBRATION]
-    windows, first = [], None
-    for example in chosen:
-        try:
-            windows.append(audio.pad(_window(example, info), info.window_samples, info.padding))
-        except AudioError as error:
-            first = first or error
-            say(f"Left out: {error}")
+    try:
+        windows = first_windows(chosen, info, say)
+    except AudioError as error:
+        raise DataError(f"int8 needs training clips to calibrate on, and none can be read: {error}.") from None
     if not windows:
-        raise DataError(f"int8 needs training clips to calibrate on, and none can be read{f': {first}' if first else ''}.")
+        raise DataError("int8 needs training clips to calibrate on, and there are none.")
     low_rates([example.path for example in chosen], info, say)
     used = set(map(id, chosen))
     choice = spread(valid or [example for example in train if id(example) not in used], CHOICE)
@@ -239,7 +235,7 @@ def _with_targets(model: Checkpoint, sounds: Sounds) -> list[tuple[np.ndarray, d
     clips = []
     for index, example in enumerate(sounds.choice):
         try:
-            window = audio.pad(_window(example, model.info), model.info.window_samples, model.info.padding)
+            window = first_window(example, model.info)
         except AudioError:
             continue
         clips.append((window[None], {head: values[index] for head, values in targets.items()}))
@@ -289,10 +285,3 @@ def _judged(content: bytes, sounds: Sounds) -> Judged:
         path = Path(folder) / "model.onnx"
         path.write_bytes(content)
         return judge(Classifier(OnnxSession(path)), sounds.choice, sounds.origin, "model", seen=True)
-
-
-def _window(example: Example, info: ModelInfo) -> np.ndarray:
-    clip_ends = audio.probe(example.path).seconds if example.end is None else example.end
-    wanted = example.start + info.window_seconds
-    end = wanted if wanted < clip_ends else example.end
-    return audio.read(example.path, info.sample_rate, example.start, end)[: info.window_samples]

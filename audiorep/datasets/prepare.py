@@ -7,9 +7,7 @@ import io
 import json
 import multiprocessing
 import os
-import signal
 import tarfile
-import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +25,7 @@ from audiorep.datasets.example import SPLITS, Example
 from audiorep.datasets.random_split import groups_of
 from audiorep.errors import AudioError, AudiorepError, ConfigError, DataError, MissingExtraError
 from audiorep.files import partial_of, replacing, write_json, write_text
-from audiorep.interrupts import kept_from_children
+from audiorep.interrupts import be_a_worker, kept_from_children
 
 HIGHEST_RATE = 655_350  # Hz; the limit of FLAC
 _FULL_SCALE = 32768  # for PCM_16, as in `audio.read`, so that 16-bit sound stays the same without resampling
@@ -186,16 +184,7 @@ def _written(
 def _start_worker(stop: Any) -> None:
     global _stop
     _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent is killed; else it would write into the shards of the next run."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    be_a_worker()
 
 
 def _write_shard(job: _Job, folder: Path, sample_rate: int, plan: str) -> dict[str, Any]:

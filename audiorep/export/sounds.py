@@ -30,12 +30,10 @@ def parity_clips(
         AudioError: none of `sounds` can be used.
     """
     if sounds:
-        examples, origin = [Example(path, {}) for path in audio.find(sounds)], "clips given"
-    else:
-        listed = _listed(folder / CLIPS)
-        examples, origin = [e for e in listed if e.split != "train"] or listed, "clips of its data"
-    waveforms = _windows(examples, MOST, info, bool(sounds), say)
-    return (waveforms, origin) if waveforms else (noises(info), "noises (its data is not here)")
+        return first_windows(spread(_given(sounds), MOST), info, say), "clips given"
+    listed = _listed(folder / CLIPS)
+    waveforms = _readable(spread([e for e in listed if e.split != "train"] or listed, MOST), info)
+    return (waveforms, "clips of its data") if waveforms else (noises(info), "noises (its data is not here)")
 
 
 def calibration_clips(
@@ -47,32 +45,46 @@ def calibration_clips(
         AudioError: none of `sounds` can be used.
         DataError: there are no sounds and the run's clips are not here.
     """
-    if sounds:
-        examples = [Example(path, {}) for path in audio.find(sounds)]
-    else:
-        examples = [example for example in _listed(folder / CLIPS) if example.split == "train"]
-    low_rates([example.path for example in spread(examples, MOST_CALIBRATION)], info, say)
-    waveforms = _windows(examples, MOST_CALIBRATION, info, bool(sounds), say)
+    listed = _given(sounds) if sounds else [clip for clip in _listed(folder / CLIPS) if clip.split == "train"]
+    examples = spread(listed, MOST_CALIBRATION)
+    low_rates([example.path for example in examples], info, say)
+    waveforms = first_windows(examples, info, say) if sounds else _readable(examples, info)
     if not waveforms:
         raise DataError("int8 needs real sounds to measure ranges on, and the run's clips are not here; give --calibration.")
     return waveforms
 
 
-def _windows(examples: list[Example], most: int, info: ModelInfo, given: bool, say: Callable[[str], None]) -> list[np.ndarray]:
-    waveforms, errors = [], []
-    for example in spread(examples, most):
+def first_windows(
+    examples: Sequence[Example], info: ModelInfo, say: Callable[[str], None] = lambda text: None
+) -> list[np.ndarray]:
+    """The first window (N,) of each clip, at the rate of the model; clips that cannot be read are left out with a word.
+
+    Raises:
+        AudioError: there are clips, and none can be read.
+    """
+    windows, errors = [], []
+    for example in examples:
         try:
-            waveform = audio.read(example.path, info.sample_rate, example.start, example.end)
+            windows.append(first_window(example, info))
         except AudioError as error:
             errors.append(error)
-        else:
-            waveforms.append(audio.pad(waveform, info.window_samples, info.padding))
-    if given and errors:
-        if not waveforms:
-            raise errors[0]
-        for unreadable in errors:
-            say(f"Left out: {unreadable}")
-    return waveforms
+    if errors and not windows:
+        raise errors[0]
+    for unreadable in errors:
+        say(f"Left out: {unreadable}")
+    return windows
+
+
+def first_window(example: Example, info: ModelInfo) -> np.ndarray:
+    """The first window (N,) of a clip, of which no more is read.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    clip_ends = audio.probe(example.path).seconds if example.end is None else example.end
+    wanted = example.start + info.window_seconds
+    end = wanted if wanted < clip_ends else example.end
+    return audio.pad(audio.read(example.path, info.sample_rate, example.start, end), info.window_samples, info.padding)
 
 
 def low_rates(paths: Sequence[Path], info: ModelInfo, say: Callable[[str], None]) -> None:
@@ -87,6 +99,18 @@ def low_rates(paths: Sequence[Path], info: ModelInfo, say: Callable[[str], None]
             f"{len(low)} of {len(rates)} sounds to calibrate on are of a lower rate (down to {min(low)} Hz) than the model's "
             f"{info.sample_rate} Hz, so their highest bands are empty. Calibrate on sounds like those it is to hear."
         )
+
+
+def _readable(examples: Sequence[Example], info: ModelInfo) -> list[np.ndarray]:
+    """The first windows of the clips that can be read, of which there may be none."""
+    with suppress(AudioError):
+        return first_windows(examples, info)
+    return []
+
+
+def _given(sounds: Sequence[str]) -> list[Example]:
+    """The clips of the files that a user names."""
+    return [Example(path, {}) for path in audio.find(sounds)]
 
 
 def _listed(path: Path) -> list[Example]:

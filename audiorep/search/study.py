@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -274,23 +272,15 @@ def _refuse_broken(process: multiprocessing.context.SpawnProcess) -> None:
 
 def _process(orders: Connection, job: Job, trials: int, deadline: float, worker: int, threads: int) -> None:
     """One worker: sends lines for people, counts of trials that ended, and at last its error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     if hasattr(signal, "pthread_sigmask"):  # Lightning answers SIGTERM by a handler of its own
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    interrupts.be_a_worker()
     quieten()
     torch.set_num_threads(threads)
     try:
         work(job, trials, deadline, worker, orders.send, orders.send)
     except AudiorepError as error:
         orders.send(error)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)  # a killed parent ends nobody, and its next run must not meet this one
 
 
 class _Once:
