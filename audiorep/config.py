@@ -24,6 +24,21 @@ SHOWN = 12  # problems that an error lists
 LONGEST = 1000  # characters of one that a configuration's own check tells
 
 
+def failed(checks: Iterable[tuple[bool, str]]) -> list[str]:
+    """What is said of the checks that failed, each a pair of whether all is well and what to say if not."""
+    return [text for fine, text in checks if not fine]
+
+
+def refuse(checks: Iterable[tuple[bool, str]], where: str = "") -> None:
+    """Raises one error that names every failed check, where there are any.
+
+    Raises:
+        ConfigError: a check failed; the sentence begins with `where`.
+    """
+    if problems := failed(checks):
+        raise ConfigError(where + "; ".join(problems) + ".")
+
+
 def load(cls: type[_C], values: Mapping[str, Any], where: str) -> _C:
     """A `cls` from nested `values`; fields left out keep their defaults.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from audiorep import models
 from audiorep.benchmark import engines
 from audiorep.benchmark.engines import ENGINES, Job, write
 from audiorep.benchmark.measure import Candidate
+from audiorep.config import refuse
 from audiorep.errors import AudiorepError, ConfigError, first_line
 from audiorep.export.sounds import calibration_clips, noises
 from audiorep.info.model_info import ModelInfo
@@ -54,21 +55,24 @@ class Plan:
     """What goes in: the log-mel, or the `waveform` with the front end inside."""
 
     def __post_init__(self) -> None:
-        tables = {"form": FORMS, "runtime": ENGINES, "precision": ("fp32", "bf16", "int8"), "input": INPUTS}
-        given = {"form": self.forms, "runtime": self.runtimes, "precision": self.precisions, "input": (self.input,)}
-        problems = [
-            f"{value!r} is no {kind}; there are {', '.join(tables[kind])}"  # type: ignore[arg-type]
-            for kind, values in given.items()
+        choices: dict[str, tuple[Sequence[str], Collection[str]]] = {
+            "form": (self.forms, FORMS),
+            "runtime": (self.runtimes, ENGINES),
+            "precision": (self.precisions, ("fp32", "bf16", "int8")),
+            "input": ((self.input,), INPUTS),
+            "front end": ((self.front_end,), FRONT_ENDS),
+        }
+        unknown = [
+            (False, f"{value!r} is no {kind}; there are {', '.join(known)}")
+            for kind, (values, known) in choices.items()
             for value in values
-            if value not in tables[kind]  # type: ignore[operator]
+            if value not in known
         ]
-        problems += [f"a batch of {batch} is too small" for batch in self.batches if batch < 1]
-        problems += [f"{self.front_end!r} is no front end; there are {', '.join(FRONT_ENDS)}"] * (
-            self.front_end not in FRONT_ENDS
-        )
-        problems += [f"{self.seconds:g} s is too short a window"] * (not self.seconds >= 0.1)
-        if problems:
-            raise ConfigError("; ".join(problems) + ".")
+        checks = [
+            *((batch >= 1, f"a batch of {batch} is too small") for batch in self.batches),
+            (self.seconds >= 0.1, f"{self.seconds:g} s is too short a window"),
+        ]
+        refuse([*unknown, *checks])
 
 
 @dataclass(frozen=True)

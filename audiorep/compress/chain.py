@@ -56,8 +56,7 @@ class ChainConfig(Config):
             (self.rounds >= 1, f"rounds is {self.rounds}; at least 1 is needed"),
             (bool(self.runtimes) and not unknown, f"runtimes {', '.join(unknown) or 'are missing'}; such as onnx are allowed"),
         ]
-        if problems := [text for fine, text in checks if not fine]:
-            raise ConfigError("; ".join(problems))
+        config.refuse(checks)
         for place, values in enumerate(self.steps, 1):
             parse(_own(values), f"step {place}")
             limit, name = values.get("limit", self.limit), values.get("name", "step")

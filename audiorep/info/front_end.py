@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from audiorep.config import Config
+from audiorep.config import Config, failed
 from audiorep.errors import ConfigError
 from audiorep.untrusted import brief, is_number, is_whole
 
@@ -73,7 +73,7 @@ class FrontEndConfig(Config):
                 f"window_ms {self.window_ms:g} and hop_ms {self.hop_ms:g} may be at most {LONGEST_MS:g}",
             ),
         ]
-        return [text for fine, text in checks if not fine] or self._misfits()
+        return failed(checks) or self._misfits()
 
     def _misfits(self) -> list[str]:
         """What does not fit together; rate and times are within their bounds."""
@@ -91,7 +91,7 @@ class FrontEndConfig(Config):
             ),
             (1 <= self.mels <= most, f"mels is {brief(self.mels)}; 1 to {brief(most)} fit n_fft {brief(self.n_fft)}"),
         ]
-        return [text for fine, text in checks if not fine]
+        return failed(checks)
 
 
 FRONT_ENDS: dict[str, FrontEndConfig] = {

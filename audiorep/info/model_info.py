@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiorep.config import failed
 from audiorep.errors import BundleError
 from audiorep.escape import visible
 from audiorep.info import checks
@@ -60,11 +61,11 @@ class ModelInfo:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        damaged = [text for fine, text in self._type_checks() if not fine]
+        damaged = failed(self._type_checks())
         if damaged:
             name = visible(self.name) if is_text(self.name) else brief(self.name)
             raise BundleError(f"model {name}: its settings are damaged: {'; '.join(damaged)}. Export the model again.")
-        problems = [text for fine, text in self._checks() if not fine]
+        problems = failed(self._checks())
         if problems:
             raise BundleError(f"model {visible(self.name)}: " + "; ".join(problems) + ".")
 

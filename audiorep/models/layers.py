@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiorep import config
 from audiorep.errors import ConfigError
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -17,9 +18,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 def refuse(checks: Iterable[tuple[bool, str]]) -> None:
     """Raises one ConfigError that names every failed check."""
-    problems = [text for fine, text in checks if not fine]
-    if problems:
-        raise ConfigError("network: " + "; ".join(problems) + ".")
+    config.refuse(checks, "network: ")
 
 
 def head_checks(heads: Mapping[str, int], dropout: float) -> list[tuple[bool, str]]:

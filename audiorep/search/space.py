@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audiorep import models
+from audiorep.config import refuse
 from audiorep.errors import ConfigError, require
 from audiorep.models.front_end import FRONT_ENDS
 from audiorep.training.recipe import TrainConfig, configure
@@ -277,8 +278,7 @@ def _range(field: str, given: Mapping[str, Any], kinds: Sequence[Any]) -> Range:
         ),
         (isinstance(log, bool), f"has log = {log!r}; true or false is needed"),
     ]
-    if not all(fine for fine, _ in problems):
-        raise ConfigError(f"{field} " + "; ".join(text for fine, text in problems if not fine))
+    refuse(problems, f"{field} ")
     assert low is not None
     assert high is not None
     checks = [
@@ -287,8 +287,7 @@ def _range(field: str, given: Mapping[str, Any], kinds: Sequence[Any]) -> Range:
         (not (log and step is not None), "log and step exclude each other"),
         (step is None or (step > 0 and _divides(step, high - low)), f"step {step} must divide the range {low} to {high}"),
     ]
-    if not all(fine for fine, _ in checks):
-        raise ConfigError(f"{field}: " + "; ".join(text for fine, text in checks if not fine))
+    refuse(checks, f"{field}: ")
     return Range(field, low, high, log, step, whole)
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiorep.config import refuse
 from audiorep.errors import ConfigError, DataError, FuseError, require
 from audiorep.evaluation.evaluate import evaluate
 from audiorep.models import checkpoint
@@ -58,8 +59,7 @@ class Rules:
             (self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}; at least 1 is needed"),
             (min(self.warmup_epochs or 0, self.startup_trials, self.seed) >= 0, "no number may be negative"),
         ]
-        if problems := [text for fine, text in checks if not fine]:
-            raise ConfigError("; ".join(problems) + ".")
+        refuse(checks)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from audiorep import config as configuration
 from audiorep import models
-from audiorep.config import Config
+from audiorep.config import Config, refuse
 from audiorep.datasets import Splits
 from audiorep.errors import ConfigError
 from audiorep.info.checks import LONGEST_WINDOW
@@ -122,8 +122,7 @@ class DistilConfig(Config):
                 "cache keeps scores of clips without augmentation, which have no map to match: set features=0 or cache=false",
             ),
         ]
-        if problems := [text for fine, text in checks if not fine]:
-            raise ConfigError("distil: " + "; ".join(problems))
+        refuse(checks, "distil: ")
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,7 @@ class TrainConfig(Config):
             (self.gradient_clip >= 0 and self.seed >= 0, "gradient_clip and seed must not be negative"),
             (0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}; 0 to below 1 is allowed"),
         ]
-        if problems := [text for fine, text in checks if not fine]:
-            raise ConfigError("; ".join(problems))
+        refuse(checks)
         made = models.configure(self.architecture, {"label": 2}, self.network_settings)  # says at once what is wrong with it
         if getattr(made, "mels", self.front_end_config.mels) != self.front_end_config.mels:
             raise ConfigError(f"network.mels is {made.mels}; the front end gives {self.front_end_config.mels} bands")
