@@ -54,7 +54,7 @@ def views(
 def pad(waveform: np.ndarray, samples: int, padding: str = "zeros") -> np.ndarray:
     """`waveform` cut at its end, or padded there with `zeros` or with its last sample (`edge`), to (samples,).
 
-    `edge_frames` leaves a short one as it is: its spectrogram is padded (see `frontend.EdgeFrames`).
+    `edge_frames` leaves a short one as it is: its spectrogram is padded (see `models.front_end.EdgeFrames`).
     """
     missing = max(0, samples - len(waveform))
     if missing and padding == "edge_frames":

@@ -46,11 +46,11 @@ class Plan:
     precisions: tuple[str, ...] = ("fp32",)
     batches: tuple[int, ...] = (1,)
     front_end: str = "vggsound"
-    """Of architectures; a checkpoint has its own."""
+    """The front end of architectures, a key of `FRONT_ENDS`; a checkpoint has its own."""
     seconds: float = 5.12
-    """Of the window of an architecture."""
+    """The window of architectures; a checkpoint has its own."""
     classes: int = 309
-    """Of an architecture."""
+    """The number of classes of architectures; a checkpoint has its own."""
     input: str = "spectrogram"
     """What goes in: the log-mel, or the `waveform` with the front end inside."""
 
@@ -97,7 +97,7 @@ class Case:
 
     @property
     def file_bytes(self) -> int:
-        """Of its files."""
+        """The size of its files together."""
         return sum(file.stat().st_size for file in self.path.parent.iterdir() if file.stem == self.path.stem)
 
     def candidate(self, threads: int, baseline: int) -> Candidate:

@@ -27,7 +27,7 @@ class Layer:
     milliseconds: float
     """Median over calls."""
     share: float
-    """Of all operators' time."""
+    """Its part of the time of all operators."""
 
 
 def layers(case: Case, threads: int) -> list[Layer]:

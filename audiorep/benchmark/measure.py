@@ -44,7 +44,7 @@ class Timing:
     """How long the calls of a candidate took, and how much memory its process held."""
 
     median_ms: float
-    """Of a call with the whole batch."""
+    """The median time of a call with the whole batch."""
     p90_ms: float
     throughput: float
     """Clips a second at the median."""
@@ -55,7 +55,7 @@ class Timing:
     ratio_high: float
     """The ninetieth."""
     peak_memory_mb: float
-    """Of its process, with this batch size and smaller ones."""
+    """The most memory that its process held, with this batch size and smaller ones."""
 
 
 def timings(
@@ -95,7 +95,7 @@ class _Worker:
 
     orders: Connection
     index: int
-    """Of its input, in that process."""
+    """The number of its input in that process."""
     peak: float = 0.0
     failure: str = ""
     """Why there are no times; empty where there are."""

@@ -37,7 +37,7 @@ class Row:
     activations: int
     file_bytes: int
     peak_memory_mb: float
-    """Of its process, with this batch size and smaller ones."""
+    """The most memory that its process held, with this batch size and smaller ones."""
     median_ms: float
     p90_ms: float
     throughput: float

@@ -15,7 +15,7 @@ from audiorep.datasets import Example
 from audiorep.errors import ConfigError, require
 from audiorep.models.checkpoint import Checkpoint
 from audiorep.models.layers import safe_on_cpu
-from audiorep.runtimes.silence import quiet
+from audiorep.runtimes.silence import silenced
 from audiorep.training import teachers
 from audiorep.training.fit import Reports, Run, check_run, train_network
 from audiorep.training.recipe import TrainConfig
@@ -34,7 +34,7 @@ class Rounding(nn.Module):
     def __init__(self, fused: nn.Module, example: Tensor) -> None:
         """Rounds `fused`, which takes inputs of the size of `example` (B, 1, T, F), B above 1, in batches of any size."""
         super().__init__()
-        with quiet(), warnings.catch_warnings():
+        with silenced(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layers that this quantizer leaves alone
             pt2e = require("torchao.quantization.pt2e.quantize_pt2e", extra="qat")
             x86 = require("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer", extra="qat")

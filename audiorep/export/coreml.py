@@ -16,7 +16,7 @@ from audiorep.export.parity import Parity, accept
 from audiorep.files import landing, named, partial_of
 from audiorep.interrupts import held
 from audiorep.runtimes.coreml import LOGGERS, CoreMlSession, runs_here
-from audiorep.runtimes.silence import quiet
+from audiorep.runtimes.silence import silenced
 
 if TYPE_CHECKING:
     from audiorep.models.checkpoint import Checkpoint
@@ -30,7 +30,7 @@ def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.n
     checkpoint's. Elsewhere Core ML does not run and the result is None: nothing was checked.
 
     Raises:
-        BundleError: a score differs by more than `check.PARITY_LIMIT`.
+        BundleError: a score differs by more than `parity.PARITY_LIMIT`.
         ConfigError: nothing can be written there.
         MissingExtraError: torch or coremltools is not installed.
     """
@@ -51,7 +51,7 @@ def _converted(model: Checkpoint) -> Any:
 
     program, example = fixed_program(model)
     aliases = {torch.ops.aten.alias.default: lambda tensor: tensor}  # torch makes them, coremltools does not know them
-    with quiet(*LOGGERS):
+    with silenced(*LOGGERS):
         coremltools = require("coremltools", extra="coreml")
         exported = torch.export.export(program, example).run_decompositions(aliases)
         return coremltools.convert(

@@ -15,7 +15,7 @@ from audiorep.files import replacing
 from audiorep.info import model_info
 from audiorep.runtimes import fixed_shape
 from audiorep.runtimes.executorch import ExecuTorchSession
-from audiorep.runtimes.silence import TORCH_LOGGERS, quiet
+from audiorep.runtimes.silence import TORCH_LOGGERS, silenced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ def export(
     `calibration` waveforms, (N,) each; the front end and the activation stay in float32.
 
     Raises:
-        BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
+        BundleError: its scores are not the checkpoint's (see `parity.Parity.refusal`), or no calibration clips for int8.
         MissingExtraError: torch or executorch is not installed.
     """
     path = Path(path)
@@ -56,7 +56,7 @@ def _converted(model: Checkpoint, calibration: Sequence[dict[str, np.ndarray]]) 
     from audiorep.export.fixed_program import fixed_program
 
     program, example = fixed_program(model, small=bool(calibration))
-    with quiet(*TORCH_LOGGERS):
+    with silenced(*TORCH_LOGGERS):
         lowering = require("executorch.exir", extra="executorch")
         xnnpack = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", extra="executorch")
         if calibration:

@@ -15,7 +15,7 @@ from audiorep.files import replacing
 from audiorep.info import model_info
 from audiorep.runtimes import cores, fixed_shape
 from audiorep.runtimes.litert import INPUTS, LiteRtSession
-from audiorep.runtimes.silence import TORCH_LOGGERS, quiet
+from audiorep.runtimes.silence import TORCH_LOGGERS, silenced
 
 if TYPE_CHECKING:
     from audiorep.models.checkpoint import Checkpoint
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FRONT_END, NETWORK = "front_end", "network"
 PARTS = {FRONT_END: b"_front_end", NETWORK: b"_network"}
-"""Of a pipeline, and how the converter's names tell of them: by class and name of each module."""
+"""The parts of a pipeline, and what the converter's names of their tensors contain: the names of the modules."""
 
 
 def export(
@@ -41,7 +41,7 @@ def export(
     the activation compute in float32, the former with constants stored in float16.
 
     Raises:
-        BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
+        BundleError: its scores are not the checkpoint's (see `parity.Parity.refusal`), or no calibration clips for int8.
         MissingExtraError: torch, litert-torch or, for int8, ai-edge-quantizer is not installed.
     """
     path = Path(path)
@@ -49,7 +49,7 @@ def export(
     with replacing(path) as partial:
         _write(model, partial, small=bool(seen))
         if seen:
-            with quiet():
+            with silenced():
                 partial.write_bytes(_quantized(_renamed(partial.read_bytes()), seen))
         model_info.append(partial, model.info.in_precision(precision) if seen else model.info)
         return accept(model, LiteRtSession(partial), clips, path, precision)
@@ -62,7 +62,7 @@ def _write(model: Checkpoint, path: Path, small: bool) -> None:
     program, example = fixed_program(model, small)
     if small:
         _halve(program.pipeline.front_end)
-    with quiet(*TORCH_LOGGERS):
+    with silenced(*TORCH_LOGGERS):
         litert_torch = require("litert_torch", extra="litert-export")
         litert_torch.convert(program, sample_kwargs=dict(zip(INPUTS, example, strict=False))).export(str(path))
 

@@ -38,11 +38,11 @@ def export(
     with the checkpoint's. The same checkpoint, clips and versions give the same bytes.
 
     `int8` is static, with ranges from the `calibration` waveforms by the method that changes the scores of `clips` least; the
-    other forms of `compress.weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end stays
+    other forms of `weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end stays
     in float32.
 
     Raises:
-        BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`).
+        BundleError: its scores are not the checkpoint's (see `parity.Parity.refusal`).
         DataError: no calibration clips for int8.
         MissingExtraError: torch or onnx is not installed.
     """

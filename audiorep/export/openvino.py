@@ -43,11 +43,11 @@ def export(
     """Writes `model` to `path` as OpenVINO's IR (.xml, and .bin beside it) and checks it on `clips`, (N,) waveforms.
 
     int8 is static: weights by channel, activations by the ranges seen on the `calibration` waveforms. The other forms of
-    `compress.weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end is left in float32. With
+    `weights.KINDS` only store weights in fewer bytes, and compute in float32. The front end is left in float32. With
     `control`, int8 layers go back to float32 one by one until no more accuracy is lost than allowed.
 
     Raises:
-        BundleError: its scores are not the checkpoint's (see `check.Parity.refusal`), or no calibration clips for int8.
+        BundleError: its scores are not the checkpoint's (see `parity.Parity.refusal`), or no calibration clips for int8.
         MissingExtraError: torch, openvino or, for int8, nncf is not installed.
     """
     require("torch", extra="train"), require("openvino", extra="openvino")

@@ -26,7 +26,7 @@ class Setting:
     """How a bundle is made int8."""
 
     method: str
-    """Of `ranges.METHODS`: how the ranges of activations follow from what was seen."""
+    """One of `ranges.METHODS`: how the ranges of activations follow from the values seen."""
     reduced: bool
     """Weights have 7 bits, for processors that add pairs of products in 16."""
     left: tuple[str, ...] = ()

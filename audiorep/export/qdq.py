@@ -19,7 +19,7 @@ from audiorep.export.ranges import Ranges
 QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "Mul", "MaxPool")
 """Operators that int8 is used for; an activation after one joins it."""
 LAYERS = ("Conv", "Gemm", "MatMul")
-"""Of these, those with weights."""
+"""The operators of `QUANTIZED` that have weights."""
 
 
 def prepared(model: Any) -> Any:

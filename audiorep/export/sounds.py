@@ -15,8 +15,8 @@ from audiorep.info.model_info import ModelInfo
 
 CLIPS = "clips.csv"
 """The table in a checkpoint of the clips it was made from, a manifest."""
-MOST = 32
-MOST_CALIBRATION = 300
+MOST_PARITY_CLIPS = 32
+MOST_CALIBRATION_CLIPS = 300
 
 
 def parity_clips(
@@ -30,9 +30,9 @@ def parity_clips(
         AudioError: none of `sounds` can be used.
     """
     if sounds:
-        return first_windows(spread(_given(sounds), MOST), info, say), "clips given"
+        return first_windows(spread(_given(sounds), MOST_PARITY_CLIPS), info, say), "clips given"
     listed = _listed(folder / CLIPS)
-    waveforms = _readable(spread([e for e in listed if e.split != "train"] or listed, MOST), info)
+    waveforms = _readable(spread([e for e in listed if e.split != "train"] or listed, MOST_PARITY_CLIPS), info)
     return (waveforms, "clips of its data") if waveforms else (noises(info), "noises (its data is not here)")
 
 
@@ -46,7 +46,7 @@ def calibration_clips(
         DataError: there are no sounds and the run's clips are not here.
     """
     listed = _given(sounds) if sounds else [clip for clip in _listed(folder / CLIPS) if clip.split == "train"]
-    examples = spread(listed, MOST_CALIBRATION)
+    examples = spread(listed, MOST_CALIBRATION_CLIPS)
     low_rates([example.path for example in examples], info, say)
     waveforms = first_windows(examples, info, say) if sounds else _readable(examples, info)
     if not waveforms:

@@ -1,4 +1,4 @@
-"""What a model's metadata may claim: the checks of `bundle.ModelInfo`, each with what is said where it fails."""
+"""What a model's metadata may claim: the checks of `model_info.ModelInfo`, each with what is said where it fails."""
 
 from __future__ import annotations
 

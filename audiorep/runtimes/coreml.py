@@ -11,7 +11,7 @@ import numpy as np
 from audiorep.errors import BundleError, first_line, require
 from audiorep.info.model_info import ModelInfo
 from audiorep.runtimes import fixed_shape, running
-from audiorep.runtimes.silence import TORCH_LOGGERS, quiet
+from audiorep.runtimes.silence import TORCH_LOGGERS, silenced
 
 LOGGERS = (*TORCH_LOGGERS, "coremltools")
 INPUTS = ["waveform", "samples"]  # the second only where the model fills short clips
@@ -30,7 +30,7 @@ class CoreMlSession:
         self.info = information(path)
         if not runs_here():
             raise BundleError(f"{path} runs on a Mac only. Use it there, or export to .onnx for this machine.")
-        with quiet(*LOGGERS):
+        with silenced(*LOGGERS):
             coremltools = require("coremltools", extra="coreml")
             self._model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_AND_GPU)
         self.device = f"Core ML (coremltools {coremltools.__version__}), CPU and GPU"
@@ -64,7 +64,7 @@ def information(path: Path) -> ModelInfo:
     """
     if not path.is_dir():
         raise BundleError(f"{path} {'is a file' if path.exists() else 'does not exist'}; a folder .mlpackage is needed.")
-    with quiet(*LOGGERS):
+    with silenced(*LOGGERS):
         coremltools = require("coremltools", extra="coreml")
         try:
             metadata = dict(coremltools.models.MLModel(str(path), skip_model_load=True).user_defined_metadata)

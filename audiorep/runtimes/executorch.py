@@ -11,7 +11,7 @@ import numpy as np
 from audiorep.errors import BundleError, ConfigError, first_line, require
 from audiorep.info import model_info
 from audiorep.runtimes import cores, existing, fixed_shape, running
-from audiorep.runtimes.silence import TORCH_LOGGERS, quiet
+from audiorep.runtimes.silence import TORCH_LOGGERS, silenced
 from audiorep.untrusted import brief
 
 METHOD = "forward"  # the only one of a program
@@ -31,12 +31,12 @@ class ExecuTorchSession:
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
         self._path = path = existing(path)
         self._torch = require("torch", extra="train")
-        with quiet(*TORCH_LOGGERS):
+        with silenced(*TORCH_LOGGERS):
             runtime = require("executorch.runtime", extra="executorch").Runtime.get()
         self.info = model_info.appended(path)
         settle(threads)
         try:
-            with quiet():
+            with silenced():
                 self._method = runtime.load_program(path).load_method(METHOD)
                 found = self._shapes()
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
@@ -61,7 +61,7 @@ class ExecuTorchSession:
             return {head: output.numpy() for head, output in zip(self.info.labels, outputs, strict=True)}
 
     def _shapes(self) -> list[list[int]]:
-        """Of its inputs, then its outputs."""
+        """The shapes of its inputs, then those of its outputs."""
         method = self._method.metadata
         found = [method.input_tensor_meta(index) for index in range(method.num_inputs())]
         found += [method.output_tensor_meta(index) for index in range(method.num_outputs())]
@@ -81,7 +81,7 @@ def settle(threads: int | None) -> None:
     global _settled
     if _settled is None:
         _settled = threads or cores() or 1
-        with quiet(*TORCH_LOGGERS):
+        with silenced(*TORCH_LOGGERS):
             require("executorch.extension.pybindings.portable_lib", extra="executorch")._unsafe_reset_threadpool(_settled)
     elif threads not in (None, _settled):
         raise ConfigError(

@@ -46,7 +46,7 @@ def inputs(info: ModelInfo, calibration: Sequence[np.ndarray]) -> list[dict[str,
 
 
 def fills(info: ModelInfo) -> bool:
-    """Whether the model itself fills what a short clip lacks (see `fixed_program.FixedPipeline`), so must know its length."""
+    """Whether the model fills what a short clip lacks (see `export.fixed_program.FixedPipeline`), so must know its length."""
     return info.padding == "edge_frames"
 
 

@@ -14,8 +14,8 @@ DISTRIBUTIONS = {"ai_edge_litert": "ai-edge-litert"}  # where a package to impor
 
 
 @dataclass(frozen=True)
-class Found:
-    """One runtime on this machine."""
+class InstalledRuntime:
+    """What this machine has of one runtime."""
 
     name: str
     version: str
@@ -27,18 +27,18 @@ class Found:
     """The command that brings it; empty where it is here."""
 
 
-def runtimes() -> list[Found]:
-    """Every runtime."""
+def runtimes() -> list[InstalledRuntime]:
+    """What this machine has of every runtime."""
     rows = []
     for name, row in RUNTIMES.items():
         if importlib.util.find_spec(row.package) is None:
-            rows.append(Found(name, "", "", ", ".join(row.precisions), f"pip install 'audiorep[{row.extra}]'"))
+            rows.append(InstalledRuntime(name, "", "", ", ".join(row.precisions), f"pip install 'audiorep[{row.extra}]'"))
             continue
         try:
             hardware = HARDWARE[name]()
         except Exception as error:  # a broken installation raises nearly every kind, and the others are still of use
             hardware = f"broken: {first_line(error)}"
-        rows.append(Found(name, _version(row.package), hardware, ", ".join(row.precisions), ""))
+        rows.append(InstalledRuntime(name, _version(row.package), hardware, ", ".join(row.precisions), ""))
     return rows
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from audiorep.errors import BundleError, first_line, require
 from audiorep.info import model_info
 from audiorep.runtimes import cores, existing, fixed_shape, running
-from audiorep.runtimes.silence import quiet
+from audiorep.runtimes.silence import silenced
 from audiorep.untrusted import brief
 
 INPUTS = ["waveform", "samples"]  # names in the signature; the second only where the model fills short clips
@@ -29,14 +29,14 @@ class LiteRtSession:
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
         self._path = path = existing(path)
-        with quiet():
+        with silenced():
             runtime, interpreter = (
                 require("ai_edge_litert", extra="litert"),
                 require("ai_edge_litert.interpreter", extra="litert"),
             )
         self.info = model_info.appended(path)
         try:
-            with quiet():
+            with silenced():
                 self._interpreter = interpreter.Interpreter(str(path), num_threads=threads or cores() or 1)
                 self._interpreter.allocate_tensors()
                 signatures = self._interpreter.get_signature_list()

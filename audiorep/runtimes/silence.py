@@ -1,4 +1,4 @@
-"""Third-party packages kept from talking where no user can act on what they say."""
+"""Third-party packages are kept from printing what no user can act on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TORCH_LOGGERS = ("torchao", "torch.utils._pytree")
 
 
 @contextmanager
-def quiet(*loggers: str) -> Iterator[None]:
-    """Without Python's warnings, what `loggers` say, and what is printed or written to standard error, by C++ code too.
+def silenced(*loggers: str) -> Iterator[None]:
+    """Suppresses warnings, the messages of `loggers`, and all that is printed or written to standard error, also by C++.
 
     C++ libraries write past `sys.stderr`, so the descriptor itself leads nowhere meanwhile, for all threads. Exceptions
     still come through.
@@ -34,7 +34,7 @@ def quiet(*loggers: str) -> Iterator[None]:
 
 @contextmanager
 def _no_descriptor(number: int) -> Iterator[None]:
-    """With a file descriptor that leads nowhere."""
+    """Discards what is written to a file descriptor."""
     try:
         kept = os.dup(number)
     except OSError:  # closed, as in a service

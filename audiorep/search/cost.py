@@ -50,7 +50,7 @@ def in_words(cost: float, objective: str) -> str:
 
 
 def cost(config: TrainConfig, classes: Labels, objective: str, folder: Path) -> float:
-    """Of the fused network that `config` makes for `classes`: MACs, parameters, or milliseconds.
+    """The cost of the fused network that `config` makes for `classes`: MACs, parameters, or milliseconds.
 
     Milliseconds are those of the bundle, waveform to scores of one window, relative to a reference network in `folder` that
     takes turns with it (`make_reference`): a machine that slows down meanwhile slows both.

@@ -60,7 +60,7 @@ class Outcome:
 
 
 def outcome(job: Job, study: Study) -> Outcome:
-    """Of the study so far."""
+    """The outcome of the study so far."""
     rows = [_row(job, trial) for trial in shown(study)]
     done = [row for row in rows if row.state == "complete" and row.same_as is None]
     multi_label = job.config({}).multi_label

@@ -42,7 +42,7 @@ class Rules:
     max_cost: float | None = None
     """Settings that cost more are not trained."""
     epochs: int | None = None
-    """Of each trial; None: the recipe's, or the space's."""
+    """The epochs of each trial; None: as many as the recipe or the space says."""
     warmup_epochs: int | None = None
     """Epochs before which no trial is stopped; None: a third of them."""
     startup_trials: int = 5
@@ -121,7 +121,7 @@ def digest(config: TrainConfig) -> str:
 
 
 def accuracy(folder: Path, clips: SearchClips) -> float:
-    """Of the checkpoint in `folder` on the validation clips, through the same classifier as prediction."""
+    """The accuracy of the checkpoint in `folder` on the validation clips, through the same classifier as prediction."""
     classifier = Classifier(TorchSession(checkpoint.load(folder)))
     found = evaluate(classifier, clips.valid, "validation split", clips.train)
     name = "mean_average_precision" if classifier.info.activation == "sigmoid" else "top1"

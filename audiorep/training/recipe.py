@@ -23,7 +23,7 @@ class Protocol:
     """Front end, windows and test of one of the paper's data sets (its table 1 and section 4.1)."""
 
     front_end: str
-    """A key of `frontend.FRONT_ENDS`."""
+    """A key of `models.front_end.FRONT_ENDS`."""
     window_seconds: float
     """Length of a clip; the cut is one sample shorter."""
     views: int
@@ -136,7 +136,7 @@ class TrainConfig(Config):
     layers: dict[str, dict[str, int]] = field(default_factory=dict)
     """Layers of other sizes than that configuration gives, as compression leaves them (see `checkpoint.Checkpoint`)."""
     front_end: str | FrontEndConfig = "light"
-    """A key of `frontend.FRONT_ENDS`, or all settings."""
+    """A key of `models.front_end.FRONT_ENDS`, or all settings."""
     window_seconds: float = 5.0
     """Sound the deployed model sees at once."""
     hop_seconds: float = 0.0

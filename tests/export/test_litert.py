@@ -31,7 +31,7 @@ from audiorep.models.front_end import FRONT_ENDS, LogMel, MatrixLogMel
 from audiorep.predict.classifier import Classifier
 from audiorep.runtimes import Checked, open_session
 from audiorep.runtimes.litert import LiteRtSession
-from audiorep.runtimes.silence import quiet
+from audiorep.runtimes.silence import silenced
 from audiorep.runtimes.torch import TorchSession
 
 
@@ -230,7 +230,7 @@ def test_int8_is_a_fraction_of_the_weights_in_float32(int8):
 
 def operators(path: Path, clip: np.ndarray) -> list[tuple[str, list[dict], np.ndarray]]:
     """What a file runs on a clip, in order: names, tensors of what goes in, values of the first."""
-    with quiet():
+    with silenced():
         resolver = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         runs = interpreter.Interpreter(
             str(path), experimental_op_resolver_type=resolver, experimental_preserve_all_tensors=True

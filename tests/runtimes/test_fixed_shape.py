@@ -17,7 +17,7 @@ from support.models import clips, made
 from audiorep.errors import BundleError
 from audiorep.export.fixed_program import fixed_program
 from audiorep.runtimes import fixed_shape
-from audiorep.runtimes.silence import quiet
+from audiorep.runtimes.silence import silenced
 from audiorep.runtimes.torch import Pipeline
 
 INFO = make_info(labels={"first": ["a", "b"], "second": ["c", "d"]})
@@ -101,7 +101,7 @@ def test_short_clips_are_filled_as_the_checkpoint_fills_them(samples):
 
 def test_quiet_hides_warnings_prints_and_what_is_written_past_python(capfd):
     logger = logging.getLogger("audiorep.test")
-    with quiet("audiorep.test"):
+    with silenced("audiorep.test"):
         warnings.warn("of no use", UserWarning, stacklevel=1)
         print("of no use")
         logger.warning("of no use")
@@ -112,7 +112,7 @@ def test_quiet_hides_warnings_prints_and_what_is_written_past_python(capfd):
 
 
 def test_quiet_lets_exceptions_through_and_ends(capfd):
-    with pytest.raises(ValueError, match="heard"), quiet():
+    with pytest.raises(ValueError, match="heard"), silenced():
         raise ValueError("heard")
     os.write(2, b"heard\n")
     assert capfd.readouterr().err == "heard\n"
@@ -120,8 +120,8 @@ def test_quiet_lets_exceptions_through_and_ends(capfd):
 
 def test_quiet_works_without_standard_error():
     code = (
-        "import os, sys; os.close(2); sys.stderr = None; from audiorep.runtimes.silence import quiet\n"
-        "with quiet(): print('no')\n"
+        "import os, sys; os.close(2); sys.stderr = None; from audiorep.runtimes.silence import silenced\n"
+        "with silenced(): print('no')\n"
         "print('yes')"
     )
     done = processes.run(processes.python(code))
