@@ -71,9 +71,9 @@ def own_model(clips, tmp_path_factory):
     """The three commands of the README, run as a user runs them."""
     folder = tmp_path_factory.mktemp("own")
     checkpoint, bundle = folder / "run", folder / "model.onnx"
-    quick = ["--set", "epochs=30", "--set", "architecture=arin_pico", "--set", "window_seconds=1"]
+    quick = ["epochs=30", "architecture=arin_pico", "window_seconds=1"]
     commands = [
-        ["train", clips, "-o", checkpoint, *quick],
+        ["train", clips, "-o", checkpoint, *(word for setting in quick for word in ("--set", setting))],
         ["export", checkpoint, "-o", bundle],
     ]
     done = [processes.run(processes.audiorep(*command)) for command in commands]
@@ -81,6 +81,7 @@ def own_model(clips, tmp_path_factory):
     return checkpoint, bundle, done
 
 
+@pytest.mark.slow
 def test_train_says_what_it_does_and_what_comes_next(own_model):
     train, export = own_model[2]
     assert "19 clips" in train.stderr or "clips of 3 classes to train" in train.stderr
@@ -95,6 +96,7 @@ def test_train_says_what_it_does_and_what_comes_next(own_model):
         assert talk not in train.stderr + export.stderr
 
 
+@pytest.mark.slow
 def test_own_model_names_own_sounds(own_model, clips, run):
     done = run("predict", clips, "-m", own_model[1], "--json")
     assert done.status == 1
@@ -107,6 +109,7 @@ def test_own_model_names_own_sounds(own_model, clips, run):
     assert "1 of 31 files could not be used." in done.err
 
 
+@pytest.mark.slow
 def test_checkpoint_and_bundle_evaluate_alike(own_model, clips, run, tmp_path):
     summaries = []
     for model in own_model[:2]:
@@ -143,6 +146,7 @@ def test_data_check_of_good_data_ends_well(tmp_path, run):
     assert (done.status, done.out.strip()) == (0, "6 clips, 0 problems")
 
 
+@pytest.mark.slow
 def test_models_list_shows_the_papers_numbers(run):
     done = run("models", "list")
     assert "11,834,869" in done.out
@@ -151,6 +155,7 @@ def test_models_list_shows_the_papers_numbers(run):
     assert [row["name"] for row in rows] == list(models.ARCHITECTURES)
 
 
+@pytest.mark.slow
 def test_models_info_shows_what_is_inside(own_model, run):
     text = run("models", "info", own_model[1]).out
     assert "high, low, middle" in text
@@ -272,6 +277,7 @@ def test_output_sent_to_a_file_from_a_terminal_arrives_there(tmp_path):
     assert json.loads((tmp_path / "out.jsonl").read_text())["labels"]
 
 
+@pytest.mark.slow
 def test_the_bundled_model_is_measured_on_other_data_as_a_whole(run, tmp_path):
     for label in ("rain", "siren"):
         (tmp_path / label).mkdir()
@@ -294,6 +300,7 @@ def test_window_and_formats_are_as_asked(run, tmp_path):
     assert "named twice" in run("predict", siren, "-o", tmp_path / "b.csv", "-o", tmp_path / "b.csv").err
 
 
+@pytest.mark.slow
 def test_an_export_skips_a_bad_clip_and_says_so(own_model, clips, run, tmp_path):
     done = run("export", own_model[0], "-o", tmp_path / "new" / "m.onnx", "--clips", clips / "middle")
     assert done.status == 0, done.err
@@ -301,6 +308,7 @@ def test_an_export_skips_a_bad_clip_and_says_so(own_model, clips, run, tmp_path)
     assert re.search(r"clips given .*\n +10 ", done.out)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_complete_output_for_what_was_done(tmp_path):
     rate, long, short = 8000, tmp_path / "b_long.wav", tmp_path / "a_short.wav"
     noise = (0.1 * np.random.default_rng(0).standard_normal(rate * 60)).astype(np.float32)

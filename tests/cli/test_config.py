@@ -194,6 +194,7 @@ def other_torchvision(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status"), [(["train", "clips", "-o", "run"], 2), (["evaluate", "model.onnx", "clips"], 2), (["doctor"], 0)]
 )

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from support import ROOT
 from support.commands import audiorep
-from support.training import quick
 
 from audiorep import config, datasets, models
 from audiorep.compress import chain, int8, steps
@@ -23,7 +22,6 @@ from audiorep.evaluation.evaluate import evaluate
 from audiorep.models import checkpoint
 from audiorep.predict.classifier import Classifier
 from audiorep.runtimes import open_session
-from audiorep.training import workflow
 
 RECIPE = """
 limit = 1.0
@@ -61,12 +59,9 @@ sensitivity = true
 
 
 @pytest.fixture(scope="module")
-def run(tones, tmp_path_factory) -> Path:
+def run(trained) -> Path:
     """A small network that was trained on the tones."""
-    output = tmp_path_factory.mktemp("run") / "tones"
-    settings = quick(epochs=12, augment={}, keep="last", optimizer={"learning_rate": 0.01})
-    workflow.train(settings, datasets.examples(tones), tones, output)
-    return output
+    return trained[0]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +81,7 @@ def done(run, tones, examples, tmp_path_factory):
     return folder, made, said
 
 
+@pytest.mark.slow
 def test_every_step_has_a_row_with_its_model(done):
     folder, made, _ = done
     names = [row.name for row in made.rows]
@@ -106,6 +102,7 @@ def test_every_step_has_a_row_with_its_model(done):
     assert (folder / "out" / "06_quantize" / "sensitivity.csv").read_text().startswith("layer,change,agreement")
 
 
+@pytest.mark.slow
 def test_a_row_says_what_its_file_does(done, examples):
     folder, made, _ = done
     test = [example for example in examples if example.split == "test"]
@@ -116,6 +113,7 @@ def test_a_row_says_what_its_file_does(done, examples):
         assert path.stat().st_size == row.file_bytes
 
 
+@pytest.mark.slow
 def test_the_report_is_written_for_people_and_programs(done):
     folder, made, _ = done
     values = json.loads((folder / "out" / "report.json").read_text())
@@ -127,6 +125,7 @@ def test_the_report_is_written_for_people_and_programs(done):
     assert (folder / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_finished_chain_is_not_run_again(run, tones, examples, done):
     folder, made, _ = done
     said: list[str] = []
@@ -137,6 +136,7 @@ def test_a_finished_chain_is_not_run_again(run, tones, examples, done):
     assert [dataclasses.replace(row, timings={}) for row in again.rows] == plain
 
 
+@pytest.mark.slow
 def test_a_stopped_chain_goes_on_with_the_step_it_stopped_in(run, tones, examples, done, tmp_path):
     folder, made, _ = done
     shutil.copytree(folder / "out", tmp_path / "out")
@@ -151,6 +151,7 @@ def test_a_stopped_chain_goes_on_with_the_step_it_stopped_in(run, tones, example
     assert [row.accuracy for row in again.rows] == [row.accuracy for row in made.rows]
 
 
+@pytest.mark.slow
 def test_another_recipe_does_not_go_on_there(run, tones, examples, done):
     folder, _, _ = done
     other = config.load(ChainConfig, {"steps": [{"do": "fuse"}, {"do": "prune", "keep": 0.6}]}, "other")
@@ -158,6 +159,7 @@ def test_another_recipe_does_not_go_on_there(run, tones, examples, done):
         chain.run(run, other, examples, tones, folder / "out", 1)
 
 
+@pytest.mark.slow
 def test_other_clips_and_runtimes_do_not_go_on_there_but_another_limit_does(run, tones, examples, done, tmp_path):
     folder, made, _ = done
     settings = chain.load_recipe(folder / "recipe.toml")
@@ -174,6 +176,7 @@ def test_other_clips_and_runtimes_do_not_go_on_there_but_another_limit_does(run,
     assert len(chain.run(run, settings, examples, tones, tmp_path / "out", 1).rows) == len(made.rows)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_itself_is_never_the_output_and_never_in_it(run, tones, examples, tmp_path):
     with pytest.raises(ConfigError, match="is what it would be made from, which is never overwritten"):
         chain.run(run, ChainConfig(steps=({"do": "fuse"},)), examples, tones, run, 1)
@@ -183,6 +186,7 @@ def test_the_checkpoint_itself_is_never_the_output_and_never_in_it(run, tones, e
     checkpoint.load(tmp_path / "out" / "01_fuse")
 
 
+@pytest.mark.slow
 def test_without_test_clips_there_is_nothing_to_judge_by(run, tones, examples, tmp_path):
     train = [e for e in examples if e.split == "train"]
     with pytest.raises(DataError, match="judged on test clips"):
@@ -320,6 +324,7 @@ def test_quantize_refuses_unknown_layers_and_other_files(run, tones, tmp_path):
 # --- what int8 is chosen by
 
 
+@pytest.mark.slow
 def test_clips_that_int8_is_chosen_by_are_neither_calibrated_on_nor_tested(run, tones, examples):
     info = checkpoint.load(run).info
     sounds = int8.sounds_of(examples, info)
@@ -333,6 +338,7 @@ def test_clips_that_int8_is_chosen_by_are_neither_calibrated_on_nor_tested(run, 
         int8.sounds_of([e for e in examples if e.split == "test"], info)
 
 
+@pytest.mark.slow
 def test_sounds_of_a_lower_rate_than_the_model_hears_are_told_of(run, tones, examples):
     info = checkpoint.load(run).info
     said: list[str] = []
@@ -360,6 +366,7 @@ def test_openvinos_int8_is_judged_and_a_wrong_label_refused(run, examples, tmp_p
         int8.write_openvino(model, dataclasses.replace(sounds, choice=wrong), tmp_path / "w.xml")
 
 
+@pytest.mark.slow
 def test_layers_that_cost_most_stay_in_float32_where_int8_loses_too_much(run, examples):
     model = checkpoint.load(run)
     sounds = int8.sounds_of(examples, model.info)
@@ -374,6 +381,7 @@ def test_layers_that_cost_most_stay_in_float32_where_int8_loses_too_much(run, ex
         int8.quantize(model, sounds, loss=-2.0)
 
 
+@pytest.mark.slow
 def test_steps_leave_their_history(run, tones, examples, tmp_path):
     model = checkpoint.load(run)
     work = steps.Work(model, run, run, examples, tones, tmp_path / "thin")

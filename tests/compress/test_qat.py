@@ -17,6 +17,8 @@ from audiorep.models import checkpoint
 from audiorep.runtimes import open_session
 from audiorep.training import fit, workflow
 
+pytestmark = pytest.mark.slow
+
 installed = pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is not installed")
 
 

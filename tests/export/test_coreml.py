@@ -16,12 +16,14 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 import coremltools
 import torch
-from support.models import LABELS, clips, made
+from support.models import LABELS, SHALLOW, clips, made
 
 from audiorep.errors import BundleError, ConfigError
 from audiorep.export.coreml import export
 from audiorep.export.parity import PARITY_LIMIT
 from audiorep.runtimes.coreml import CoreMlSession, information, runs_here
+
+pytestmark = pytest.mark.slow
 
 on_a_mac = pytest.mark.skipif(not runs_here(), reason="Core ML runs on a Mac")
 elsewhere = pytest.mark.skipif(runs_here(), reason="a Mac runs it")
@@ -69,7 +71,7 @@ def test_everyone_may_read_it_and_it_holds_no_path_of_the_machine_that_made_it(e
 
 
 def test_an_export_is_quiet_and_replaces_an_older_one(tmp_path, capfd):
-    model = made("sigmoid")
+    model = made("sigmoid", SHALLOW)
     model = replace(model, info=replace(model.info, padding="edge_frames"))
     (tmp_path / "model.mlpackage").mkdir()
     (tmp_path / "model.mlpackage" / "old.bin").write_text("old")
@@ -90,7 +92,7 @@ def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr("audiorep.export.coreml.accept", differs)
     with pytest.raises(BundleError, match="it differs"):
-        export(made(), older, clips(1))
+        export(made(depths=SHALLOW), older, clips(1))
     assert [file.name for file in tmp_path.iterdir()] == ["model.mlpackage"]
     assert not list(older.iterdir())
 
@@ -120,4 +122,4 @@ def test_foreign_packages_are_refused_with_their_path(tmp_path, exported):
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="cannot be written"):
-        export(made(), tmp_path / "file" / "model.mlpackage", clips(1))
+        export(made(depths=SHALLOW), tmp_path / "file" / "model.mlpackage", clips(1))

@@ -15,7 +15,7 @@ pytest.importorskip("executorch", reason="needs the extra executorch")
 
 import soundfile
 import torch
-from support.models import LABELS, clips, lively, made, pitched, telling
+from support.models import LABELS, SHALLOW, clips, lively, made, pitched, telling
 
 from audiorep import models
 from audiorep.errors import BundleError
@@ -31,6 +31,8 @@ from audiorep.predict.classifier import Classifier
 from audiorep.runtimes import Checked, fixed_shape, open_session
 from audiorep.runtimes.executorch import ExecuTorchSession
 from audiorep.runtimes.torch import TorchSession
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,7 @@ def test_heads_of_equal_size_are_told_apart(tmp_path):
 
 
 def test_sigmoid_scores_are_independent_and_short_clips_filled_as_the_model_fills_them(tmp_path):
-    model = made("sigmoid")
+    model = made("sigmoid", SHALLOW)
     model = replace(model, info=replace(model.info, padding="edge_frames"))
     shorter = [clip[:samples] for clip, samples in zip(clips(), (1, 320, 9_000, 15_999), strict=True)]
     assert 0 < export(model, tmp_path / "multi.pte", shorter).largest <= PARITY_LIMIT
@@ -144,12 +146,12 @@ def test_it_runs_quietly_with_the_first_sessions_threads(exported, threads):
 
 
 def test_an_export_is_quiet(tmp_path, capfd):
-    export(made(), tmp_path / "tiny.pte", clips(1))
+    export(made(depths=SHALLOW), tmp_path / "tiny.pte", clips(1))
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_export_that_is_not_its_checkpoint_is_not_left_behind(tmp_path):
-    model = made()
+    model = made(depths=SHALLOW)
     model.network.heads["verb"].bias.data.fill_(float("nan"))
     (tmp_path / "model.pte").write_bytes(b"an older model")
     with pytest.raises(BundleError, match=r"model\.pte was not written: .* up to nan"):
@@ -295,7 +297,7 @@ def test_the_command_writes_int8_from_a_folder_of_sounds(tmp_path):
     assert open_session(path).info == model.info.in_precision("int8")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(("name", "front_end"), [("arin_nano", "light"), ("arin_pico", "vggsound")])
 def test_full_size_networks_agree_with_the_light_and_the_papers_front_end(tmp_path, name, front_end):
     torch.manual_seed(0)

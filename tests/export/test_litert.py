@@ -17,7 +17,7 @@ pytest.importorskip("litert_torch", reason="needs the extra litert")
 import soundfile
 import torch
 from ai_edge_litert import interpreter
-from support.models import LABELS, clips, lively, made, pitched, telling
+from support.models import LABELS, SHALLOW, clips, lively, made, pitched, telling
 
 from audiorep import models
 from audiorep.errors import BundleError
@@ -33,6 +33,8 @@ from audiorep.runtimes import Checked, open_session
 from audiorep.runtimes.litert import LiteRtSession
 from audiorep.runtimes.silence import silenced
 from audiorep.runtimes.torch import TorchSession
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def test_heads_of_equal_size_are_told_apart_by_name(tmp_path):
 
 
 def test_sigmoid_scores_are_independent_and_short_clips_filled_as_the_model_fills_them(tmp_path):
-    model = made("sigmoid")
+    model = made("sigmoid", SHALLOW)
     model = replace(model, info=replace(model.info, padding="edge_frames"))
     shorter = [clip[:samples] for clip, samples in zip(clips(), (1, 320, 9_000, 15_999), strict=True)]
     assert 0 < export(model, tmp_path / "multi.tflite", shorter).largest <= PARITY_LIMIT
@@ -140,12 +142,12 @@ def test_it_runs_quietly_without_torch(exported):
 
 
 def test_an_export_is_quiet(tmp_path, capfd):
-    export(made(), tmp_path / "tiny.tflite", clips(1))
+    export(made(depths=SHALLOW), tmp_path / "tiny.tflite", clips(1))
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_export_that_is_not_its_checkpoint_is_not_left_behind(tmp_path):
-    model = made()
+    model = made(depths=SHALLOW)
     model.network.heads["verb"].bias.data.fill_(float("nan"))
     (tmp_path / "model.tflite").write_bytes(b"an older model")
     with pytest.raises(BundleError, match=r"model\.tflite was not written: .* up to nan"):
@@ -324,7 +326,7 @@ def test_the_command_writes_int8_from_a_folder_of_sounds(tmp_path):
     assert open_session(path).info == model.info.in_precision("int8")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(("name", "front_end"), [("arin_nano", "light"), ("arin_pico", "vggsound")])
 def test_full_size_networks_agree_with_the_light_and_the_papers_front_end(tmp_path, name, front_end):
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 from support import ROOT
-from support.models import LABELS, clips, made
+from support.models import LABELS, SHALLOW, clips, made
 
 from audiorep import reparam
 from audiorep.errors import BundleError
@@ -20,6 +20,8 @@ from audiorep.export.parity import PARITY_LIMIT, Parity, compare
 from audiorep.predict.classifier import Classifier
 from audiorep.runtimes.onnx import OnnxSession
 from audiorep.runtimes.torch import TorchSession
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_batch_and_length_are_dynamic(bundle, batch, samples):
 
 
 def test_sigmoid_scores_are_independent(tmp_path):
-    model = made("sigmoid")
+    model = made("sigmoid", SHALLOW)
     parity = export(model, tmp_path / "multi.onnx", clips())
     assert parity.largest <= PARITY_LIMIT
     scores = Classifier.from_bundle(tmp_path / "multi.onnx").scores(clips(1)[0])
@@ -85,7 +87,7 @@ def test_the_exact_form_of_the_front_end_is_taken_where_the_fast_one_does_not_pa
         return Parity(len(clips), 0.0 if measured[-1] == "halves" else 1.0, 0.0, 1.0)
 
     monkeypatch.setattr("audiorep.export.parity.compare", coarse)
-    export(made(), tmp_path / "exact.onnx", clips())
+    export(made(depths=SHALLOW), tmp_path / "exact.onnx", clips())
     assert measured == ["quarters", "halves"]
     assert OnnxSession(tmp_path / "exact.onnx").info.provenance["front_end_form"] == "halves"
 
@@ -101,13 +103,13 @@ def test_an_export_that_differs_is_not_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("audiorep.reparam.fuse", spoiled)
     (tmp_path / "model.onnx").write_bytes(b"an older model")
     with pytest.raises(BundleError, match=r"was not written: its scores differ .* by up to 0\.00"):
-        export(made(), tmp_path / "model.onnx", clips())
+        export(made(depths=SHALLOW), tmp_path / "model.onnx", clips())
     assert (tmp_path / "model.onnx").read_bytes() == b"an older model"
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_not_a_number_fails_the_parity_check(tmp_path):
-    model = made()
+    model = made(depths=SHALLOW)
     model.network.heads["verb"].bias.data.fill_(float("nan"))
     with pytest.raises(BundleError, match="up to nan"):
         export(model, tmp_path / "model.onnx", clips())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support import processes
-from support.models import LABELS, clips, made
+from support.models import LABELS, SHALLOW, clips, made
 
 from audiorep.errors import BundleError, ConfigError
 from audiorep.export.parity import LIMITS, PARITY_LIMIT, Parity, compare
@@ -30,6 +30,7 @@ def files(tmp_path_factory):
     return folder, parity
 
 
+@pytest.mark.slow
 def test_its_own_file_agrees_with_the_checkpoint(files):
     folder, parity = files
     assert 0 < parity.largest <= PARITY_LIMIT
@@ -38,6 +39,7 @@ def test_its_own_file_agrees_with_the_checkpoint(files):
     assert files_of(folder / "tiny.xml") == [folder / "tiny.xml", folder / "tiny.bin"]
 
 
+@pytest.mark.slow
 def test_its_own_file_describes_itself(files):
     info = open_session(files[0] / "tiny.xml").info
     expected = made().info
@@ -45,6 +47,7 @@ def test_its_own_file_describes_itself(files):
     assert info == replace(expected, provenance={**expected.provenance, "front_end_form": form})
 
 
+@pytest.mark.slow
 def test_a_bundle_runs_in_it(files):
     session = open_session(files[0] / "tiny.onnx", "openvino", threads=1)
     assert session.device.startswith("OpenVINO 20")
@@ -52,6 +55,7 @@ def test_a_bundle_runs_in_it(files):
     assert session.info == open_session(files[0] / "tiny.onnx").info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "samples"), [(1, 15_999), (3, 15_999), (1, 320), (2, 40_000)])
 def test_batch_and_length_are_dynamic(files, batch, samples):
     waveform = (0.1 * np.random.default_rng(1).standard_normal((batch, samples))).astype(np.float32)
@@ -62,6 +66,7 @@ def test_batch_and_length_are_dynamic(files, batch, samples):
         assert np.abs(installed[head] - expected[head]).max() <= PARITY_LIMIT
 
 
+@pytest.mark.slow
 def test_scores_survive_the_next_call(files):
     session = open_session(files[0] / "tiny.xml")
     first = session(clips()[0][None])["noun"]
@@ -70,6 +75,7 @@ def test_scores_survive_the_next_call(files):
     assert (first == kept).all()
 
 
+@pytest.mark.slow
 def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
     generator = np.random.default_rng(3)
     sounds = [(level * generator.standard_normal(15_999)).astype(np.float32) for level in np.geomspace(1e-3, 0.5, 30)]
@@ -85,9 +91,10 @@ def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
     assert not front_end & set(quantized)
 
 
+@pytest.mark.slow
 def test_int8_needs_clips(tmp_path):
     with pytest.raises(BundleError, match="int8 needs clips"):
-        openvino_export.export(made(), tmp_path / "m.xml", clips(), "int8")
+        openvino_export.export(made(depths=SHALLOW), tmp_path / "m.xml", clips(), "int8")
     assert not list(tmp_path.iterdir())
 
 
@@ -99,6 +106,7 @@ def test_int8_is_judged_by_labels_and_float_by_scores():
     assert Parity(10, float("nan"), 0.0, 1.0).refusal("bf16")
 
 
+@pytest.mark.slow
 def test_a_model_split_behind_the_log_mel_gives_the_same_scores(files):
     exact = {"INFERENCE_PRECISION_HINT": "f32"}  # left to itself OpenVINO computes in bf16 where the processor has it
     front_end, network = (
@@ -112,6 +120,7 @@ def test_a_model_split_behind_the_log_mel_gives_the_same_scores(files):
         assert np.abs(scores[head] - expected[head]).max() <= PARITY_LIMIT
 
 
+@pytest.mark.slow
 def test_bf16_leaves_the_front_end_in_float32(files):
     (front_end, first), (network, second) = runtime._parts(runtime.core().read_model(files[0] / "tiny.xml"), "bf16")
     assert (first, second) == ("f32", "bf16")
@@ -121,6 +130,7 @@ def test_bf16_leaves_the_front_end_in_float32(files):
     assert made().front_end.config.mels in [size.get_length() for size in log_mel if size.is_static]
 
 
+@pytest.mark.slow
 def test_signals_reach_a_process_whose_sessions_ended_in_any_order(files):
     """OpenVINO gives the thread another signal stack, which must not go before the signals do."""
     code = (
@@ -135,6 +145,7 @@ def test_signals_reach_a_process_whose_sessions_ended_in_any_order(files):
     assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
 
 
+@pytest.mark.slow
 def test_bf16_is_real_within_its_own_bound_or_refused_where_the_processor_lacks_it(files):
     if "BF16" in runtime.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         session = runtime.OpenVinoSession(files[0] / "tiny.xml", precision="bf16")
@@ -148,8 +159,9 @@ def test_bf16_is_real_within_its_own_bound_or_refused_where_the_processor_lacks_
             open_session(files[0] / "tiny.xml", precision="bf16")
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_is_not_left_behind(tmp_path):
-    model = made()
+    model = made(depths=SHALLOW)
     model.network.heads["verb"].bias.data.fill_(float("nan"))
     (tmp_path / "m.xml").write_text("older")
     with pytest.raises(BundleError, match="up to nan"):
@@ -157,6 +169,7 @@ def test_an_export_that_differs_is_not_left_behind(tmp_path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
 
 
+@pytest.mark.slow
 def test_foreign_files_are_refused(tmp_path, files):
     with pytest.raises(BundleError, match=r"none\.xml does not exist"):
         open_session(tmp_path / "none.xml")
@@ -172,6 +185,7 @@ def test_foreign_files_are_refused(tmp_path, files):
         open_session(tmp_path / "foreign.xml")
 
 
+@pytest.mark.slow
 def test_runtimes_are_chosen_by_file_and_checked(files, tmp_path):
     with pytest.raises(ConfigError, match="'tensorrt' is not a runtime; there are onnx, torch"):
         open_session(files[0] / "tiny.onnx", "tensorrt")
@@ -197,6 +211,7 @@ def test_every_runtime_is_found_or_says_how_to_get_it():
         assert bool(row.version) != bool(row.install)
 
 
+@pytest.mark.slow
 def test_torch_runs_in_bf16_near_float32():
     from audiorep.runtimes.torch import TorchSession
 
@@ -215,11 +230,13 @@ def test_torch_compiled_gives_the_same_scores():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_a_file_holds_no_path_of_the_machine_that_made_it(files):
     content = (files[0] / "tiny.xml").read_bytes()
     assert str(Path(torch.__file__).parent).encode() not in content
 
 
+@pytest.mark.slow
 def test_int8_under_control_leaves_what_it_is_told_and_loses_no_more_than_allowed(tmp_path):
     sounds = [clip[None] for clip in clips()]
     model = made()

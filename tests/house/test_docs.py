@@ -6,7 +6,7 @@ import re
 import shlex
 
 import pytest
-from support import ROOT, processes
+from support import ROOT
 from support.commands import audiorep
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -69,10 +69,11 @@ def test_every_link_leads_somewhere():
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=lambda p: p.name)
-def test_python_shown_runs(page, tmp_path):
+@pytest.mark.slow
+def test_python_shown_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "samples").symlink_to(ROOT / "samples")
     (tmp_path / "model.onnx").symlink_to(ROOT / "audiorep" / "assets" / "esc50_nano.onnx")
     for kind, text in FENCE.findall(page.read_text()):
         if kind == "python":
-            done = processes.run(processes.python(text), cwd=tmp_path)
-            assert done.returncode == 0, f"{page.name}: {done.stderr}"
+            exec(compile(text, page.name, "exec"), {"__name__": "__main__"})

@@ -11,6 +11,7 @@ from support import processes
 import audiorep
 
 PACKAGE = Path(audiorep.__file__).parent
+TESTS = Path(__file__).parent.parent
 ORDER = (
     "__init__ errors escape untrusted interrupts files config info audio reparam models datasets runtimes predict export "
     "evaluation benchmark training hub compress search cli"
@@ -65,6 +66,16 @@ def test_a_room_imports_only_rooms_before_it(path):
     assert all(RANK[other] <= RANK[own] for other in imports(path)), f"{path.name} imports {imports(path)}"
     if own == "reparam":
         assert imports(path) <= {"reparam", "errors"}
+
+
+def test_no_file_of_tests_imports_another():
+    rooms = [path for path in TESTS.iterdir() if path.is_dir()]
+    names = {path.stem for room in rooms for path in room.glob("test_*.py")} | {"conftest"}
+    for path in TESTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            found = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            found += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not names & {part for name in found for part in name.split(".")}, path
 
 
 @pytest.mark.parametrize("module", WITHOUT_TORCH)

@@ -69,6 +69,7 @@ def test_clips_to_calibrate_on_are_given_as_the_model_takes_them():
         fixed_shape.inputs(INFO, [])
 
 
+@pytest.mark.slow
 def test_a_small_program_has_half_the_fourier_constants_and_computes_the_same():
     model = made()
     program, example = fixed_program(model)
@@ -84,11 +85,18 @@ def test_a_small_program_has_half_the_fourier_constants_and_computes_the_same():
             assert torch.allclose(small(clip)[head], scores, atol=1e-5)
 
 
-@pytest.mark.parametrize("samples", [1, 319, 320, 321, 9_000, 15_998, 15_999])
-def test_short_clips_are_filled_as_the_checkpoint_fills_them(samples):
+@pytest.fixture(scope="module")
+def filled():
+    """A checkpoint that fills short clips by their last frame, and its program."""
     model = made()
     model = replace(model, info=replace(model.info, padding="edge_frames"))
-    program, example = fixed_program(model)
+    return model, *fixed_program(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 9_000, 15_998, 15_999])
+def test_short_clips_are_filled_as_the_checkpoint_fills_them(filled, samples):
+    model, program, example = filled
     assert [tuple(tensor.shape) for tensor in example] == [(1, 15_999), (1,)]
     clip = torch.from_numpy(clips(1)[0][:samples])
     padded = torch.nn.functional.pad(clip, (0, 15_999 - samples))[None]

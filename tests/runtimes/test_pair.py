@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.models import clips, made
+from support.models import SHALLOW, clips, made
 
 from audiorep.errors import BundleError
 from audiorep.files import WriteError
@@ -19,6 +19,8 @@ from audiorep.runtimes import open_session, pair
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 
 from audiorep.export import openvino as openvino_export  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 SEAL = re.compile(rb"\n<!-- audiorep: weights of \d+ bytes, CRC-32 [0-9a-f]{8} -->\n\Z")
 
@@ -32,7 +34,7 @@ def models(tmp_path_factory) -> tuple[Path, Path]:
     """Two models of the same shapes and other weights."""
     folder = tmp_path_factory.mktemp("pairs")
     for name in ("old", "new"):
-        model = made()
+        model = made(depths=SHALLOW)
         if name == "new":
             for parameter in model.network.parameters():
                 parameter.data.mul_(1.1)
@@ -137,5 +139,5 @@ def test_no_room_for_a_model_in_the_making_is_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(openvino, "save_model", full)
     with pytest.raises(BundleError, match=r"OpenVINO cannot write a model to .*iostream error\). Is there room left\?"):
-        openvino_export.export(made(), tmp_path / "m.xml", clips())
+        openvino_export.export(made(depths=SHALLOW), tmp_path / "m.xml", clips())
     assert list(tmp_path.iterdir()) == []

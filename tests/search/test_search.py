@@ -183,6 +183,7 @@ def test_every_space_that_comes_along_fits_its_recipe(path):
 # ------------------------------------------------------------------ the clips
 
 
+@pytest.mark.slow
 def test_no_trial_is_given_a_test_clip(tones, tmp_path):
     examples = datasets.examples(tones)
     found = clips.search_clips(examples, Splits(), "tones")
@@ -286,6 +287,7 @@ def test_the_cost_is_that_of_the_fused_network(searched):
     assert row["cost"] < models.cost(model.network, tuple(model.example().shape)).macs
 
 
+@pytest.mark.slow
 def test_a_recipe_it_leaves_trains_the_same_network(searched, tones, tmp_path):
     out = searched[0] / "out"
     [row, *_] = json.loads((out / "search.json").read_text())["best"]
@@ -307,6 +309,7 @@ def test_a_recipe_it_leaves_trains_the_same_network(searched, tones, tmp_path):
     assert valid.heads["label"].summary["top1"] == row["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_to_the_total(searched):
     folder, arguments, _ = searched
     before = json.loads((folder / "out" / "search.json").read_text())["trials"]
@@ -319,6 +322,7 @@ def test_the_same_command_goes_on_to_the_total(searched):
     assert "Trial " not in CliRunner().invoke(app, arguments).stderr
 
 
+@pytest.mark.slow
 def test_a_stopped_search_draws_what_an_unbroken_one_draws(tones, tmp_path):
     entries = {"network.expansion": [1, 2, 3, 4], "optimizer.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}
     rules = Rules(max_cost=1.0)  # none is trained
@@ -334,6 +338,7 @@ def test_a_stopped_search_draws_what_an_unbroken_one_draws(tones, tmp_path):
     assert not (tmp_path / "a" / "trials").exists()
 
 
+@pytest.mark.slow
 def test_other_settings_or_clips_in_the_same_folder_are_refused(tones, tmp_path):
     run(job(tones, tmp_path, rules=Rules(max_cost=1.0)), 1)
     with pytest.raises(ConfigError, match=r"holds a search with other settings \(max_cost, seed changed\)"):
@@ -350,6 +355,7 @@ def test_other_settings_or_clips_in_the_same_folder_are_refused(tones, tmp_path)
             Rules(**wrong)
 
 
+@pytest.mark.slow
 def test_settings_seen_before_are_not_trained_again(tones, tmp_path):
     found = run(job(tones, tmp_path, {"network.expansion": [4, 2]}, Rules(startup_trials=99)), 6)
     first = {row.chosen["network.expansion"]: row for row in reversed(found.rows)}
@@ -363,6 +369,7 @@ def test_settings_seen_before_are_not_trained_again(tones, tmp_path):
     assert sorted(path.name for path in (tmp_path / "trials").iterdir()) == sorted(str(row.number) for row in first.values())
 
 
+@pytest.mark.slow
 def test_a_trial_that_falls_behind_is_stopped_and_marked(tones, tmp_path):
     entries = {"optimizer.learning_rate": [0.01, 1e-6, 2e-6, 0.02, 0.03]}
     rules = Rules(epochs=8, warmup_epochs=2, startup_trials=1)
@@ -380,6 +387,7 @@ def test_a_trial_that_falls_behind_is_stopped_and_marked(tones, tmp_path):
         assert [row["state"] for row in csv.DictReader(file)] == [row.state for row in found.rows]
 
 
+@pytest.mark.slow
 def test_settings_that_cannot_be_or_diverge_are_stopped_with_their_reason(tones, tmp_path):
     entries = {"network.time_kernels": [[3], [4]], "optimizer.learning_rate": [0.01, 1e30]}
     found = run(job(tones, tmp_path, entries, gradient_clip=0.0, ema_decay=0.0), 10)
@@ -410,6 +418,7 @@ def test_an_error_in_a_worker_ends_the_search_in_words(tones, tmp_path):
         run(lost, 3, workers=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [pytest.param("latency", marks=pytest.mark.slow), "parameters"])
 def test_other_costs_can_be_kept_small(tones, tmp_path, objective):
     found = run(job(tones, tmp_path, {"network.width": [8, 64]}, Rules(objective, epochs=1)), 4)
@@ -421,6 +430,7 @@ def test_other_costs_can_be_kept_small(tones, tmp_path, objective):
         assert costs[8] == pytest.approx(record["milliseconds"], rel=0.5)  # the reference is this network
 
 
+@pytest.mark.slow
 def test_several_labels_are_judged_by_mean_average_precision(tones, tmp_path):
     made = job(tones, tmp_path, {"network.expansion": [4]}, multi_label=True)
     found = run(made, 1)
@@ -456,6 +466,7 @@ def test_an_interrupted_search_says_so_and_goes_on_where_its_training_stood(tone
     assert again["epochs"][: len(row["epochs"]) - 1] == row["epochs"][:-1]  # the last may have been cut off
 
 
+@pytest.mark.slow
 def test_validation_clips_that_cannot_be_read_are_refused(tones, tmp_path):
     made = job(tones, tmp_path)
     lost = tuple(replace(e, path=tmp_path / f"{n}.wav") for n, e in enumerate(made.clips.valid))
@@ -463,16 +474,19 @@ def test_validation_clips_that_cannot_be_read_are_refused(tones, tmp_path):
         run(replace(made, clips=replace(made.clips, valid=lost)), 1)
 
 
+@pytest.mark.slow
 def test_the_other_sampler_draws_too(tones, tmp_path):
     found = run(job(tones, tmp_path, rules=Rules(sampler="nsga2", max_cost=1.0)), 4)
     assert len({str(row.chosen) for row in found.rows}) == 4
 
 
+@pytest.mark.slow
 def test_two_searches_in_one_folder_are_refused(tones, tmp_path):
     with study._alone(tmp_path), pytest.raises(ConfigError, match="Another search is running in"):
         run(job(tones, tmp_path), 1)
 
 
+@pytest.mark.slow
 def test_a_journal_that_was_cut_off_is_mended(tones, tmp_path):
     made = job(tones, tmp_path, rules=Rules(max_cost=1.0))
     run(made, 1)

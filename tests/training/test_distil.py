@@ -149,6 +149,7 @@ def test_the_last_map_comes_beside_the_same_logits():
     assert torch.equal(last, network.forward_features(spectrogram))
 
 
+@pytest.mark.slow
 def test_a_network_of_two_streams_is_taught_by_features_too(examples, teacher, tmp_path):
     network = {"width": 4, "fast_width": 2, "depths": [1, 1], "slow_kernels": [1, 3], "fast_kernels": [3, 3]}
     config = taught(teacher, epochs=1, features=1.0, architecture="slowfast", network=network)
@@ -157,6 +158,7 @@ def test_a_network_of_two_streams_is_taught_by_features_too(examples, teacher, t
     assert "features_loss" in logged.read_text()
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_soft_targets_alone_though_the_labels_are_wrong(examples, teacher, tmp_path):
     wrong = {"high": "low", "low": "middle", "middle": "high"}
     lied = [
@@ -172,6 +174,7 @@ def test_a_student_learns_from_soft_targets_alone_though_the_labels_are_wrong(ex
     assert _accuracy(tmp_path / "alone", test) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [0.0, 0.5])
 def test_teachers_stay_as_they_are_and_are_no_part_of_the_student(examples, teacher, other, tmp_path, features):
     before = {path: path.read_bytes() for path in teacher.iterdir() if path.is_file()}
@@ -200,6 +203,7 @@ def test_teachers_stay_as_they_are_and_are_no_part_of_the_student(examples, teac
     assert further == ({f"matches.{n}.projection.{kind}" for n in (0, 1) for kind in ("weight", "bias")} if features else set())
 
 
+@pytest.mark.slow
 def test_feature_matching_brings_the_maps_together(examples, teacher, tmp_path):
     said: list[str] = []
     fit.fit(taught(teacher, features=1.0, soft=0.5, augment={}, epochs=12), examples, tmp_path, say=said.append)
@@ -208,6 +212,7 @@ def test_feature_matching_brings_the_maps_together(examples, teacher, tmp_path):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_teachers_hear_the_students_augmented_and_mixed_waveform_without_its_masks(examples, teacher, other):
     settings = taught(teacher, other, weights=(3, 1), augment={**QUICK["augment"], "mixup": 1.0, "time_masks": 4})
     trainee = Trainee(settings, LABELS, 4, {})
@@ -227,6 +232,7 @@ def test_teachers_hear_the_students_augmented_and_mixed_waveform_without_its_mas
     assert told.sum(1).tolist() == pytest.approx([1.0] * 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_a_deployed_file_teaches_what_its_checkpoint_does(tones, examples, teacher, tmp_path, multi_label):
     folder = changed(teacher, tmp_path / "folder", activation="sigmoid" if multi_label else "softmax")
@@ -255,6 +261,7 @@ def test_a_deployed_file_teaches_what_its_checkpoint_does(tones, examples, teach
         teachers.load(taught(file, **settings), LABELS, examples)
 
 
+@pytest.mark.slow
 def test_what_a_student_hears_and_sees_does_not_depend_on_its_teachers(examples, teacher):
     batches = []
     for settings in (quick(), taught(teacher)):
@@ -266,6 +273,7 @@ def test_what_a_student_hears_and_sees_does_not_depend_on_its_teachers(examples,
     assert torch.equal(batches[0][1]["label"], batches[1][1]["label"])
 
 
+@pytest.mark.slow
 def test_kept_scores_are_those_of_asking_at_every_step_where_nothing_is_augmented(examples, teacher, other, tmp_path):
     for name, cache in (("asked", False), ("kept", True)):
         fit.fit(taught(teacher, other, cache=cache, **WHOLE), examples, tmp_path / name)
@@ -277,6 +285,7 @@ def test_kept_scores_are_those_of_asking_at_every_step_where_nothing_is_augmente
     assert found["label of teachers"].sum(1).tolist() == pytest.approx([1.0] * 24)
 
 
+@pytest.mark.slow
 def test_mixing_mixes_kept_scores_as_it_mixes_targets(examples, teacher, tmp_path):
     settings = taught(teacher, cache=True, **{**WHOLE, "augment": {"mixup": 1.0}})
     clips = fit.clips_of(settings, examples, LABELS, "train")
@@ -294,6 +303,7 @@ def test_mixing_mixes_kept_scores_as_it_mixes_targets(examples, teacher, tmp_pat
     assert trainee._lesson(*batch[:2], batch[2]).scores["label"] is batch[1][name]
 
 
+@pytest.mark.slow
 def test_scores_are_kept_until_the_teachers_or_the_sound_change(examples, teacher, other, tmp_path, monkeypatch):
     asked: list[int] = []
     original = teachers.Teachers.__call__
@@ -324,6 +334,7 @@ def test_scores_are_kept_until_the_teachers_or_the_sound_change(examples, teache
     assert asked == [8, 8, 8]
 
 
+@pytest.mark.slow
 def test_one_score_for_long_clips_is_refused(examples, teacher, tmp_path):
     short = taught(teacher, cache=True, window_seconds=0.2, cut_seconds=0.2)
     with pytest.raises(DataError, match=r"of the 24 training clips are longer than 2\.5 training cuts of 0\.2 s.*cache=false"):
@@ -331,6 +342,7 @@ def test_one_score_for_long_clips_is_refused(examples, teacher, tmp_path):
     assert not (tmp_path / "run" / fit.CONFIG).exists()
 
 
+@pytest.mark.slow
 def test_a_multi_label_student_learns_of_a_multi_label_teacher(examples, teacher, tmp_path):
     several = [
         replace(e, labels={"label": ("low",) if e.labels["label"] == ("low",) else ("low", *e.labels["label"])})
@@ -343,6 +355,7 @@ def test_a_multi_label_student_learns_of_a_multi_label_teacher(examples, teacher
         fit.fit(taught(teacher, multi_label=True), several, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_two_heads_are_both_taught(examples, tmp_path):
     double = [
         replace(e, labels={"pitch": e.labels["label"], "parity": (("even", "odd")[int(e.path.stem) % 2],)}) for e in examples
@@ -355,6 +368,7 @@ def test_two_heads_are_both_taught(examples, tmp_path):
     assert set(checkpoint.load(tmp_path / "narrower").info.labels) == {"pitch"}
 
 
+@pytest.mark.slow
 def test_teachers_that_would_mislead_are_refused_in_words(examples, teacher, tmp_path):
     labels = json.loads((teacher / checkpoint.CONFIG).read_text())["labels"]["label"]
     fewer = [e for e in examples if e.labels["label"] != ("low",)]
@@ -375,6 +389,7 @@ def test_teachers_that_would_mislead_are_refused_in_words(examples, teacher, tmp
     assert teachers._difference(["a"], ["a", "b"]) == "it lacks b"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["test", "valid"])
 def test_a_teacher_that_was_trained_on_the_clips_to_measure_on_is_refused(examples, teacher, tmp_path, split):
     swapped = {"train": split, split: "train"}
@@ -408,6 +423,7 @@ def test_wrong_settings_are_all_named_in_one_error():
         quick(distil={"weights": [1, 2]})
 
 
+@pytest.mark.slow
 def test_the_checkpoint_is_an_ordinary_one_that_names_its_teachers(tones, examples, teacher, other, tmp_path):
     workflow.train(taught(teacher, other, epochs=1, features=0.1), examples, tones, tmp_path)
     told = checkpoint.load(tmp_path).info.provenance["teachers"]
@@ -426,6 +442,7 @@ def test_the_checkpoint_is_an_ordinary_one_that_names_its_teachers(tones, exampl
     )
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_with_the_teachers_it_had(examples, teacher, tmp_path):
     mine = changed(teacher, tmp_path / "mine")
     fit.fit(taught(mine, epochs=1), examples, tmp_path / "run")
@@ -438,6 +455,7 @@ def test_a_run_goes_on_only_with_the_teachers_it_had(examples, teacher, tmp_path
         fit.fit(taught(mine, epochs=1), examples, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_older_than_distillation_goes_on(examples, tmp_path):
     fit.fit(quick(epochs=1), examples, tmp_path)
     record = json.loads((tmp_path / fit.CONFIG).read_text())
@@ -474,6 +492,7 @@ def test_a_killed_distillation_goes_on_as_if_it_had_not_been(tones, examples, te
     assert all(torch.allclose(last[0][name], last[1][name], atol=1e-6) for name in last[1])
 
 
+@pytest.mark.slow
 def test_the_command_puts_teachers_in_the_settings_and_refuses_every_fold(tones, teacher, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(as_toml({**QUICK, "epochs": 1, "distil": {"teachers": ["elsewhere"], "soft": 0.5}}))

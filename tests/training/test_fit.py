@@ -28,6 +28,7 @@ from audiorep.training.module import Trainee
 from audiorep.training.recipe import OptimizerConfig, ScheduleConfig, TrainConfig
 
 
+@pytest.mark.slow
 def test_training_learns_and_says_so_of_clips_it_never_saw(trained):
     output, evaluations = trained
     test = evaluations[0]
@@ -39,6 +40,7 @@ def test_training_learns_and_says_so_of_clips_it_never_saw(trained):
     assert values["test"]["clips"] == 6
 
 
+@pytest.mark.slow
 def test_a_run_leaves_checkpoint_card_pictures_logs_and_its_clips(trained):
     output, _ = trained
     names = {path.name for path in output.iterdir()}
@@ -63,12 +65,14 @@ def test_a_run_leaves_checkpoint_card_pictures_logs_and_its_clips(trained):
     assert len(datasets.examples(output / "clips.csv", "train")) == 24
 
 
+@pytest.mark.slow
 def test_the_checkpoint_is_the_classifier(trained, tones):
     classifier = Classifier.load(trained[0])
     assert classifier.file(tones / "high" / "0.wav").label == "high"
     assert classifier.info.labels == {"label": ["high", "low", "middle"]}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tones, tmp_path):
     examples = datasets.examples(tones)
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
@@ -105,6 +109,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
     assert len(list((killed / "logs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(tones, tmp_path):
     examples = datasets.examples(tones)
     for workers in (0, 2):
@@ -113,6 +118,7 @@ def test_workers_change_nothing(tones, tmp_path):
     assert all(torch.equal(alone[name], helped[name]) for name in alone)
 
 
+@pytest.mark.slow
 def test_a_run_folder_of_other_settings_is_not_overwritten(tones, tmp_path):
     examples = datasets.examples(tones)
     fit.fit(quick(epochs=1), examples, tmp_path)
@@ -126,6 +132,7 @@ def test_a_run_folder_of_other_settings_is_not_overwritten(tones, tmp_path):
     assert fit._record(quick(), {}, moved) == fit._record(quick(), {}, examples)
 
 
+@pytest.mark.slow
 def test_a_damaged_last_checkpoint_is_refused_in_words(tones, tmp_path):
     examples = datasets.examples(tones)
     fit.fit(quick(epochs=1), examples, tmp_path)
@@ -137,6 +144,7 @@ def test_a_damaged_last_checkpoint_is_refused_in_words(tones, tmp_path):
             fit.fit(quick(epochs=1), examples, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fractions", [{"valid_fraction": 0.0}, {}])
 def test_a_finished_run_run_again_keeps_its_averaged_weights(tones, tmp_path, fractions):
     settings = quick(ema_decay=0.99, splits=fractions)
@@ -150,6 +158,7 @@ def test_a_finished_run_run_again_keeps_its_averaged_weights(tones, tmp_path, fr
     assert not torch.equal(first["stem.conv.weight"], raw["network.stem.conv.weight"])
 
 
+@pytest.mark.slow
 def test_training_that_goes_out_of_range_is_refused(tones, tmp_path):
     settings = quick(
         epochs=2, optimizer={"learning_rate": 1e30}, gradient_clip=0.0, ema_decay=0.0, splits={"valid_fraction": 0}
@@ -159,6 +168,7 @@ def test_training_that_goes_out_of_range_is_refused(tones, tmp_path):
     assert not (tmp_path / checkpoint.WEIGHTS).exists()
 
 
+@pytest.mark.slow
 def test_a_refused_setting_leaves_the_folder_free(tones, tmp_path):
     with pytest.raises(ConfigError, match="width is 0"):
         quick(network={"width": 0})
@@ -169,6 +179,7 @@ def test_a_refused_setting_leaves_the_folder_free(tones, tmp_path):
     fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_unreadable_clips_are_left_out_and_named(tones, tmp_path):
     broken = tones.parent / "broken.wav"
     broken.write_bytes(b"no audio")
@@ -179,6 +190,7 @@ def test_unreadable_clips_are_left_out_and_named(tones, tmp_path):
     assert any(line.startswith("epoch 1/1: ") and "train loss" in line for line in said)
 
 
+@pytest.mark.slow
 def test_multi_label_clips_train_with_sigmoids(tones, tmp_path):
     examples = [
         datasets.Example(
@@ -194,6 +206,7 @@ def test_multi_label_clips_train_with_sigmoids(tones, tmp_path):
     assert recording.mean().sum() != pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_two_heads_train_and_are_measured_together(tones, tmp_path):
     examples = [
         replace(e, labels={"pitch": e.labels["label"], "parity": (("even", "odd")[int(e.path.stem) % 2],)})
@@ -205,6 +218,7 @@ def test_two_heads_train_and_are_measured_together(tones, tmp_path):
     assert {"confusion_pitch.png", "confusion_parity.png", "best.ckpt"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"balance": "weights"}, {"balance": "sampling"}, {"label_smoothing": 0.1}, {"ema_decay": 0.0}]
 )
@@ -214,6 +228,7 @@ def test_other_settings_train_too(tones, tmp_path, changes, optimizer):
     assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
 
 
+@pytest.mark.slow
 def test_noise_is_taken_from_recordings(tones, tmp_path):
     augment = {"noise": 1.0, "noise_folder": str(tones / "low")}
     fit.fit(quick(epochs=1, augment=augment), datasets.examples(tones), tmp_path)
@@ -287,6 +302,7 @@ def test_past_the_memory_limit_clips_are_decoded_when_used(tones, monkeypatch):
     assert all(torch.equal(kept[i][0], streamed[i][0]) for i in range(len(examples)))
 
 
+@pytest.mark.slow
 def test_training_needs_two_classes_known_labels_and_one_label_a_clip(tones, tmp_path):
     examples = datasets.examples(tones)
     low = [e for e in examples if e.labels["label"] == ("low",)]
@@ -354,6 +370,7 @@ def test_clip_that_takes_the_place_of_a_lost_one_brings_its_own_label(tones, tmp
     assert len(clips.failures) == 1
 
 
+@pytest.mark.slow
 def test_frozen_norms_keep_their_statistics_and_still_learn(tones, trained, tmp_path):
     start, _ = trained
     output = fit.fit(
@@ -368,6 +385,7 @@ def test_frozen_norms_keep_their_statistics_and_still_learn(tones, trained, tmp_
             assert moved, name
 
 
+@pytest.mark.slow
 def test_norms_measured_at_the_end_hold_the_statistics_of_the_data(tones, tmp_path):
     output = fit.fit(
         quick(epochs=1, precise_norms=2, keep="last", augment={}, ema_decay=0), datasets.examples(tones), tmp_path / "p"
@@ -382,6 +400,7 @@ def test_norms_measured_at_the_end_hold_the_statistics_of_the_data(tones, tmp_pa
     assert int(found["stem.bn.num_batches_tracked"]) == 2
 
 
+@pytest.mark.slow
 def test_fine_tuning_takes_all_but_new_heads_and_says_so(tones, trained, tmp_path):
     start, _ = trained
     examples = [e for e in datasets.examples(tones) if e.labels["label"] != ("low",)]
@@ -393,6 +412,7 @@ def test_fine_tuning_takes_all_but_new_heads_and_says_so(tones, trained, tmp_pat
         fit.fit(quick(start=str(start), network={**QUICK["network"], "width": 4}), examples, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_official_classes_keep_their_order_and_may_be_without_clips(tones, tmp_path):
     classes = {"label": ["middle", "never", "low", "high"]}
     output = fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "a", classes=classes)
@@ -401,6 +421,7 @@ def test_official_classes_keep_their_order_and_may_be_without_clips(tones, tmp_p
         fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "b", classes={"label": ["middle", "high"]})
 
 
+@pytest.mark.slow
 def test_every_fold_gives_mean_and_deviation(tones, tmp_path):
     data = folded(tones, tmp_path / "clips.csv", 3)
     summary = workflow.train_every_fold(quick(epochs=2), data, tmp_path / "folds")
@@ -413,6 +434,7 @@ def test_every_fold_gives_mean_and_deviation(tones, tmp_path):
     assert summary["clips"] == [12, 12, 12]
 
 
+@pytest.mark.slow
 def test_folds_must_be_named_or_a_random_split_asked_for(tones, tmp_path):
     data = folded(tones, tmp_path / "clips.csv", 3)
     with pytest.raises(DataError, match=r"has official folds \(1, 2, 3\) and none is named.*splits.random=true"):
@@ -422,6 +444,7 @@ def test_folds_must_be_named_or_a_random_split_asked_for(tones, tmp_path):
     assert all(e.drawn for e in drawn)
 
 
+@pytest.mark.slow
 def test_data_without_folds_or_with_a_gap_cannot_be_cross_validated(tones, tmp_path):
     with pytest.raises(DataError, match="has no folds"):
         workflow.train_every_fold(quick(), tones, tmp_path)
@@ -431,6 +454,7 @@ def test_data_without_folds_or_with_a_gap_cannot_be_cross_validated(tones, tmp_p
         workflow.train_every_fold(quick(), data, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_no_training_made_is_not_trained_over(tones, tmp_path):
     examples = datasets.examples(tones)
     fit.fit(quick(epochs=1), examples, tmp_path / "run")

@@ -59,6 +59,7 @@ def checked(threads: str, code: str, *arguments: str) -> subprocess.CompletedPro
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the checking allocator is glibc's")
 def test_the_checking_allocator_sees_a_write_beyond_a_block():
     code = "import ctypes; c = ctypes.pythonapi; c.PyMem_RawMalloc.restype = ctypes.c_void_p; block = c.PyMem_RawMalloc(64)\n"
@@ -66,6 +67,7 @@ def test_the_checking_allocator_sees_a_write_beyond_a_block():
     assert done.returncode < 0, done
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the checking allocator is glibc's")
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_no_narrow_network_writes_beyond_a_block_when_it_trains(threads):

@@ -21,6 +21,8 @@ from audiorep.predict.output import CsvWriter
 from audiorep.runtimes.torch import TorchSession
 from audiorep.training import workflow
 
+pytestmark = pytest.mark.slow
+
 RATE = 4000
 NAMES = ["$x^2$", "a|b;c\\", "*s*_[b](c)", '=1+1, "q"', "new\nline", "cafe\u0301", "[bold] <i>"]
 

@@ -110,12 +110,14 @@ def test_a_run_that_is_repeated_or_resumed_anywhere_gives_the_same_bytes(clips, 
     assert digest(fit.fit(settings, examples, tmp_path / "stopped")) == unbroken
 
 
+@pytest.mark.slow
 def test_workers_give_precise_norms_the_same_cuts(clips, tmp_path):
     examples = datasets.examples(clips)
     digests = {digest(fit.fit(quick(epochs=1, workers=n), examples, tmp_path / str(n))) for n in (0, 1)}
     assert len(digests) == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_during_a_checkpoint_is_one_sentence(clips, tmp_path):
     code = (
         "import resource, signal, sys\n"
@@ -135,6 +137,7 @@ def test_a_disk_that_fills_during_a_checkpoint_is_one_sentence(clips, tmp_path):
     assert not list((tmp_path / "run").glob("*.ckpt")) + list((tmp_path / "run").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_epoch_before(clips, tmp_path, monkeypatch):
     settings = quick(splits={"valid_fraction": 0.0})
     examples = datasets.examples(clips, splits=settings.splits)
