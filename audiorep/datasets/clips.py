@@ -52,7 +52,6 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
     A clip shorter than the cut lies at a random position in it with `padding` "zeros". With "edge" it lies at the beginning
     and its last sample is repeated. With "edge_frames" it lies at the beginning and zeros follow; the last frame is to be
     repeated there.
-    The targets also hold a row of each tensor (clips, K) in `extra`, by its name.
     Clips that cannot be read are left out and their errors kept in `failures`. Decoded sound is kept up to MEMORY_LIMIT.
     Clips longer than LONG_SECONDS are not kept; only the cut is read.
     """
@@ -71,7 +70,6 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         self.random_cuts, self.seed, self.epoch, self.padding = random_cuts, seed, 0, padding
         self._numbers = {head: {name: k for k, name in enumerate(names)} for head, names in labels.items()}
         self.failures: list[AudiorepError] = []
-        self.extra: dict[str, Tensor] = {}
         self.examples, self._decoded = self._load(examples)
 
     def __len__(self) -> int:
@@ -83,6 +81,11 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """A whole batch, written into one array: (waveforms (B, N), {head: targets (B, K)}, samples (B,))."""
+        waveforms, targets, samples, _ = self.numbered(indices)
+        return waveforms, targets, samples
+
+    def numbered(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor], Tensor, list[int]]:
+        """A batch, and the numbers of the clips that it holds: where one has become unreadable, the next one's."""
         batch = np.zeros((len(indices), self.samples), np.float32)
         if all(index < len(self._decoded) for index in indices):
             used = [self._fill(row, index) for row, index in zip(batch, indices, strict=True)]
@@ -90,8 +93,8 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
             with ThreadPoolExecutor(4) as pool:
                 used = list(pool.map(self._fill, batch, indices))
         targets = {head: torch.stack([self.target(index, head) for index, _ in used]) for head in self.labels}
-        targets |= {name: rows[[index for index, _ in used]] for name, rows in self.extra.items()}
-        return torch.from_numpy(batch), targets, torch.tensor([samples for _, samples in used])
+        samples = torch.tensor([samples for _, samples in used])
+        return torch.from_numpy(batch), targets, samples, [index for index, _ in used]
 
     def class_counts(self, head: str) -> Tensor:
         """(K,) the number of clips of each class."""

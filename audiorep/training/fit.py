@@ -33,7 +33,7 @@ from audiorep.models import checkpoint, tensors
 from audiorep.training import teachers
 from audiorep.training.module import Trainee, build_network
 from audiorep.training.recipe import TrainConfig
-from audiorep.training.teachers import Teachers
+from audiorep.training.teachers import TaughtClips, Teachers
 
 CONFIG, LAST, BEST = "train.json", "last.ckpt", "best.ckpt"
 AVERAGE_EVERY = 4  # steps
@@ -130,10 +130,11 @@ def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
     lightning.seed_everything(config.seed, verbose=False)
     train, valid = (clips_of(config, run.examples, run.labels, split) for split in ("train", "valid"))
     sampler = EpochSampler(train, config.seed, config.balance == "sampling")
-    loaders = make_loaders(config, train, valid, sampler)
+    loaders = make_loaders(config, _with_scores(train, run), valid, sampler)
     noise, unreadable = _noise(config)
     trainee = Trainee(config, run.labels, len(loaders[0]), _class_weights(train, config), noise, make())
-    _teach(trainee, run.taught_by, train, output)
+    if run.taught_by is not None and not config.distil.cache:
+        trainee.learn_from(run.taught_by)
     _say_failures([*train.failures, *valid.failures, *unreadable], say)
     write_json(output / CONFIG, _record(config, run.labels, run.examples, run.taught_by))
     has_norms = bool(trainee.norms(frozen=False))
@@ -243,14 +244,11 @@ def _labels(config: TrainConfig, examples: Sequence[Example], classes: Labels | 
     return labels
 
 
-def _teach(trainee: Trainee, taught_by: Teachers | None, train: Clips, output: Path) -> None:
-    """Gives the network its teachers, or the clips what the teachers say of each."""
-    if taught_by is None:
-        return
-    if trainee.settings.distil.cache:
-        train.extra = taught_by.remember(train, output / teachers.KEPT)
-    else:
-        trainee.learn_from(taught_by)
+def _with_scores(train: Clips, run: Run) -> Clips | TaughtClips:
+    """The clips to train on, with the teachers' scores of each where the teachers are asked but once."""
+    if run.taught_by is None or not run.config.distil.cache:
+        return train
+    return TaughtClips(train, run.taught_by.remember(train, run.output / teachers.KEPT))
 
 
 def _record(
@@ -348,7 +346,7 @@ def _measure_norms(trainee: Trainee, loader: DataLoader[Any], sampler: EpochSamp
     trainee.cpu()
 
 
-def make_loaders(config: TrainConfig, train: Clips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
+def make_loaders(config: TrainConfig, train: Clips | TaughtClips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
     """The loaders of training and validation batches."""
     batch = min(config.batch_size, max(2, len(train) // STEPS_AT_LEAST))
     shared: dict[str, Any] = {"collate_fn": _whole, "num_workers": config.workers, "pin_memory": torch.cuda.is_available()}

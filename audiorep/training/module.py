@@ -19,9 +19,12 @@ from audiorep.models.layers import Network, channels_last
 from audiorep.models.resized import change_layers
 from audiorep.training import augment, distil
 from audiorep.training.recipe import TrainConfig
-from audiorep.training.teachers import Lesson, Teachers, score_name
+from audiorep.training.teachers import Lesson, Teachers
 
 Batch = tuple[Tensor, dict[str, Tensor], Tensor]
+"""Waveforms (B, N), {head: targets (B, K)} and samples of sound (B,)."""
+TaughtBatch = tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]
+"""The same, and the teachers' {head: scores (B, K)}, empty where they are not kept."""
 
 
 def build_network(config: TrainConfig, labels: dict[str, list[str]]) -> Network:
@@ -101,7 +104,7 @@ class Trainee(lightning.LightningModule):
         found = [(name, module) for name, module in self.network.named_modules() if isinstance(module, _BatchNorm)]
         return [norm for name, norm in found if (self.settings.freeze_norms and not name.startswith("stem.")) == frozen]
 
-    def measure_norms(self, batches: Iterable[Batch]) -> None:
+    def measure_norms(self, batches: Iterable[Batch | TaughtBatch]) -> None:
         """Sets the moving norms' statistics to their mean over `batches` (precise BN, arXiv 2105.07576, section 3.3)."""
         moving = self.norms(frozen=False)
         before = [norm.momentum for norm in moving]
@@ -131,12 +134,12 @@ class Trainee(lightning.LightningModule):
         torch.manual_seed(seed)
         self._generator = Generator(self.device).manual_seed(seed)
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        """The loss of a batch: waveforms (B, N), {head: targets (B, K)} and samples of sound (B,)."""
-        waveform, targets, sound = self.augmented_waveforms(*batch)
+    def training_step(self, batch: Batch | TaughtBatch, index: int) -> Tensor:
+        """The loss of a batch."""
+        waveform, targets, sound, taught = self.augmented_waveforms(*batch)
         spectrogram = self.augmented_spectrograms(waveform, sound)
         if self.settings.distil.teachers:
-            loss = self._distil(spectrogram, targets, self._lesson(waveform, targets, sound))
+            loss = self._distil(spectrogram, targets, self._lesson(waveform, sound, taught))
         else:
             loss = self._mean_loss(self.network(spectrogram), targets)
         self.log("learning_rate", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True)  # type: ignore[union-attr]
@@ -171,13 +174,18 @@ class Trainee(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor((step + 1) / steps, epochs))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def prepare(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def prepare(
+        self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor, taught: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """An augmented spectrogram (B, 1, T, F) and targets to match."""
-        waveform, targets, sound = self.augmented_waveforms(waveform, targets, sound)
+        waveform, targets, sound, _ = self.augmented_waveforms(waveform, targets, sound, taught)
         return self.augmented_spectrograms(waveform, sound), targets
 
-    def augmented_waveforms(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> Batch:
-        """The batch as augmented waveforms (B, N), some of them mixed with others, with the targets that fit them."""
+    def augmented_waveforms(
+        self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor, taught: dict[str, Tensor] | None = None
+    ) -> TaughtBatch:
+        """The batch as augmented waveforms (B, N), some mixed with others, and the targets and teachers' scores that fit."""
+        taught = taught or {}
         config, generator, front_end = self.settings.augment, self._generator, self.settings.front_end_config
         samples = front_end.samples(self.settings.cut_seconds or self.settings.window_seconds)
         with torch.no_grad():
@@ -186,9 +194,12 @@ class Trainee(lightning.LightningModule):
             if config.mixup and torch.rand((), generator=generator, device=generator.device) < config.mixup:
                 ratio, partner = augment.draw_mixup(len(waveform), config.mixup_alpha, generator)
                 waveform = augment.mix(waveform, ratio, partner)
-                targets = {head: augment.mix_targets(values, ratio, partner) for head, values in targets.items()}
+                targets, taught = (
+                    {head: augment.mix_targets(values, ratio, partner) for head, values in table.items()}
+                    for table in (targets, taught)
+                )
                 sound = sound.maximum(sound[partner])
-        return waveform, targets, sound
+        return waveform, targets, sound, taught
 
     def augmented_spectrograms(self, waveform: Tensor, sound: Tensor) -> Tensor:
         """The augmented spectrograms (B, 1, T, F) of augmented waveforms (B, N)."""
@@ -197,11 +208,9 @@ class Trainee(lightning.LightningModule):
             spectrogram = augment.augment_spectrogram(clean, self.settings.augment, self._generator)
         return spectrogram.contiguous(memory_format=torch.channels_last)
 
-    def _lesson(self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor) -> Lesson:
-        """What the teachers say of augmented waveforms, or what was kept of them, mixed as the targets were."""
-        if self.teachers is not None:
-            return self.teachers(waveform, sound)
-        return Lesson({head: targets[score_name(head)] for head in self.labels})
+    def _lesson(self, waveform: Tensor, sound: Tensor, taught: dict[str, Tensor]) -> Lesson:
+        """The teachers' outputs for augmented waveforms, or the scores that were kept, mixed as the targets were."""
+        return Lesson(taught) if self.teachers is None else self.teachers(waveform, sound)
 
     def _distil(self, spectrogram: Tensor, targets: dict[str, Tensor], lesson: Lesson) -> Tensor:
         """The loss against labels and teachers."""

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from audiorep import audio, reparam, runtimes
 from audiorep.datasets import Example, Labels, trained_clips
@@ -33,11 +34,6 @@ KEPT = "teacher.safetensors"
 LONGEST = 2.5  # cuts: of a longer clip, most of what the student hears is not what the teachers heard
 LONG_CLIPS = 0.1  # the share of them that a training bears
 _ROWS = "clips"  # beside the scores: whose they are
-
-
-def score_name(head: str) -> str:
-    """The name under which teachers' scores of a head lie among a batch's targets."""
-    return f"{head} of teachers"
 
 
 @dataclass(frozen=True)
@@ -93,6 +89,21 @@ class Deployed(nn.Module):
         return scores.logit(eps=kinds.eps)
 
 
+class TaughtClips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]]):
+    """Clips, each with the scores that teachers gave it once: {head: scores (clips, K)}."""
+
+    def __init__(self, clips: Clips, scores: dict[str, Tensor]) -> None:
+        self._clips, self._scores = clips, scores
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """A batch of the clips, and the teachers' {head: scores (B, K)} of those that it holds."""
+        waveforms, targets, samples, numbers = self._clips.numbered(indices)
+        return waveforms, targets, samples, {head: scores[numbers] for head, scores in self._scores.items()}
+
+
 class Teachers:
     """Waveforms (B, N) to a `Lesson`, in evaluation mode and without gradients.
 
@@ -146,7 +157,7 @@ class Teachers:
         return Lesson(distil.ensemble(scores, settings.weights), maps)
 
     def remember(self, clips: Clips, path: Path) -> dict[str, Tensor]:
-        """{score_name(head): scores (clips, K)} of each clip's beginning without augmentation, kept in the file `path`.
+        """{head: scores (clips, K)} of each clip's beginning without augmentation, kept in the file `path`.
 
         What the file has of the same teachers and the same sound is not asked for again.
 
@@ -170,7 +181,7 @@ class Teachers:
             order += rows
         scores = {head: torch.stack([known[row][head] for row in order]) for head in self.heads}
         _keep(path, about, order, scores)
-        return {score_name(head): values for head, values in scores.items()}
+        return scores
 
 
 def load(
@@ -317,9 +328,14 @@ def _by_clip(scores: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     return [dict(zip(scores, rows, strict=True)) for rows in zip(*scores.values(), strict=True)]
 
 
+def _stored_name(head: str) -> str:
+    """The name of a head's scores in the file, which no other tensor there has."""
+    return f"{head} of teachers"
+
+
 def _keep(path: Path, about: str, rows: Sequence[bytes], scores: dict[str, Tensor]) -> None:
     digests = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8).reshape(len(rows), -1)
-    tensors = {_ROWS: digests, **{score_name(head): values.contiguous() for head, values in scores.items()}}
+    tensors = {_ROWS: digests, **{_stored_name(head): values.contiguous() for head, values in scores.items()}}
     with replacing(path) as partial:
         partial.write_bytes(serialize(tensors, {"teachers": about}))
 
@@ -331,7 +347,7 @@ def _recall(path: Path, about: str, classes: dict[str, int]) -> dict[bytes, dict
             if (file.metadata() or {}).get("teachers") != about:
                 return {}
         kept = read_safetensors(path)
-        digests, scores = kept[_ROWS], {head: kept[score_name(head)] for head in classes}
+        digests, scores = kept[_ROWS], {head: kept[_stored_name(head)] for head in classes}
     except (OSError, SafetensorError, ValueError, KeyError):  # missing, or damaged: it is made again
         return {}
     whole = digests.dim() == 2 and all(values.shape == (len(digests), classes[head]) for head, values in scores.items())

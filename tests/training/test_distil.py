@@ -219,10 +219,10 @@ def test_teachers_hear_the_students_augmented_and_mixed_waveform_without_its_mas
     trainee.learn_from(teachers.load(settings, LABELS, examples))
     trainee.seed_epoch(0)
     batch = fit.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
-    waveform, targets, sound = trainee.augmented_waveforms(*batch)
+    waveform, targets, sound, _ = trainee.augmented_waveforms(*batch)
     assert waveform.shape == (4, 999)
     assert not torch.equal(targets["label"], batch[1]["label"])
-    told = trainee._lesson(waveform, targets, sound).scores["label"]
+    told = trainee._lesson(waveform, sound, {}).scores["label"]
     expected = torch.zeros(4, 3)
     for share, folder in ((0.75, teacher), (0.25, other)):
         loaded = checkpoint.load(folder)
@@ -289,18 +289,17 @@ def test_kept_scores_are_those_of_asking_at_every_step_where_nothing_is_augmente
 def test_mixing_mixes_kept_scores_as_it_mixes_targets(examples, teacher, tmp_path):
     settings = taught(teacher, cache=True, **{**WHOLE, "augment": {"mixup": 1.0}})
     clips = fit.clips_of(settings, examples, LABELS, "train")
-    clips.extra = teachers.load(settings, LABELS, examples).remember(clips, tmp_path / teachers.KEPT)
-    batch = clips.__getitems__([0, 8, 16])
-    name = teachers.score_name("label")
-    assert torch.equal(batch[1][name], clips.extra[name][[0, 8, 16]])
+    scores = teachers.load(settings, LABELS, examples).remember(clips, tmp_path / teachers.KEPT)
+    batch = teachers.TaughtClips(clips, scores).__getitems__([0, 8, 16])
+    assert torch.equal(batch[3]["label"], scores["label"][[0, 8, 16]])
     trainee = Trainee(settings, LABELS, 4, {})
     trainee.seed_epoch(0)
-    _, targets, _ = trainee.augmented_waveforms(*batch)
+    _, _, _, mixed = trainee.augmented_waveforms(*batch)
     trainee.seed_epoch(0)
     torch.rand((), generator=trainee._generator)
     ratio, partner = augment.draw_mixup(3, 1.0, trainee._generator)
-    assert torch.equal(targets[name], augment.mix_targets(batch[1][name], ratio, partner))
-    assert trainee._lesson(*batch[:2], batch[2]).scores["label"] is batch[1][name]
+    assert torch.equal(mixed["label"], augment.mix_targets(batch[3]["label"], ratio, partner))
+    assert trainee._lesson(batch[0], batch[2], batch[3]).scores["label"] is batch[3]["label"]
 
 
 @pytest.mark.slow
@@ -321,7 +320,7 @@ def test_scores_are_kept_until_the_teachers_or_the_sound_change(examples, teache
     assert asked == [8, 8, 8]
     again = remember(taught(teacher, cache=True, **WHOLE), list(reversed(examples)))
     assert asked == []
-    assert torch.equal(again["label of teachers"], first["label of teachers"].flip(0))
+    assert torch.equal(again["label"], first["label"].flip(0))
     remember(taught(other, cache=True, **WHOLE))
     assert asked == [8, 8, 8]
     remember(taught(other, cache=True, temperature=3.0, **WHOLE))
