@@ -24,7 +24,7 @@ from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataErr
 from audiorep.escape import code
 from audiorep.escape import markdown as markdown_of
 from audiorep.evaluation import pictures
-from audiorep.evaluation.compare import Judged, compare, judge, loses
+from audiorep.evaluation.compare import Judged, accuracy_refusal, compare, judge
 from audiorep.evaluation.evaluate import describe_split
 from audiorep.files import refuse_inputs, write_json, write_text
 from audiorep.models import checkpoint
@@ -203,7 +203,7 @@ class _Runner:
             return dataclasses.replace(row, refused=_refusal(row.change, limit))
         self.say(f"{name}: begins")
         start = time.perf_counter()
-        row = self._judged(name, make(folder), current, limit, folder, start)
+        row = self._measured(name, make(folder), current, limit, folder, start)
         write_json(kept, {**asdict(row), "digest": digest})
         self.say(f"{name}: {row.accuracy:.1%}, {row.file_bytes / 1e3:.0f} kB, {row.agreement:.1%} same labels")
         return row
@@ -215,7 +215,7 @@ class _Runner:
         work = Work(self._load(current), current, self.source, self.examples, self.data, folder, self.say)
         return step.run(work)
 
-    def _judged(self, name: str, made: Path, current: Path, limit: float | None, folder: Path, start: float) -> Row:
+    def _measured(self, name: str, made: Path, current: Path, limit: float | None, folder: Path, start: float) -> Row:
         is_file = not made.is_dir() or made.suffix == ".mlpackage"
         model = self._load(current if is_file else made)
         files = {_runtime_of(made): made} if is_file else _exported(model, made, folder, self.settings.runtimes, self.say)
@@ -226,7 +226,7 @@ class _Runner:
         if name.startswith("00_"):
             for failure in judged.scored.failures:
                 self.say(f"Left out: {failure.error}")
-        self.original = self.original or (judged if name.startswith("00_") else self._judge_original())
+        self.original = self.original or (judged if name.startswith("00_") else self._measure_original())
         difference = compare(self.original, judged)
         cost = models.cost(model.fuse().model, tuple(model.example().shape))
         return Row(
@@ -254,7 +254,7 @@ class _Runner:
             self.loaded = folder, checkpoint.load(folder)
         return self.loaded[1]
 
-    def _judge_original(self) -> Judged:
+    def _measure_original(self) -> Judged:
         values = checkpoint.read_json(self.output / "00_original" / ROW)
         return judge(self.output / next(iter(values["files"].values())), self.test, self.split, "00_original")
 
@@ -361,7 +361,7 @@ def _digest(source: Path, examples: Sequence[Example], names: Sequence[str]) -> 
 
 def _refusal(change: float, limit: float | None) -> str:
     """Why a model whose accuracy changed so much is not kept, or empty."""
-    return "" if limit is None else loses(change, limit) or ""
+    return "" if limit is None else accuracy_refusal(change, limit) or ""
 
 
 def _runtime_of(path: Path) -> str:

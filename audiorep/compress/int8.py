@@ -148,7 +148,7 @@ def quantize(
     quantizer = Quantizer(content, sounds.calibration)
     if unknown := sorted(set(left) - set(quantizer.layers)):
         raise ConfigError(f"There is no layer {', '.join(unknown)}; the layers are {', '.join(quantizer.layers)}.")
-    original = _judged(content, sounds)
+    original = _measured(content, sounds)
     tried: dict[Setting, Tried] = {}
 
     def rate(setting: Setting, made: bytes) -> Rating:
@@ -271,7 +271,7 @@ def write_sensitivities(rows: Sequence[Sensitivity], path: Path) -> None:
 
 
 def _tried(setting: Setting, made: bytes, original: Judged, sounds: Sounds, say: Callable[[str], None]) -> Tried:
-    judged = _judged(made, sounds)
+    judged = _measured(made, sounds)
     tried = Tried(setting, judged.accuracy, compare(original, judged))
     bits = f"{setting.method}, {7 if setting.reduced else 8} bits a weight"
     floats = f", {len(setting.left)} layers in float32" if setting.left else ""
@@ -280,7 +280,7 @@ def _tried(setting: Setting, made: bytes, original: Judged, sounds: Sounds, say:
     return tried
 
 
-def _judged(content: bytes, sounds: Sounds) -> Judged:
+def _measured(content: bytes, sounds: Sounds) -> Judged:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(content)

@@ -13,7 +13,7 @@ import numpy as np
 from audiorep import runtimes
 from audiorep.datasets import Example
 from audiorep.errors import ConfigError
-from audiorep.evaluation.evaluate import Scored, refuse_seen, score_clips
+from audiorep.evaluation.evaluate import Scored, refuse_trained_clips, score_clips
 from audiorep.evaluation.metrics import score
 from audiorep.predict.agreement import agreement
 from audiorep.predict.classifier import Classifier
@@ -58,7 +58,7 @@ class Difference:
 
     def refusal(self, loss: float, agreement: float = 0.0) -> str | None:
         """Why the second model does not pass for the first, or None."""
-        if refusal := loses(self.change, loss):
+        if refusal := accuracy_refusal(self.change, loss):
             return refusal
         if self.agreement < agreement:
             return f"labels are the same on {self.agreement:.1%} of the clips; {agreement:.1%} is needed"
@@ -69,7 +69,7 @@ class Difference:
         return asdict(self)
 
 
-def loses(change: float, loss: float) -> str | None:
+def accuracy_refusal(change: float, loss: float) -> str | None:
     """Why a change of accuracy is more than the `loss` that is allowed, or None."""
     if change >= -loss - 1e-9:  # NaN is not
         return None
@@ -92,7 +92,7 @@ def judge(
     """
     classifier = model if isinstance(model, Classifier) else Classifier(runtimes.open_session(model))
     if not seen:
-        refuse_seen(classifier, examples, split)
+        refuse_trained_clips(classifier, examples, split)
     scored = score_clips(classifier, examples, split, on_progress)
     multi_label = classifier.info.activation == "sigmoid"
     metric = "mean_average_precision" if multi_label else "top1"

@@ -73,7 +73,7 @@ def evaluate(
         DataError: the model was trained on clips of these, no clip can be read, or one has a label that the model does not
             know.
     """
-    refuse_seen(classifier, examples, split)
+    refuse_trained_clips(classifier, examples, split)
     scored = score_clips(classifier, examples, split, on_progress, views)
     multi_label = classifier.info.activation == "sigmoid"
     heads = classifier.info.labels
@@ -126,7 +126,7 @@ def score_clips(
     return Scored([examples[index] for index in good], scores, wanted, failures, classifier.info.labels)
 
 
-def refuse_seen(classifier: Classifier, examples: Sequence[Example], split: str) -> None:
+def refuse_trained_clips(classifier: Classifier, examples: Sequence[Example], split: str) -> None:
     """No number on clips that the model, or a teacher of it, was trained on.
 
     Raises:

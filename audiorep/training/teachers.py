@@ -205,7 +205,7 @@ def load(
             raise CheckpointError(f"The teacher {source} does not exist; a checkpoint folder or an exported file is needed.")
         teacher = _of_folder(source, config) if (Path(source) / checkpoint.CONFIG).exists() else _of_file(source, config)
         _refuse_other(source, teacher.info, config, labels)
-        _refuse_seen(source, teacher.info, examples)
+        _refuse_trained_clips(source, teacher.info, examples)
         if not teacher.info.provenance.get("seen"):
             say(f"The teacher {source} does not tell which clips it was trained on; make sure that the test clips are not.")
         teachers.append(teacher)
@@ -283,7 +283,7 @@ def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
     return "they come in another order"
 
 
-def _refuse_seen(source: str, info: ModelInfo, examples: Sequence[Example]) -> None:
+def _refuse_trained_clips(source: str, info: ModelInfo, examples: Sequence[Example]) -> None:
     """No teacher that could tell the student what the clips are that it is measured on."""
     for split in ("test", "valid"):
         clips = [example for example in examples if example.split == split]
