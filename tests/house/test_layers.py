@@ -35,6 +35,7 @@ WITHOUT_TORCH = [
         "runtimes.fixed_shape",
         "runtimes.installed",
         "runtimes.silence",
+        "runtimes.timing",
         "runtimes.openvino",
     ),
     *("runtimes.executorch", "runtimes.coreml", "export", "benchmark.worker", "cli.bench", "cli.main"),
