@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import warnings
@@ -16,27 +15,25 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from audiorep import __version__, audio, interrupts
 from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, missing_fold_advice, trained_clips
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
-from audiorep.files import named, replacing, write_json
+from audiorep.files import named, write_json
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
 from audiorep.training import teachers
+from audiorep.training.callbacks import AtomicCheckpoints, EpochLines, EpochValues, MovingAverage, ResumedOrder
 from audiorep.training.module import Trainee, build_network
 from audiorep.training.recipe import TrainConfig
 from audiorep.training.teachers import TaughtClips, Teachers
 
 CONFIG, LAST, BEST = "train.json", "last.ckpt", "best.ckpt"
-AVERAGE_EVERY = 4  # steps
 FAILURES_SAID = 5
 STEPS_AT_LEAST = 4  # an epoch; batches of a tiny data set are made smaller for it
 
@@ -152,72 +149,6 @@ def quieten() -> None:
     """Silences Lightning's advertising and its advice on settings that this project makes on purpose."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\.")
-
-
-class MovingAverage(WeightAveraging):
-    """Exponential moving average of the weights, of `decay` a step, taken every fourth step.
-
-    On a CPU, averaging a small network after every step would cost a sixth of the step. Buffers are averaged too where
-    they are the statistics of batch norms; others, such as the ranges of int8's rounding, are the latest.
-    """
-
-    def __init__(self, decay: float, has_norms: bool) -> None:
-        super().__init__(use_buffers=has_norms, multi_avg_fn=get_ema_multi_avg_fn(decay**AVERAGE_EVERY))  # type: ignore[no-untyped-call]
-
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Every fourth step."""
-        return step_idx is not None and step_idx % AVERAGE_EVERY == 0
-
-
-class EpochLines(Callback):
-    """A line an epoch, where there is no progress bar."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Says the epoch's metrics."""
-        values = ", ".join(
-            f"{name.replace('_', ' ')} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items())
-        )
-        self._say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {values}")
-
-
-class EpochValues(Callback):
-    """Hands each epoch's metrics on."""
-
-    def __init__(self, on_epoch: Callable[[int, dict[str, float]], None]) -> None:
-        self._on_epoch = on_epoch
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """With those of the validation clips."""
-        self._on_epoch(trainer.current_epoch, {name: float(value) for name, value in trainer.callback_metrics.items()})
-
-
-class ResumedOrder(Callback):
-    """Sets a resumed run's clips to the epoch that comes next, since worker processes copy them before Lightning does."""
-
-    def __init__(self, sampler: EpochSampler) -> None:
-        self._sampler = sampler
-
-    def on_load_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Sets the epoch from the checkpoint that is loaded."""
-        self._sampler.set_epoch(checkpoint["epoch"] + 1)
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning checkpoints that appear whole or not at all."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
-        """Writes beside `path`, then renames."""
-        content = io.BytesIO()  # torch answers a full disk with the place in its own code where it noticed
-        torch.save(checkpoint, content)
-        with replacing(Path(path)) as partial, partial.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _say_failures(failures: Sequence[AudiorepError], say: Callable[[str], None]) -> None:
