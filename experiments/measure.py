@@ -60,7 +60,7 @@ def clips(arguments: argparse.Namespace) -> dict[str, Any]:
     from audiorep.predict.classifier import Classifier
 
     paths = sorted((arguments.data / "audio").glob("*.ogg"))
-    classifier = Classifier.from_bundle()
+    classifier = Classifier.load()
     ways = {end_to_end.USUAL: end_to_end.usual(_untrained(classifier.info)), "audiorep": end_to_end.ours(classifier)}
     usual, ours = end_to_end.files_to_labels(ways, paths, max(1, len(paths) // 200))
     return {

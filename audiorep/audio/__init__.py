@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from audiorep.audio.sources import SUFFIXES, find
 from audiorep.audio.windows import TAIL, pad, views, windows
 from audiorep.errors import AudioError
 
-__all__ = ["SUFFIXES", "TAIL", "AudioFile", "blocks", "find", "pad", "probe", "read", "views", "windows"]
+__all__ = ["SUFFIXES", "TAIL", "AudioFile", "blocks", "blocks_of", "find", "pad", "probe", "read", "views", "windows"]
 
 BLOCK_SECONDS = 10.0
 LOUDEST = 64.0  # floats above this are integers in disguise; honest overshoot of -1..1 stays far below
@@ -86,19 +86,47 @@ def blocks(
         about = _describe(sound)
         first, last = _stretch(sound, about, start, end)
         mixer = Mixer(about.path, about.channels, channel)
-        resampler = (
-            None if about.sample_rate == sample_rate else soxr.ResampleStream(about.sample_rate, sample_rate, 1, "float32")
-        )
-        size = max(1, min(int(BLOCK_SECONDS * about.sample_rate), _BLOCK_VALUES // about.channels))
-        for block in sound.blocks(first, about.frames if last is None else last, size):
-            mono = _checked(mixer.mix(block), about)
-            yield mono if resampler is None else resampler.resample_chunk(mono)
-        if last is None and sound.cut:
-            raise sound.truncated(about.frames, "its last page is cut off")
-        if resampler is not None:
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        size = _block_frames(about.sample_rate, about.channels)
+
+        def mono() -> Iterator[np.ndarray]:
+            for block in sound.blocks(first, about.frames if last is None else last, size):
+                yield _checked(mixer.mix(block), about.path)
+            if last is None and sound.cut:
+                raise sound.truncated(about.frames, "its last page is cut off")
+
+        yield from _resampled(mono(), about.sample_rate, sample_rate)
         if notes is not None:
             notes.extend(mixer.notes(about.sample_rate))
+
+
+def blocks_of(
+    samples: np.ndarray, rate: int, sample_rate: int, name: Path, notes: list[str] | None = None
+) -> Iterator[np.ndarray]:
+    """The same of (N, C) float `samples` in memory, of `rate` Hz; errors and notes call them `name`.
+
+    Raises:
+        AudioError: they hold NaN, infinite values or integers.
+    """
+    mixer, size = Mixer(name, samples.shape[1], "mean"), _block_frames(rate, samples.shape[1])
+    parts = (samples[first : first + size].astype(np.float32) for first in range(0, len(samples), size))
+    yield from _resampled((_checked(mixer.mix(part), name) for part in parts), rate, sample_rate)
+    if notes is not None:
+        notes.extend(mixer.notes(rate))
+
+
+def _block_frames(sample_rate: int, channels: int) -> int:
+    return max(1, min(int(BLOCK_SECONDS * sample_rate), _BLOCK_VALUES // channels))
+
+
+def _resampled(mono: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+    """(n,) blocks of `rate` Hz as blocks of `sample_rate` Hz."""
+    if rate == sample_rate:
+        yield from mono
+        return
+    resampler = soxr.ResampleStream(rate, sample_rate, 1, "float32")
+    for block in mono:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def _describe(sound: Sound) -> AudioFile:
@@ -120,13 +148,13 @@ def _stretch(sound: Sound, about: AudioFile, start: float, end: float | None) ->
     return first, None if last is None or last >= about.frames else last
 
 
-def _checked(mono: np.ndarray, about: AudioFile) -> np.ndarray:
+def _checked(mono: np.ndarray, path: Path) -> np.ndarray:
     """(n,) as it is, if its numbers are those of a sound."""
     peak = float(np.abs(mono).max(initial=0.0))
     if not np.isfinite(peak):
-        raise AudioError(f"{about.path} holds NaN or infinite samples. Re-export the file.", "non-finite")
+        raise AudioError(f"{path} holds NaN or infinite samples. Re-export the file.", "non-finite")
     if peak > LOUDEST:
         raise AudioError(
-            f"{about.path} holds samples up to {peak:.0f}; floats must lie in -1..1. Divide integer samples by their range."
+            f"{path} holds samples up to {peak:.0f}; floats must lie in -1..1. Divide integer samples by their range."
         )
     return mono

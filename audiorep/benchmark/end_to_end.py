@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiorep.errors import AudioError, AudiorepError, DataError, MissingExtraError, require
-from audiorep.predict.classifier import Classifier, Recording
+from audiorep.predict.classifier import Classifier
+from audiorep.predict.results import Recording
 from audiorep.runtimes import timing
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ def check(
         if not damaged:
             raise
         examples = []  # a shard is missing or cut off: its clips, and what they share with others, cannot be told
-    terminal.tell(data, data_format)
+    terminal.say_notes(data, data_format)
     with terminal.progress("Checking", len(examples)) as advance:
         problems = [*damaged, *find_problems(examples, shortest, advance)]
     if output is not None:
@@ -67,7 +67,7 @@ def prepare(
 
     try:
         examples = datasets.listed_examples(data, data_format)
-        terminal.tell(data, data_format)
+        terminal.say_notes(data, data_format)
         with terminal.progress("Preparing", len(examples)) as advance:
             done = copy(examples, datasets.labels(data, data_format), output, sample_rate, shard_clips, workers, advance)
         with terminal.progress("Reading back", done.clips) as advance:

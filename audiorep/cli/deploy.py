@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+import audiorep
 from audiorep.cli import terminal
 from audiorep.cli.options import Json
-from audiorep.errors import ConfigError, misfit, require
+from audiorep.errors import ConfigError, misfit
+from audiorep.files import write_json
 
 
 def export(
@@ -36,58 +38,20 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a model that runs elsewhere: waveform in, scores out, checked against the checkpoint."""
-    require("torch", extra="train")
-    from audiorep import runtimes
-    from audiorep.export import writer
-    from audiorep.export.sounds import calibration_clips, parity_clips
-    from audiorep.files import reserve
-    from audiorep.models import checkpoint
-
-    runtime, path = _target(source, output, to)
-    if precision not in runtimes.RUNTIMES[runtime].exports:
-        allowed = " or ".join(runtimes.RUNTIMES[runtime].exports)
-        raise ConfigError(f"{runtime} files are written in {allowed}; {precision} was asked for.")
-    if calibration and precision != "int8":
-        raise ConfigError(f"--calibration is for int8; {precision} was asked for.")
-    reserve(path)
-    loaded = checkpoint.load(source)
-    waveforms, origin = parity_clips(source, loaded.info, clips, terminal.say)
-    more: dict[str, Any] = {} if precision == "fp32" else {"precision": precision}
-    if precision == "int8":
-        more["calibration"] = calibration_clips(source, loaded.info, calibration, terminal.say)
-    try:
-        parity = writer(runtime)(loaded, path, waveforms, **more)
-    except KeyboardInterrupt as stop:
-        stop.add_note("Stopped; nothing was written.")
-        raise
-    size = sum(file.stat().st_size for file in runtimes.files_of(path))
+    with terminal.stopping("Stopped; nothing was written."):
+        made = audiorep.export(source, output, to, precision, clips or (), calibration or (), terminal.say)
+    parity = made.parity
     if as_json:
         shown = vars(parity) if parity is not None else {}
-        print(json.dumps({"path": str(path), "runtime": runtime, "bytes": size, **shown, "clips_from": origin}))
+        values = {"path": str(made.path), "runtime": made.runtime, "bytes": made.bytes, **shown, "clips_from": made.clips_from}
+        print(json.dumps(values))
         return
-    print(f"{path}: {size / 1e6:.2f} MB, waveform in, {', '.join(loaded.info.labels)} out")
+    print(f"{made.path}: {made.bytes / 1e6:.2f} MB, waveform in, {', '.join(made.heads)} out")
     if parity is None:
-        terminal.say(f"Not checked against the checkpoint: nothing on this machine runs {path.suffix} files.")
+        terminal.say(f"Not checked against the checkpoint: nothing on this machine runs {made.path.suffix} files.")
         return
     row = [str(parity.clips), f"{parity.largest:.1e}", f"{parity.mean:.1e}", f"{parity.agreement:.0%}"]
-    terminal.show_table([origin, "largest difference", "mean difference", "same label"], [row], right={0, 1, 2, 3})
-
-
-def _target(source: Path, output: Path | None, to: str | None) -> tuple[str, Path]:
-    """The runtime to export to, and the file."""
-    from audiorep.runtimes import RUNTIMES
-
-    written = {name: row.writes for name, row in RUNTIMES.items() if row.writes}
-    if to is not None and to not in written:
-        raise ConfigError(f"--to {to!r}: models are exported to {', '.join(written)}.")
-    if output is None:
-        to = to or "onnx"
-        return to, Path(f"{source.resolve().name}{written[to]}")
-    fitting = next((name for name, suffix in written.items() if suffix == output.suffix), None)
-    if fitting is None or to not in (None, fitting):
-        allowed = written[to] if to else ", ".join(written.values())
-        raise ConfigError(f"{output}: the name of a model{f' for {to}' if to else ''} ends in {allowed}.")
-    return fitting, output
+    terminal.show_table([made.clips_from, "largest difference", "mean difference", "same label"], [row], right={0, 1, 2, 3})
 
 
 def doctor(as_json: Json = False) -> None:
@@ -124,27 +88,19 @@ def fuse(
     as_json: Json = False,
 ) -> None:
     """Merge any network's linear branches, norms and constants, prove that it computes the same, and say what was done."""
-    require("torch", extra="train")
-    from audiorep import reparam
-    from audiorep.files import write_json
-    from audiorep.hub import networks
+    from audiorep.hub.api import plan
 
-    if output is not None:
-        networks.check_suffix(output)
+    if dry_run and output is not None:
+        raise ConfigError("--plan makes no network; leave out --output.")
+    with terminal.stopping("Stopped; nothing was written."):
         if dry_run:
-            raise ConfigError("--plan makes no network; leave out --output.")
-    try:
-        network, given = networks.source_of(source, inputs or [], weights, terminal.say)
-        result = reparam.plan(network, *given) if dry_run else reparam.fuse(network, *given)
-    except KeyboardInterrupt as stop:
-        stop.add_note("Stopped; nothing was written.")
-        raise
+            planned = plan(source, *(inputs or []), weights=weights, say=terminal.say)
+        else:
+            planned = audiorep.fuse(source, *(inputs or []), weights=weights, output=output, say=terminal.say)
     if report is not None:
-        write_json(report, result.to_dict())
-    print(json.dumps(result.to_dict(), ensure_ascii=False) if as_json else result)
-    if isinstance(result, reparam.FuseResult):
-        if output is not None:
-            networks.save(result.model, given, output)
-            terminal.say(f"Written: {output}")
-        if not result.merges:
-            terminal.say("Nothing could be merged.")
+        write_json(report, planned.to_dict())
+    print(json.dumps(planned.to_dict(), ensure_ascii=False) if as_json else planned)
+    if output is not None:
+        terminal.say(f"Written: {output}")
+    if not dry_run and not planned.merges:
+        terminal.say("Nothing could be merged.")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import audiorep
 from audiorep.cli import terminal
 from audiorep.cli.options import (
     SOME_FAILED,
@@ -24,7 +25,7 @@ from audiorep.cli.options import (
     View,
     share,
 )
-from audiorep.errors import DataError, require
+from audiorep.files import reserve, write_json
 
 
 def predict(
@@ -60,10 +61,10 @@ def predict(
     """Recognize the sounds in files: labels with times and scores."""
     from audiorep.audio import decode, pipes, sources
     from audiorep.escape import visible
-    from audiorep.predict.classifier import Classifier, Failure
     from audiorep.predict.output import Outputs
+    from audiorep.predict.results import Failure
 
-    classifier = Classifier.load(model, threads, runtime, precision).with_windows(window, hop)
+    classifier = audiorep.load(model, threads, runtime, precision).with_windows(window, hop)
     passed_over: list[Path] = []
     files = list(sources.find(paths, passed_over.append))
     if passed_over:
@@ -76,7 +77,7 @@ def predict(
             terminal.progress("Listening", terminal.total_seconds(files)) as advance,
         ):
             for result in classifier.files(decode.of_channels(files, channel), advance):
-                found = [] if isinstance(result, Failure) else terminal.chosen(result, view, top, threshold)
+                found = [] if isinstance(result, Failure) else result.view(view, top, threshold)
                 lost = outputs.write(result, found)
                 done += 1
                 failed += isinstance(result, Failure) or bool(lost)
@@ -111,31 +112,18 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model on labelled clips, through the same path as predict."""
-    require("torchmetrics", extra="train")
-    from audiorep import datasets
-    from audiorep.evaluation import pictures
-    from audiorep.evaluation.evaluate import describe_split, splits_of
-    from audiorep.evaluation.evaluate import evaluate as run
-    from audiorep.files import reserve, write_json
-    from audiorep.predict.classifier import Classifier
-
     for made in (output, picture):
         if made is not None:
-            reserve(made, *([model] if model else []))
-    classifier = Classifier.load(model, threads, runtime, precision)
-    splits = datasets.Splits() if split == "all" else splits_of(classifier.info.provenance, test_fold, valid_fold)
-    try:
-        everything = datasets.examples(data, None, data_format, splits)
-        examples = datasets.examples_in_split(everything, split, data)
-    except DataError as error:
-        raise DataError(f"{error} Clips that this model was never trained on are measured whole with --split all.") from None
-    terminal.tell(data, data_format)
-    trained = [] if split in ("all", "train") else [e for e in everything if e.split == "train"]
+            reserve(made, model)
+    classifier = audiorep.load(model, threads, runtime, precision)
+    place = audiorep.Data(data, data_format, test_fold or (), valid_fold or ())
     with terminal.progress("Evaluating", None) as advance:
-        evaluation = run(classifier, examples, describe_split(data, split, examples), trained, advance, views)
+        evaluation = audiorep.evaluate(classifier, place, split, views, terminal.say, advance)
     if output is not None:
         write_json(output, evaluation.summary())
     if picture is not None:
+        from audiorep.evaluation import pictures
+
         head, card = next(iter(evaluation.heads.items()))
         pictures.confusion(card, classifier.info.labels[head], evaluation.title, picture)
     if as_json:

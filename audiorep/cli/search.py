@@ -83,7 +83,7 @@ def _job(data: Path, output: Path, space: Path, recipe: dict[str, Any], rules: R
     if rules.epochs is not None and "epochs" in [entry.field for entry in varied.entries]:
         raise ConfigError(f"{space} varies epochs; leave --epochs out.")
     examples = datasets.examples(data, format=data_format, splits=splits)
-    terminal.tell(data, data_format)
+    terminal.say_notes(data, data_format)
     clips = search_clips(examples, splits, str(data), datasets.labels(data, data_format, splits))
     drawn = ", drawn from those to train on" if clips.held_out else ""
     terminal.say(f"{len(clips.train)} clips to train on, {len(clips.valid)} to judge by{drawn}; those to test on are not used.")

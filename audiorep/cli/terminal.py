@@ -15,29 +15,20 @@ from typing import TYPE_CHECKING, Any
 from audiorep.escape import visible
 
 if TYPE_CHECKING:  # what shows things must not slow the start: each function imports what it needs
+    from audiorep.benchmark.api import Comparison
     from audiorep.datasets import Example
     from audiorep.datasets.problems import Problem
     from audiorep.evaluation.evaluate import Evaluation
-    from audiorep.predict.classifier import Detection, Failure, Recording
+    from audiorep.predict.results import Detection, Failure, Recording
 
-LONG_SECONDS = 30.0  # files up to this get one answer, longer ones times
 SHOWN = 10  # problems of a kind that are listed
 FILE_WIDTH = 10_000  # columns of a table that goes to a file or a program, where nothing is folded
 
 
-def chosen(recording: Recording, view: str, top: int, threshold: float | None) -> list[Detection]:
-    """The labels to report of a recording."""
-    if view == "auto":
-        view = "file" if recording.seconds <= LONG_SECONDS else "merged"
-    if view == "windows":
-        return recording.detections(top, threshold)
-    return recording.whole(top, threshold) if view == "file" else recording.merged(top, threshold)
-
-
 def show(result: Recording | Failure, found: Sequence[Detection], as_json: bool, several: bool) -> None:
     """One file's result."""
-    from audiorep.predict.classifier import Failure
     from audiorep.predict.output import as_dict
+    from audiorep.predict.results import Failure
 
     if isinstance(result, Failure):
         say(f"Error: {result.error}")
@@ -122,6 +113,22 @@ def show_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> N
     )
 
 
+def show_comparison(found: Comparison) -> None:
+    """The accuracy of two models on the same clips, and how they differ."""
+    first, difference = found.first, found.difference
+    for failure in first.scored.failures:
+        say(f"Left out: {failure.error}")
+    print(f"{found.split}, {first.clips} clips")
+    rows = [
+        [judged.name, f"{judged.accuracy:.1%}", f"{judged.low:.1%} – {judged.high:.1%}"] for judged in (first, found.second)
+    ]
+    show_table(["model", first.metric.replace("_", " "), "95 % interval"], rows, right={1, 2})
+    print(
+        f"change {100 * difference.change:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f}), "
+        f"same label {difference.agreement:.1%}, scores differ by {difference.mean:.1e}, at most {difference.largest:.1e}"
+    )
+
+
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
     """Columns as wide as their cells; those in `right` are aligned right. A terminal that is too narrow folds them."""
     from rich.console import Console
@@ -182,8 +189,24 @@ def progress(title: str, total: float | None) -> Iterator[Callable[[float], None
         yield lambda amount: bar.advance(task, amount)
 
 
-def tell(data: Path, format: str | None) -> None:
-    """What a user should know of how a data set was read, a line each."""
+@contextmanager
+def stopping(sentence: str) -> Iterator[None]:
+    """Where the user stops the work within, `sentence` says what is kept of it."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(sentence)
+        raise
+
+
+def typed_command() -> str:
+    """The command that was typed, without the folders of this machine."""
+    words = [re.sub(r"(?<![\w.])/\S*/", "", word) for word in sys.argv[1:]]
+    return shlex.join(["audiorep", *words])
+
+
+def say_notes(data: Path, format: str | None) -> None:
+    """Says what a user should know of how a data set was read, a line each."""
     from audiorep import datasets
 
     for note in datasets.notes(data, format):

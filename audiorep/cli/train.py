@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import audiorep
 from audiorep.cli import terminal
 from audiorep.cli.options import DataRoot, Format
-from audiorep.errors import ConfigError, require
+from audiorep.errors import require
 from audiorep.escape import shell
-
-if TYPE_CHECKING:
-    from audiorep.training.recipe import TrainConfig
-
 
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Folder for the checkpoint; a stopped run there goes on.", show_default=False)
@@ -37,11 +34,11 @@ def train(
     data_format: Format = None,
 ) -> None:
     """Train a network on labelled clips; the same command resumes a run that was stopped."""
-    config = _configured(recipe, settings, start)
+    values = _values(settings, start)
     if every_fold:
-        _train_every_fold(config, data, output, data_format)
+        _train_every_fold(data, output, recipe, data_format, values)
     else:
-        _train(config, data, output, data_format)
+        _train(data, output, recipe, data_format, values)
 
 
 def distil(
@@ -57,48 +54,37 @@ def distil(
     data_format: Format = None,
 ) -> None:
     """Train a network on labelled clips and on what trained ones say of them; otherwise as train."""
-    config = _configured(recipe, settings, start, {"distil": {"teachers": [str(folder) for folder in teacher]}})
-    _train(config, data, output, data_format)
+    values = _values(settings, start, {"distil": {"teachers": [str(folder) for folder in teacher]}})
+    _train(data, output, recipe, data_format, values)
 
 
-def _configured(
-    recipe: list[Path] | None, settings: list[str] | None, start: Path | None, told: dict[str, Any] | None = None
-) -> TrainConfig:
-    """The settings of recipes, of the command's other options (`told`) and of `--set`; of those in several the last."""
-    require("lightning", extra="train")
-    from audiorep import config as configuration
-    from audiorep.models import checkpoint
-    from audiorep.training.recipe import configure
+def _values(settings: list[str] | None, start: Path | None, values: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of the command's own options and of `--set`; of those in both the last."""
+    from audiorep import config
 
-    values: dict[str, Any] = {}
-    if start is not None:
-        layers = checkpoint.read_json(start / checkpoint.CONFIG).get("layers", {})
-        values = {"start": str(start), **({"layers": layers} if layers else {})}
-    for path in recipe or []:
-        values = configuration.merged(values, configuration.read_toml(path))
-    values = configuration.override(configuration.merged(values, told or {}), settings or [])
-    return configure(values, where=", ".join(map(str, recipe or [])) or "settings")
+    given = {**(values or {}), **({"start": str(start)} if start is not None else {})}
+    return config.override(given, settings or [])
 
 
-def _train(config: TrainConfig, data: Path, output: Path, data_format: str | None) -> None:
-    from audiorep import datasets
-    from audiorep.training import workflow
-    from audiorep.training.fit import quieten
-
-    examples = datasets.examples(data, format=data_format, splits=config.splits)
-    classes = datasets.labels(data, data_format, config.splits)
-    terminal.tell(data, data_format)
-    for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
-        terminal.say(line)
-    quieten()
-    try:
-        evaluations = workflow.train(config, examples, data, output, sys.stderr.isatty(), terminal.say, classes)
-    except KeyboardInterrupt as stop:
-        stop.add_note(f"Stopped. The same command goes on from the last whole epoch in {output}.")
-        raise
+def _train(data: Path, output: Path, recipe: list[Path] | None, data_format: str | None, values: dict[str, Any]) -> None:
+    with terminal.stopping(f"Stopped. The same command goes on from the last whole epoch in {output}."):
+        evaluations = audiorep.train(
+            audiorep.Data(data, data_format), output, recipe or (), terminal.say, sys.stderr.isatty(), **values
+        )
     for evaluation in evaluations:
         terminal.show_evaluation(evaluation)
     terminal.say(f"Checkpoint, model card and pictures: {output}\nNext: audiorep export {shell(output)} -o model.onnx")
+
+
+def _train_every_fold(
+    data: Path, output: Path, recipe: list[Path] | None, data_format: str | None, values: dict[str, Any]
+) -> None:
+    with terminal.stopping(f"Stopped. The same command goes on from the last whole epoch in {output}."):
+        summary = audiorep.train_every_fold(
+            audiorep.Data(data, data_format), output, recipe or (), terminal.say, sys.stderr.isatty(), **values
+        )
+    terminal.show_folds(summary)
+    terminal.say(f"A checkpoint a fold, and folds.json: {output}")
 
 
 def import_(
@@ -135,22 +121,3 @@ def import_(
     print("The file counts no epochs" if found.epoch is None else f"Epoch {found.epoch} by the file's own count")
     print(authors.naming(info) or f"The class order is taken to be {about['class_order']}; the file does not say")
     terminal.say(f"Checkpoint: {output}\nNext: audiorep export {shell(output)} -o model.onnx")
-
-
-def _train_every_fold(config: TrainConfig, data: Path, output: Path, data_format: str | None) -> None:
-    from audiorep.training import workflow
-    from audiorep.training.fit import quieten
-
-    if config.distil.teachers:
-        raise ConfigError(
-            "--every-fold trains on each fold in turn, and a teacher was trained on all folds but one. Distil a fold at a "
-            "time, from a teacher of the same one, with splits.test_folds=[…]."
-        )
-    quieten()
-    try:
-        summary = workflow.train_every_fold(config, data, output, data_format, sys.stderr.isatty(), terminal.say)
-    except KeyboardInterrupt as stop:
-        stop.add_note(f"Stopped. The same command goes on from the last whole epoch in {output}.")
-        raise
-    terminal.show_folds(summary)
-    terminal.say(f"A checkpoint a fold, and {workflow.FOLDS}: {output}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from audiorep.datasets import Example, Splits, trained_clips
 from audiorep.datasets.class_names import normalized
 from audiorep.errors import DataError
 from audiorep.evaluation.metrics import Scorecard, joint, score
-from audiorep.predict.classifier import Classifier, Failure
+from audiorep.predict.classifier import Classifier
+from audiorep.predict.results import Failure
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,12 @@ def refuse_trained_clips(classifier: Classifier, examples: Sequence[Example], sp
         )
 
 
-def describe_split(data: Path, split: str, examples: Sequence[Example]) -> str:
+def describe_split(data: str | os.PathLike[str], split: str, examples: Sequence[Example]) -> str:
     """The split in words, with its folds, and whether it was drawn at random."""
     folds = sorted({example.fold for example in examples if example.fold is not None})
     numbers = f", fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}" if folds else ""
     drawn = "random " if any(example.drawn for example in examples) else ""
-    return f"{drawn}{split} split of {data.absolute().name}{numbers}"
+    return f"{drawn}{split} split of {Path(data).absolute().name}{numbers}"
 
 
 def splits_of(provenance: Mapping[str, Any], test_folds: Sequence[int] | None, valid_folds: Sequence[int] | None) -> Splits:

@@ -4,156 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 
-from audiorep.audio.decode import Chunk, Decoder, Source, batches
-from audiorep.errors import AudioError, AudiorepError
+from audiorep import audio
+from audiorep.audio.decode import Chunk, Decoder, Source, Stretch, Waveform, Windowing, batches
+from audiorep.errors import AudioError, AudiorepError, ConfigError
 from audiorep.info.model_info import ModelInfo
+from audiorep.predict.results import Failure, Recording, Results
 from audiorep.runtimes import Session, checked, open_session
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "esc50_nano.onnx"
 """The model inside the package: 50 environmental sounds."""
 
 
-@dataclass(frozen=True)
-class Detection:
-    """One label over one stretch of a recording."""
-
-    start: float
-    """Seconds."""
-    end: float
-    """Seconds."""
-    head: str
-    label: str
-    score: float
-    """0..1: the window's, or the highest of the windows merged."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Scores of every window of one file."""
-
-    path: Path
-    info: ModelInfo = field(repr=False)
-    seconds: float
-    """Length of the sound."""
-    starts: np.ndarray
-    """(W,) seconds at which the windows begin."""
-    scores: dict[str, np.ndarray]
-    """{head: (W, K)}."""
-    complete: bool = True
-    """False where the user stopped it before its end; `seconds` then counts what was heard."""
-    channel: int | None = None
-    """Its number from 1, where each channel is a recording of its own."""
-    notes: tuple[str, ...] = ()
-    """Sentences on how the file was heard, for example that its channels cancelled each other out."""
-
-    @property
-    def title(self) -> str:
-        """The file's name, and the channel's number where each is a recording of its own."""
-        return f"{self.path}{'' if self.channel is None else f' (channel {self.channel})'}"
-
-    def mean(self, head: str | None = None) -> np.ndarray:
-        """(K,) scores of the whole file: the mean over its windows."""
-        return self.scores[head or next(iter(self.scores))].mean(axis=0)
-
-    def top(self, count: int = 5, head: str | None = None) -> list[tuple[str, float]]:
-        """The `count` most likely labels of the whole file, best first, with their scores."""
-        head = head or next(iter(self.scores))
-        mean = self.mean(head)
-        return [(self.info.labels[head][k], float(mean[k])) for k in np.argsort(-mean, kind="stable")[:count]]
-
-    @property
-    def label(self) -> str:
-        """The most likely label of the whole file."""
-        return self.top(1)[0][0]
-
-    def end(self, window: int) -> float:
-        """Seconds at which a window's sound ends."""
-        return min(float(self.starts[window]) + self.info.window_seconds, self.seconds)
-
-    def whole(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
-        """The `top` labels of the whole file that reach `threshold` (default: the model's own), best first."""
-        found = []
-        for head in self.scores:
-            mean = self.mean(head)
-            found += [
-                Detection(0.0, self.seconds, head, self.info.labels[head][k], float(mean[k]))
-                for k in self._reported(head, mean, top, threshold)
-            ]
-        return found
-
-    def detections(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
-        """The `top` labels of each window that reach `threshold` (default: the model's own), in order of time."""
-        return [
-            Detection(
-                float(self.starts[window]),
-                self.end(window),
-                head,
-                self.info.labels[head][k],
-                float(self.scores[head][window, k]),
-            )
-            for window in range(len(self.starts))
-            for head in self.scores
-            for k in self._reported(head, self.scores[head][window], top, threshold)
-        ]
-
-    def merged(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
-        """Detections with touching or overlapping windows of the same label joined; the highest score is kept."""
-        done: list[Detection] = []
-        open_: dict[tuple[str, str], Detection] = {}
-        for found in self.detections(top, threshold):
-            key = found.head, found.label
-            before = open_.get(key)
-            if before is not None and found.start <= before.end + 1e-3:
-                open_[key] = Detection(before.start, found.end, *key, max(before.score, found.score))
-                continue
-            if before is not None:
-                done.append(before)
-            open_[key] = found
-        return sorted([*done, *open_.values()], key=lambda d: (d.start, -d.score))
-
-    def _reported(self, head: str, scores: np.ndarray, top: int, threshold: float | None) -> list[int]:
-        limits = self.info.threshold(head) if threshold is None else [threshold] * len(scores)
-        return [int(k) for k in np.argsort(-scores, kind="stable")[:top] if scores[k] >= limits[k]]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A file that could not be used, and why."""
-
-    path: Path
-    error: AudiorepError
-    channel: int | None = None
-    """Its number from 1, where each channel is a recording of its own."""
-
-
 class Classifier:
-    """A model with its labels, ready for files.
+    """A model with its labels, ready for sounds.
 
-    >>> classifier = Classifier.from_bundle()
-    >>> classifier.file("samples/siren.flac").label
+    >>> classifier = audiorep.load()
+    >>> classifier("samples/siren.flac").label
     'siren'
     """
 
     def __init__(self, session: Session, info: ModelInfo | None = None) -> None:
         self.session = checked(session)
         self.info = info or session.info
-
-    @classmethod
-    def from_bundle(cls, path: str | os.PathLike[str] | None = None, threads: int | None = None) -> Classifier:
-        """A classifier from a bundle (`.onnx`), or the one inside the package.
-
-        Raises:
-            BundleError: the file is missing, not ONNX, or not an audiorep bundle.
-        """
-        from audiorep.runtimes.onnx import OnnxSession
-
-        path = BUNDLED if path is None else path
-        return cls(checked(OnnxSession(path, threads), str(path)))
 
     @classmethod
     def load(
@@ -163,15 +41,67 @@ class Classifier:
         runtime: str | None = None,
         precision: str = "fp32",
     ) -> Classifier:
-        """A classifier from an exported file or, with torch installed, a checkpoint folder (see `runtimes.open_session`).
+        """A model from an exported file or, with torch installed, a checkpoint folder; without a path the bundled one.
+
+        Args:
+            path: `.onnx`, `.xml`, another runtime's file, or a checkpoint folder.
+            threads: processor threads; all, if not given.
+            runtime: a key of `audiorep.runtimes.RUNTIMES`; the first that opens such a file, if not given.
+            precision: of the arithmetic: `fp32`, or `bf16` where the runtime and the processor have it.
 
         Raises:
             BundleError: a file that is no model, or nothing there.
             CheckpointError: a folder that is no checkpoint.
             ConfigError: a runtime that does not open it.
             MissingExtraError: the packages that run it are not installed.
+
+        >>> audiorep.load().info.sample_rate
+        16000
         """
         return cls(open_session(BUNDLED if path is None else path, runtime, threads, precision))
+
+    @overload
+    def __call__(self, source: np.ndarray, sample_rate: float) -> Recording: ...
+    @overload
+    def __call__(self, source: Stretch | Waveform) -> Recording: ...
+    @overload
+    def __call__(self, source: str | os.PathLike[str]) -> Any: ...  # a recording of a file, results of a folder
+    @overload
+    def __call__(self, source: Iterable[Source]) -> Results: ...
+    def __call__(self, source: Any, sample_rate: float | None = None) -> Recording | Results:
+        """The labels of a file or an array, or of each file of a list, a folder or a pattern.
+
+        Args:
+            source: a path, a list of paths, or samples: (N,) or (N, C) floats in -1..1, as soundfile reads them. Channels are
+                averaged. A folder is searched at any depth, and a pattern such as `field/*.wav` expanded.
+            sample_rate: Hz of the samples, any rate; needed for an array and for nothing else.
+
+        Returns:
+            The `Recording` of a file or an array. The `Results` of several files, a list: one that cannot be used is a
+            `Failure` in its place and costs the others nothing. `files` gives the same one by one.
+
+        Raises:
+            AudioError: the one file, or the array, cannot be used; the text says why.
+            ConfigError: an array without its rate, or a path with one.
+
+        >>> classifier = audiorep.load()
+        >>> classifier("samples/crow.flac").top(1)[0][0]
+        'crow'
+        >>> samples, rate = soundfile.read("samples/crow.flac")
+        >>> classifier(samples, rate).label
+        'crow'
+        >>> len(classifier("samples")) > 10
+        True
+        """
+        if hasattr(source, "__array__"):
+            if sample_rate is None:
+                raise ConfigError("An array does not say its sample rate; give it, for example classifier(array, 44100).")
+            return self.file(Waveform(np.asarray(source), sample_rate))
+        if sample_rate is not None:
+            raise ConfigError("A file says its own sample rate; leave sample_rate out.")
+        if isinstance(source, Stretch | Waveform) or (isinstance(source, str | os.PathLike) and _is_one(Path(source))):
+            return self.file(source)
+        return Results(self.files(_expanded([source] if isinstance(source, str | os.PathLike) else source)))
 
     def scores(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """(B, N) or (N,) float32 mono at `info.sample_rate` Hz, of any length, to {head: scores (B, K)}.
@@ -226,7 +156,7 @@ class Classifier:
         Raises:
             BundleError: `views` would take for ever, or the model fails or gives scores that are no numbers.
         """
-        decoder = Decoder(paths, replace(self.info, views=views), views)
+        decoder = Decoder(paths, windowing(replace(self.info, views=views)))
         scored: list[_Scored] = []  # windows of the file that is under way
         try:
             for chunks in batches(decoder):
@@ -265,6 +195,26 @@ class Classifier:
         complete = isinstance(last.end, float)
         seconds = last.end if isinstance(last.end, float) else float(starts[-1]) + self.info.window_seconds
         return Recording(last.path, self.info, seconds, starts, scores, complete, last.channel, last.notes)
+
+
+load = Classifier.load
+
+
+def windowing(info: ModelInfo) -> Windowing:
+    """How a model's sounds are cut into windows."""
+    return Windowing(info.sample_rate, info.window_samples, info.hop_samples, info.padding, info.views)
+
+
+def _is_one(path: Path) -> bool:
+    """Whether a path stands for one sound, and is no folder or pattern."""
+    folder = os.path.isdir(path)  # noqa: PTH112 (a name that is too long is no folder, and no error yet)
+    return not folder and (os.path.lexists(path) or not any(mark in str(path) for mark in "*?["))
+
+
+def _expanded(sources: Iterable[Source]) -> Iterator[Source]:
+    """The sources with folders and patterns in place of which their sounds come."""
+    for source in sources:
+        yield from audio.find([source]) if isinstance(source, str | os.PathLike) else [source]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from audiorep.errors import ConfigError
 from audiorep.escape import visible
 from audiorep.files import WriteError, is_stream, landing, named, open_text, open_text_stream, replacing, write_text
 from audiorep.interrupts import held
-from audiorep.predict.classifier import Detection, Failure, Recording
+from audiorep.predict.results import Detection, Failure, Recording
 
 COLUMNS = ("path", "start", "end", "head", "label", "score", "error")
 RAVEN_COLUMNS = (

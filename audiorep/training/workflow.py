@@ -30,7 +30,7 @@ FOLDS = "folds.json"
 def train(
     config: TrainConfig,
     examples: Sequence[Example],
-    data: Path,
+    data: str | os.PathLike[str],
     output: str | os.PathLike[str],
     progress: bool = False,
     say: Callable[[str], None] = lambda text: None,
@@ -66,8 +66,8 @@ def train(
 
 def train_every_fold(
     config: TrainConfig,
-    data: Path,
-    output: Path,
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     format: str | None = None,
     progress: bool = False,
     say: Callable[[str], None] = lambda text: None,
@@ -79,6 +79,7 @@ def train_every_fold(
     Raises:
         DataError: the data has no folds, or lacks an official one.
     """
+    data, output = Path(data), Path(output)
     folds = datasets.folds(data, format)
     measured = {}
     for fold in folds:

@@ -19,8 +19,9 @@ from audiorep.audio.decode import Stretch, of_channels
 from audiorep.datasets.example import Example
 from audiorep.datasets.problems import find_problems
 from audiorep.errors import AudioError, ConfigError
-from audiorep.predict.classifier import Classifier, Failure, Recording
+from audiorep.predict.classifier import Classifier
 from audiorep.predict.output import Outputs, as_dict
+from audiorep.predict.results import Failure, Recording
 
 RATE = 16000
 LEFT, RIGHT = sine(440, 3, RATE), sine(1000, 3, RATE, 0.25)

@@ -27,8 +27,8 @@ from audiorep.escape import code, markdown, shell, toml, visible
 from audiorep.evaluation import pictures
 from audiorep.evaluation.evaluate import Evaluation, targets_of
 from audiorep.evaluation.metrics import score
-from audiorep.predict.classifier import Detection, Recording
 from audiorep.predict.output import AudacityFiles, CsvWriter, JsonLinesWriter, RavenFiles
+from audiorep.predict.results import Detection, Recording
 from audiorep.training.card import model_card
 
 LABELS = [

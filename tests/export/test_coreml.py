@@ -19,6 +19,7 @@ import torch
 from support.models import LABELS, SHALLOW, clips, made
 
 from audiorep.errors import BundleError, ConfigError
+from audiorep.export import coreml
 from audiorep.export.coreml import export
 from audiorep.export.parity import PARITY_LIMIT
 from audiorep.runtimes.coreml import CoreMlSession, information, runs_here
@@ -84,13 +85,13 @@ def test_an_export_is_quiet_and_replaces_an_older_one(tmp_path, capfd):
 def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
     older = tmp_path / "model.mlpackage"
     older.mkdir()
-    monkeypatch.setattr("audiorep.export.coreml.runs_here", lambda: True)
-    monkeypatch.setattr("audiorep.export.coreml.CoreMlSession", lambda path: lambda waveform: LABELS)
+    monkeypatch.setattr(coreml, "runs_here", lambda: True)
+    monkeypatch.setattr(coreml, "CoreMlSession", lambda path: lambda waveform: LABELS)
 
     def differs(*arguments):
         raise BundleError("it differs")
 
-    monkeypatch.setattr("audiorep.export.coreml.accept", differs)
+    monkeypatch.setattr(coreml, "accept", differs)
     with pytest.raises(BundleError, match="it differs"):
         export(made(depths=SHALLOW), older, clips(1))
     assert [file.name for file in tmp_path.iterdir()] == ["model.mlpackage"]

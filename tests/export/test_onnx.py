@@ -70,7 +70,7 @@ def test_sigmoid_scores_are_independent(tmp_path):
     model = made("sigmoid", SHALLOW)
     parity = export(model, tmp_path / "multi.onnx", clips())
     assert parity.largest <= PARITY_LIMIT
-    scores = Classifier.from_bundle(tmp_path / "multi.onnx").scores(clips(1)[0])
+    scores = Classifier.load(tmp_path / "multi.onnx").scores(clips(1)[0])
     assert scores["noun"].sum() != pytest.approx(1, abs=1e-3)
 
 

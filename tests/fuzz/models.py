@@ -24,7 +24,7 @@ from audiorep.info import model_info
 from audiorep.info.front_end import FRONT_ENDS
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint
-from audiorep.predict.classifier import Classifier
+from audiorep.predict.classifier import Classifier, windowing
 from audiorep.runtimes import pair, sealed
 from fuzz.mutations import cut, flipped, replaced
 from fuzz.oracle import demand
@@ -212,7 +212,7 @@ def _open_and_run(path: Path) -> tuple[ModelInfo, np.ndarray]:
     classifier = Classifier.load(path, 1)
     info = classifier.info
     json.dumps(info.to_metadata(), ensure_ascii=False).encode()
-    Decoder([], info).close()
+    Decoder([], windowing(info)).close()
     noise = 0.1 * np.random.default_rng(0).standard_normal((2, SAMPLES)).astype(np.float32)
     scores = classifier.scores(noise[:, : max(1, min(SAMPLES, info.window_samples))])
     return info, next(iter(scores.values()))

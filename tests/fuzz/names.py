@@ -24,8 +24,8 @@ from audiorep.info.model_info import ModelInfo
 from audiorep.models import Cost
 from audiorep.models.checkpoint import Checkpoint
 from audiorep.models.front_end import LogMel
-from audiorep.predict.classifier import Detection, Recording
 from audiorep.predict.output import AudacityFiles, CsvWriter, JsonLinesWriter, RavenFiles
+from audiorep.predict.results import Detection, Recording
 from audiorep.training.card import model_card
 from fuzz import words
 from fuzz.oracle import demand

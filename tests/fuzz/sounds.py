@@ -17,7 +17,8 @@ import soundfile
 
 from audiorep import audio
 from audiorep.errors import AudioError
-from audiorep.predict.classifier import Classifier, Failure, Recording
+from audiorep.predict.classifier import Classifier
+from audiorep.predict.results import Failure, Recording
 from fuzz import mutations
 from fuzz.oracle import WrongError, demand
 
@@ -221,7 +222,7 @@ def _seeds(folder: Path) -> list[Seed]:
 
 @lru_cache
 def _classifier() -> Classifier:
-    return Classifier.from_bundle(threads=1)
+    return Classifier.load(threads=1)
 
 
 @lru_cache

@@ -39,6 +39,7 @@ WITHOUT_TORCH = [
         "runtimes.openvino",
     ),
     *("runtimes.executorch", "runtimes.coreml", "export", "benchmark.worker", "cli.bench", "cli.main"),
+    *("datasets.location", "training.api", "evaluation.api", "benchmark.api", "export.api", "compress.api", "hub.api"),
 ]
 
 
@@ -114,8 +115,3 @@ def test_a_checkpoint_without_torch_is_one_sentence_with_the_command(tmp_path):
     done = processes.run(processes.python(code))
     assert done.returncode == 2
     assert done.stderr.strip() == "Error: This needs the package torch. Install it with: pip install 'audiorep[train]'"
-
-
-def test_public_surface_is_what_it_was():
-    assert sorted(audiorep.__all__) == ["Classifier", "__version__"]
-    assert audiorep.Classifier.__name__ == "Classifier"

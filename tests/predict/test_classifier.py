@@ -19,7 +19,8 @@ from audiorep.audio import decode
 from audiorep.audio.decode import Stretch
 from audiorep.errors import AudioError, BundleError
 from audiorep.info.model_info import ModelInfo
-from audiorep.predict.classifier import Classifier, Detection, Failure, Recording
+from audiorep.predict.classifier import Classifier
+from audiorep.predict.results import Detection, Failure, Recording
 
 LENGTH = RATE - 1  # samples in a window of one second
 

@@ -12,8 +12,8 @@ import pytest
 from support.info import make_info
 
 from audiorep.errors import AudioError, ConfigError
-from audiorep.predict.classifier import Detection, Failure, Recording
 from audiorep.predict.output import COLUMNS, RAVEN_COLUMNS, Outputs, as_dict
+from audiorep.predict.results import Detection, Failure, Recording
 
 FOUND = [
     Detection(0.0, 1.0, "label", 'dog, "big"', 0.98765),

@@ -28,8 +28,9 @@ from audiorep.errors import ConfigError
 from audiorep.evaluation import pictures
 from audiorep.export import coreml as coreml_export
 from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
-from audiorep.predict.classifier import Classifier, Detection
+from audiorep.predict.classifier import Classifier
 from audiorep.predict.output import Outputs
+from audiorep.predict.results import Detection
 from audiorep.search import study
 
 HEADER = "path,start,end,head,label,score,error"

@@ -139,7 +139,7 @@ def test_a_changed_graph_is_refused_as_such(bundle):
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_scores_that_are_no_numbers_name_the_model(tmp_path, weight, activation):
     path = written(tmp_path / "nan.onnx", graph([0.1, weight, 0.3]), make_info(activation=activation))
-    for classifier in (Classifier.load(path), Classifier.from_bundle(path), Classifier(OnnxSession(path))):
+    for classifier in (Classifier.load(path), Classifier.load(path), Classifier(OnnxSession(path))):
         with pytest.raises(BundleError, match=r"(nan\.onnx|model fake) gives scores that are no numbers \(NaN or infinite\)"):
             classifier.with_windows(0.5).scores(WAVEFORM)
     with pytest.raises(BundleError, match=r"for label in 2 of 2 windows"):

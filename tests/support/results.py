@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiorep.predict.classifier import Detection, Recording
+from audiorep.predict.results import Detection, Recording
 from support.info import make_info
 
 FOUND = [Detection(0.0, 1.0, "label", "dog", 0.9), Detection(1.0, 2.0, "label", "cat", 0.8)]

@@ -16,8 +16,9 @@ from support.training import quick
 from audiorep import datasets
 from audiorep.evaluation.evaluate import evaluate
 from audiorep.models import checkpoint
-from audiorep.predict.classifier import Classifier, Recording
+from audiorep.predict.classifier import Classifier
 from audiorep.predict.output import CsvWriter
+from audiorep.predict.results import Recording
 from audiorep.runtimes.torch import TorchSession
 from audiorep.training import workflow
 

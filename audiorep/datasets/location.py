@@ -1,0 +1,66 @@
+"""Where a data set lies, in which layout, and which of its folds are held out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from audiorep import config, datasets
+from audiorep.datasets import Example, Labels, Splits
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set on disk. A plain path stands for one whose layout is recognized.
+
+    >>> audiorep.Data("clips.csv", format="csv", test_folds=[1]).test_folds
+    [1]
+    """
+
+    path: str | os.PathLike[str]
+    """A folder of classes, a CSV manifest, shards, or a data set in its own layout."""
+    format: str | None = None
+    """A key of `audiorep.datasets.LAYOUTS`; recognized, if not given."""
+    test_folds: tuple[int, ...] | list[int] = ()
+    """Folds to test on; none: as the model was trained."""
+    valid_folds: tuple[int, ...] | list[int] = ()
+    """Folds to validate on."""
+
+    @property
+    def root(self) -> Path:
+        """The path as a `Path`."""
+        return Path(self.path)
+
+    def examples(self, splits: Splits, say: Callable[[str], None]) -> list[Example]:
+        """The clips, divided by `splits`; `say` is told what a user should know of how they were read.
+
+        Raises:
+            DataError: nothing there, or another layout than documented.
+        """
+        found = datasets.examples(self.path, None, self.format, splits)
+        for note in datasets.notes(self.path, self.format):
+            say(f"Note: {note}")
+        return found
+
+    def labels(self, splits: Splits) -> Labels | None:
+        """The classes in their official order, or None where the data set has none."""
+        return datasets.labels(self.path, self.format, splits)
+
+    def splits(self, provenance: Mapping[str, Any]) -> Splits:
+        """The rule by which a model's clips were divided, as its provenance tells it, or the folds that are asked for."""
+        splits = config.from_plain(Splits, provenance.get("splits", {}))
+        if self.test_folds or self.valid_folds:
+            return replace(splits, test_folds=tuple(self.test_folds), valid_folds=tuple(self.valid_folds))
+        return splits
+
+
+Place = Data | str | os.PathLike[str]
+"""What a function that needs labelled clips is given."""
+
+
+def located(data: Place) -> Data:
+    """The data set at a path, or as it was described."""
+    return data if isinstance(data, Data) else Data(data)

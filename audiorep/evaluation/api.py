@@ -1,0 +1,57 @@
+"""`audiorep.evaluate`: the accuracy of a model on labelled clips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from audiorep import datasets
+from audiorep.datasets.location import Place, located
+from audiorep.errors import DataError, require
+from audiorep.predict.classifier import Classifier
+
+if TYPE_CHECKING:
+    from audiorep.evaluation.evaluate import Evaluation
+
+
+def evaluate(
+    model: Classifier | str | os.PathLike[str],
+    data: Place,
+    split: str = "test",
+    views: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """The accuracy of a model on labelled clips, through the same path as recognition.
+
+    Args:
+        model: a classifier, an exported file or a checkpoint folder.
+        data: a folder of classes, a CSV manifest, another data set, or a `Data` with its layout and folds.
+        split: `train`, `valid`, `test` or `all`. Clips are divided as they were for the model's training.
+        views: windows spread over each clip; 0: all, one hop apart; the model's own number, if not given.
+        say: is told what should be known of how the data was read.
+        on_progress: is told the seconds of sound just heard.
+
+    Raises:
+        DataError: nothing there, no such split, labels that the model does not know, or clips that it was trained on.
+        BundleError, CheckpointError, ConfigError, MissingExtraError: the model cannot be run here.
+
+    >>> result = audiorep.evaluate(checkpoint, clips)
+    >>> result.heads["label"].summary["top1"] > 0.5
+    True
+    """
+    require("torchmetrics", extra="train")
+    from audiorep.evaluation.evaluate import describe_split
+    from audiorep.evaluation.evaluate import evaluate as measured
+
+    classifier = model if isinstance(model, Classifier) else Classifier.load(model)
+    place = located(data)
+    splits = datasets.Splits() if split == "all" else place.splits(classifier.info.provenance)
+    try:
+        everything = place.examples(splits, say)
+        examples = datasets.examples_in_split(everything, split, place.root)
+    except DataError as error:
+        raise DataError(f"{error} Clips that this model was never trained on are measured whole with --split all.") from None
+    trained = [] if split in ("all", "train") else [example for example in everything if example.split == "train"]
+    return measured(classifier, examples, describe_split(place.root, split, examples), trained, on_progress, views)

@@ -1,0 +1,121 @@
+"""`audiorep.train`: labelled clips to a checkpoint folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audiorep import config as configuration
+from audiorep.datasets.location import Place, located
+from audiorep.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from audiorep.evaluation.evaluate import Evaluation
+    from audiorep.training.recipe import TrainConfig
+
+Recipe = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def train(
+    data: Place,
+    output: str | os.PathLike[str],
+    recipe: Recipe = (),
+    say: Callable[[str], None] = lambda text: None,
+    progress: bool = False,
+    **settings: Any,
+) -> list[Evaluation]:
+    """Trains a network on labelled clips, or goes on where a run in `output` stopped, and evaluates it.
+
+    Args:
+        data: a folder of classes, a CSV manifest, another data set, or a `Data` with its layout.
+        output: the folder for the checkpoint, its model card and its pictures.
+        recipe: a TOML file of settings, or several, of which the last wins.
+        say: is told a line an epoch, and what was left out.
+        progress: show a bar in place of the lines.
+        **settings: fields of `audiorep.training.recipe.TrainConfig`, for example `epochs=30` or
+            `optimizer={"learning_rate": 0.001}`. They win over the recipe's. `start` names a checkpoint to fine-tune, whose
+            sizes of layers are then taken too.
+
+    Returns:
+        What the model reached on the test clips and on the validation clips, where there are any.
+
+    Raises:
+        DataError: no readable training clips, fewer than two classes, or labels that do not fit the task.
+        ConfigError: a setting that there is not or that is refused, or another run in `output`.
+        CheckpointError: the run in `output` or the checkpoint to start from cannot be used.
+        KeyboardInterrupt: stopped; the same call goes on from the last whole epoch.
+
+    >>> tested = audiorep.train(clips, "run", architecture="arin_pico", epochs=1, window_seconds=0.5)[0]
+    >>> tested.clips
+    4
+    """
+    require("lightning", extra="train")
+    from audiorep.training import workflow
+    from audiorep.training.fit import quieten
+
+    config, place = settings_of(recipe, settings), located(data)
+    examples = place.examples(config.splits, say)
+    classes = place.labels(config.splits)
+    for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
+        say(line)
+    quieten()
+    return workflow.train(config, examples, place.root, output, progress, say, classes)
+
+
+def train_every_fold(
+    data: Place,
+    output: str | os.PathLike[str],
+    recipe: Recipe = (),
+    say: Callable[[str], None] = lambda text: None,
+    progress: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Trains once for each official fold of the data, tested on it; otherwise as `train`.
+
+    Returns:
+        Each metric's values, mean and standard deviation over the folds.
+
+    Raises:
+        ConfigError: as `train`, and for teachers, which were trained on all folds but one.
+        DataError: as `train`, and for data without folds.
+
+    >>> settings = {"architecture": "arin_pico", "epochs": 1, "window_seconds": 0.5}
+    >>> summary = audiorep.train_every_fold("folds.csv", "every_fold", **settings)
+    >>> summary["folds"]
+    [1, 2]
+    """
+    require("lightning", extra="train")
+    from audiorep.training import workflow
+    from audiorep.training.fit import quieten
+
+    config, place = settings_of(recipe, settings), located(data)
+    if config.distil.teachers:
+        raise ConfigError(
+            "--every-fold trains on each fold in turn, and a teacher was trained on all folds but one. Distil a fold at a "
+            "time, from a teacher of the same one, with splits.test_folds=[…]."
+        )
+    quieten()
+    return workflow.train_every_fold(config, place.root, Path(output), place.format, progress, say)
+
+
+def settings_of(recipe: Recipe, settings: dict[str, Any]) -> TrainConfig:
+    """The settings of recipes and of `settings`, which win.
+
+    Raises:
+        ConfigError: a recipe cannot be read, or a setting is refused.
+        CheckpointError: the checkpoint to start from cannot be read.
+    """
+    from audiorep.models import checkpoint
+    from audiorep.training.recipe import configure
+
+    recipes = [recipe] if isinstance(recipe, str | os.PathLike) else list(recipe)
+    values: dict[str, Any] = {}
+    if settings.get("start"):
+        layers = checkpoint.read_json(Path(settings["start"]) / checkpoint.CONFIG).get("layers", {})
+        values = {"layers": layers} if layers else {}
+        settings = {**settings, "start": str(settings["start"])}
+    for path in recipes:
+        values = configuration.merged(values, configuration.read_toml(path))
+    return configure(configuration.merged(values, settings), where=", ".join(map(str, recipes)) or "settings")

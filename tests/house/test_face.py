@@ -1,0 +1,107 @@
+"""The public face: its names and signatures, every example in its docstrings, and what it gives and refuses."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from support import SAMPLES, processes
+from support.training import QUICK
+
+import audiorep
+
+SIGNATURES = {
+    "load": "(path, threads, runtime, precision)",
+    "train": "(data, output, recipe, say, progress, **settings)",
+    "train_every_fold": "(data, output, recipe, say, progress, **settings)",
+    "evaluate": "(model, data, split, views, say, on_progress)",
+    "compare": "(first, second, data, split, loss, agreement, rounds, say, on_progress)",
+    "bench": "(networks, rounds, threads, say, on_turn, **settings)",
+    "export": "(model, output, to, precision, clips, calibration, say)",
+    "quantize": "(model, data, output, loss, keep_float, sensitivity, say)",
+    "prune": "(model, data, output, tune, say, **settings)",
+    "low_rank": "(model, data, output, tune, say, **settings)",
+    "compress": "(model, data, recipe, output, threads, say)",
+    "fuse": "(network, *inputs, weights, output, say)",
+}
+CLASSES = ["Classifier", "Data", "Detection", "Failure", "Recording", "Results", "Stretch", "Waveform"]
+ERRORS = ["AudioError", "AudiorepError", "BrokenPackageError", "BundleError", "CheckpointError", "ConfigError", "DataError"]
+ERRORS += ["FuseError", "MissingExtraError"]
+MODULES = ["datasets", "models", "reparam"]
+
+
+def shape(function: object) -> str:
+    marks = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    parameters = inspect.signature(function).parameters.values()
+    return f"({', '.join(marks.get(p.kind, '') + p.name for p in parameters)})"
+
+
+def test_public_names_and_signatures_are_these():
+    assert sorted(audiorep.__all__) == sorted([*SIGNATURES, *CLASSES, *ERRORS, *MODULES, "__version__"])
+    assert {name: shape(getattr(audiorep, name)) for name in SIGNATURES} == SIGNATURES
+    assert [getattr(audiorep, name).__name__ for name in CLASSES] == CLASSES
+    assert all(issubclass(getattr(audiorep, name), audiorep.AudiorepError) for name in ERRORS)
+    assert dir(audiorep) == sorted(audiorep.__all__)
+
+
+def test_functions_keep_their_names_when_folders_of_these_names_are_imported():
+    code = "import audiorep.export.onnx, audiorep.compress.prune, audiorep; print(audiorep.export, audiorep.compress)"
+    done = processes.run(processes.python(code))
+    assert done.stdout.startswith("<function export")
+    assert "<function compress" in done.stdout
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nothing_like_this"):
+        audiorep.nothing_like_this  # noqa: B018
+
+
+def test_asking_for_every_name_loads_no_torch():
+    code = "import sys, audiorep; [getattr(audiorep, n) for n in audiorep.__all__ if n not in ('models', 'reparam')]"
+    done = processes.run(processes.python(f"{code}; sys.exit('torch' in sys.modules)"))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> dict[str, object]:
+    """Made-up clips of two classes, a checkpoint trained on them in seconds, and a copy of it to compare with."""
+    folder = tmp_path_factory.mktemp("face")
+    generator = np.random.default_rng(0)
+    for label, hertz in {"low": 200, "high": 1500}.items():
+        (folder / "clips" / label).mkdir(parents=True)
+        for number in range(20):
+            times = np.arange(2400) / 4000
+            clip = 0.3 * np.sin(2 * np.pi * hertz * generator.uniform(0.9, 1.1) * times)
+            clip += 0.01 * generator.standard_normal(len(times))
+            soundfile.write(folder / "clips" / label / f"{number}.wav", clip, 4000)
+    settings = {key: QUICK[key] for key in ("network", "front_end", "window_seconds")}
+    audiorep.train(folder / "clips", folder / "trained", architecture="arin_pico", epochs=8, batch_size=8, **settings)
+    (folder / "chain.toml").write_text('rounds = 2\n[[steps]]\ndo = "export"\n')
+    rows = [f"clips/{label}/{n}.wav,{label},{1 + n % 2}" for label in ("low", "high") for n in range(20)]
+    (folder / "folds.csv").write_text("\n".join(["path,label,fold", *rows]))
+    (folder / "samples").symlink_to(SAMPLES)
+    names = {"clips": "clips", "checkpoint": "trained", "model": "trained"}
+    return {"folder": folder, "names": names}
+
+
+def documented() -> dict[str, object]:
+    names = {name: getattr(audiorep, name) for name in [*SIGNATURES, *CLASSES]}
+    return {"audiorep": audiorep, **names, "__call__": audiorep.Classifier.__call__}
+
+
+@pytest.mark.parametrize("name", documented())
+def test_every_public_thing_has_an_example_that_runs(name, place, monkeypatch):
+    monkeypatch.chdir(place["folder"])
+    thing = documented()[name]
+    doc = inspect.getdoc(thing) or ""
+    assert ">>> " in doc, f"{name} has no example"
+    given = {"audiorep": audiorep, "np": np, "soundfile": soundfile, "Path": Path, "os": os, **place["names"]}
+    test = doctest.DocTestParser().get_doctest(doc, given, name, None, None)
+    heard: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)
+    assert runner.run(test, out=heard.append).failed == 0, "".join(heard)
