@@ -47,9 +47,9 @@ def train(
         CheckpointError: the run in `output` or the checkpoint to start from cannot be used.
         KeyboardInterrupt: stopped; the same call goes on from the last whole epoch.
 
-    >>> tested = audiorep.train(clips, "run", architecture="arin_pico", epochs=1, window_seconds=0.5)[0]
+    >>> tested = audiorep.train(clips, "run", recipe="tiny.toml", epochs=2)[0]
     >>> tested.clips
-    4
+    6
     """
     require("lightning", extra="train")
     from audiorep.training import workflow
@@ -81,8 +81,7 @@ def train_every_fold(
         ConfigError: as `train`, and for teachers, which were trained on all folds but one.
         DataError: as `train`, and for data without folds.
 
-    >>> settings = {"architecture": "arin_pico", "epochs": 1, "window_seconds": 0.5}
-    >>> summary = audiorep.train_every_fold("folds.csv", "every_fold", **settings)
+    >>> summary = audiorep.train_every_fold("folds.csv", "every_fold", recipe="tiny.toml", epochs=1)
     >>> summary["folds"]
     [1, 2]
     """

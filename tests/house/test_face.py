@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from support import SAMPLES, processes
-from support.training import QUICK
+from support.training import QUICK, as_toml
 
 import audiorep
 
@@ -79,8 +79,9 @@ def place(tmp_path_factory) -> dict[str, object]:
             clip = 0.3 * np.sin(2 * np.pi * hertz * generator.uniform(0.9, 1.1) * times)
             clip += 0.01 * generator.standard_normal(len(times))
             soundfile.write(folder / "clips" / label / f"{number}.wav", clip, 4000)
-    settings = {key: QUICK[key] for key in ("network", "front_end", "window_seconds")}
-    audiorep.train(folder / "clips", folder / "trained", architecture="arin_pico", epochs=8, batch_size=8, **settings)
+    tiny = {key: QUICK[key] for key in ("architecture", "network", "front_end", "window_seconds", "batch_size")}
+    (folder / "tiny.toml").write_text(as_toml(tiny))
+    audiorep.train(folder / "clips", folder / "trained", recipe=folder / "tiny.toml", epochs=8)
     (folder / "chain.toml").write_text('rounds = 2\n[[steps]]\ndo = "export"\n')
     rows = [f"clips/{label}/{n}.wav,{label},{1 + n % 2}" for label in ("low", "high") for n in range(20)]
     (folder / "folds.csv").write_text("\n".join(["path,label,fold", *rows]))
