@@ -6,6 +6,7 @@ import contextlib
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiorep.errors import AudioError, AudiorepError, DataError, MissingExtraError, require
+from audiorep.errors import AudioError, AudiorepError, ConfigError, DataError, MissingExtraError, require
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.results import Recording
 from audiorep.runtimes import timing
 
 if TYPE_CHECKING:
+    from audiorep.benchmark.cases import Plan
     from audiorep.models.checkpoint import Checkpoint
 
 MOST = 200
@@ -53,6 +55,62 @@ class ColdStart:
     seconds: float
     """Median."""
     peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network from files to labels, and from a cold start."""
+
+    network: str
+    files: int
+    to_labels: list[Labelling]
+    cold_start: list[ColdStart]
+
+
+def measure(
+    plan: Plan,
+    folder: Path,
+    rounds: int,
+    threads: int,
+    say: Callable[[str], None] = lambda text: None,
+    advance: Callable[[float], None] = lambda amount: None,
+) -> list[Measured]:
+    """Each network of `plan` in the usual way and in each of its runtimes, on the sounds below `folder`.
+
+    Raises:
+        ConfigError: the plan has no runtime that opens a deployed file.
+        DataError: there are no sounds.
+        BundleError, CheckpointError, MissingExtraError: a network cannot be exported.
+    """
+    runtimes = [name for name in plan.runtimes if name in ("onnx", "openvino")]
+    if not runtimes:
+        raise ConfigError("--end-to-end measures the runtimes onnx and openvino against the usual way in eager PyTorch.")
+    files = sounds_in(folder, MOST)
+    results = []
+    for name in plan.networks:
+        say(f"Making ready: {name}, {', '.join(runtimes)}")
+        with tempfile.TemporaryDirectory() as scratch:
+            source = _checkpoint_of(name, plan, Path(scratch))
+            made = exported(source, runtimes, Path(scratch))
+            ways = ways_of(source, runtimes, threads, made)
+            if USUAL not in ways:
+                say(f"Without librosa there is no usual way to measure; speeds are over {runtimes[0]}.")
+            labelled = files_to_labels(ways, files, rounds, advance)
+            starts = [cold_start(made[runtime], files[0], runtime) for runtime in runtimes]
+        results.append(Measured(Path(name).name, len(files), labelled, starts))
+    return results
+
+
+def _checkpoint_of(name: str, plan: Plan, scratch: Path) -> Path:
+    """A checkpoint folder, or one that is made of an architecture with random weights."""
+    from audiorep.benchmark.cases import made_up
+    from audiorep.models import checkpoint
+
+    if Path(name).is_dir():
+        return Path(name)
+    made = made_up(name, plan.front_end, plan.seconds, plan.classes)
+    checkpoint.save(scratch / name, made.network, made.info, name)
+    return scratch / name
 
 
 def files_to_labels(

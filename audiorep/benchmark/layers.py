@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from audiorep.benchmark.cases import Case
+from audiorep.benchmark.cases import Case, Plan, cases
 from audiorep.benchmark.engines import UnavailableError
 from audiorep.runtimes.onnx import session
 
@@ -42,6 +43,31 @@ def layers(case: Case, threads: int) -> list[Layer]:
     medians = {key: 1e3 * float(np.median(seconds)) for key, seconds in found.items()}
     total = sum(medians.values()) or 1.0
     return [Layer(name, kind, value, value / total) for (name, kind), value in medians.items()]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The operators of one case, or why they cannot be told apart."""
+
+    title: str
+    batch: int
+    layers: list[Layer]
+    missing: str = ""
+    """Why there are none, or empty."""
+
+
+def profiles(plan: Plan, threads: int, say: Callable[[str], None] = lambda text: None) -> Iterator[Profile]:
+    """Each case of `plan`, operator by operator."""
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases(plan, Path(folder), threads, None, say):
+            title = f"{case.network}, {case.form}, {case.runtime}, {case.precision}"
+            if not isinstance(case, Case):
+                yield Profile(title, 0, [], case.reason)
+                continue
+            try:
+                yield Profile(title, case.batch, layers(case, threads))
+            except UnavailableError as error:
+                yield Profile(title, case.batch, [], str(error))
 
 
 def by_kind(found: list[Layer]) -> list[Layer]:

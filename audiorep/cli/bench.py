@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import audiorep
 from audiorep.cli import terminal
 from audiorep.cli.options import Json, Threads
 from audiorep.errors import ConfigError, require
@@ -17,6 +17,8 @@ from audiorep.files import reserve, write_json
 
 if TYPE_CHECKING:
     from audiorep.benchmark.cases import Plan
+    from audiorep.benchmark.end_to_end import Measured
+    from audiorep.benchmark.layers import Profile
     from audiorep.benchmark.table import Bench
 
 
@@ -54,59 +56,44 @@ def bench(
 ) -> None:
     """Measure parameters, MACs, memory, latency and throughput of networks, forms and runtimes in one schedule of turns."""
     require("torch", extra="train")
-    from audiorep.benchmark.cases import Plan
-    from audiorep.runtimes import cores
-
-    names = tuple(networks or (["arin_nano"] if quick else ["arin_base"]))
-    plan = Plan(names, _split(forms), _split(runtimes), _split(precisions), _whole(batches), front_end, seconds, classes, given)
+    names = networks or (["arin_nano"] if quick else ["arin_base"])
     if quick:
-        plan, rounds = replace(plan, front_end="light" if front_end == "vggsound" else front_end), min(rounds, 5)
-    used = threads or cores() or 1
+        front_end, rounds = "light" if front_end == "vggsound" else front_end, min(rounds, 5)
+    settings: dict[str, Any] = {"forms": _split(forms), "runtimes": _split(runtimes), "precisions": _split(precisions)}
+    settings |= {"batches": _whole(batches), "front_end": front_end, "seconds": seconds, "classes": classes, "input": given}
     if output is not None:
         _check_writable(output)
-    try:
+    with terminal.stopping("Stopped; nothing was written."):
         if end_to_end is not None:
-            _end_to_end(plan, end_to_end, rounds, used, output, as_json)
+            _end_to_end(_plan(names, settings), end_to_end, rounds, threads, output, as_json)
         elif layers:
-            _layers(plan, used, as_json)
+            _layers(_plan(names, settings), threads, as_json)
         else:
-            _side_by_side(plan, rounds, used, baseline, calibration, output, as_json)
-    except KeyboardInterrupt as stop:
-        stop.add_note("Stopped; nothing was written.")
-        raise
+            with terminal.progress("Measuring", None) as advance:
+                more = {"baseline": baseline, "sounds": calibration}
+                done = audiorep.bench(names, rounds, threads, terminal.say, advance, **settings, **more)
+            _show(done, output, as_json)
 
 
-def _side_by_side(
-    plan: Plan,
-    rounds: int,
-    threads: int,
-    baseline: str | None,
-    calibration: Path | None,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def _plan(networks: list[str], settings: dict[str, Any]) -> Plan:
+    from audiorep.benchmark.cases import Plan
+
+    return Plan(tuple(networks), **settings)
+
+
+def _show(done: Bench, output: Path | None, as_json: bool) -> None:
     from audiorep.benchmark import table
 
-    with terminal.progress("Measuring", None) as advance:
-        done = table.run(
-            plan,
-            rounds=rounds,
-            threads=threads,
-            baseline=baseline,
-            sounds=calibration,
-            say=terminal.say,
-            advance=advance,
-        )
     if as_json:
         print(table.as_json(done))
     else:
-        _show(done)
+        _show_rows(done)
     if output is not None:
         for path in table.write(done, output, terminal.typed_command()):
             terminal.say(f"Written: {path}")
 
 
-def _show(done: Bench) -> None:
+def _show_rows(done: Bench) -> None:
     from audiorep.benchmark import table
     from audiorep.benchmark.environment import in_words
 
@@ -116,78 +103,58 @@ def _show(done: Bench) -> None:
         print(f"Not measured: {case.network}, {case.form}, {case.runtime}, {case.precision}: {case.reason}")
 
 
-def _layers(plan: Plan, threads: int, as_json: bool) -> None:
-    from audiorep.benchmark import layers
-    from audiorep.benchmark.cases import Case, cases
-    from audiorep.benchmark.engines import UnavailableError
+def _layers(plan: Plan, threads: int | None, as_json: bool) -> None:
+    from audiorep.benchmark.layers import profiles
+    from audiorep.runtimes import cores
 
-    with tempfile.TemporaryDirectory() as folder:
-        for case in cases(plan, Path(folder), threads, None, terminal.say):
-            title = f"{case.network}, {case.form}, {case.runtime}, {case.precision}"
-            try:
-                if not isinstance(case, Case):
-                    raise UnavailableError(case.reason)
-                found = layers.layers(case, threads)
-            except UnavailableError as error:
-                terminal.say(f"Not measured: {title}: {error}.")
-                continue
-            if as_json:
-                print(json.dumps({"case": title, "batch": case.batch, "layers": [vars(layer) for layer in found]}))
-                continue
-            print(
-                f"\n{title}, batch {case.batch}: {sum(layer.milliseconds for layer in found):.2f} ms in {len(found)} operators"
-            )
-            for rows in (layers.by_kind(found), sorted(found, key=lambda layer: -layer.milliseconds)[:15]):
-                cells = [[r.kind, r.name[-60:], f"{r.milliseconds:.3f}", f"{r.share:.1%}"] for r in rows]
-                terminal.show_table(["kind", "operator", "ms", "share"], cells, right={2, 3})
-                print()
+    for profile in profiles(plan, threads or cores() or 1, terminal.say):
+        if profile.missing:
+            terminal.say(f"Not measured: {profile.title}: {profile.missing}.")
+        elif as_json:
+            operators = [vars(layer) for layer in profile.layers]
+            print(json.dumps({"case": profile.title, "batch": profile.batch, "layers": operators}))
+        else:
+            _show_profile(profile)
 
 
-def _end_to_end(plan: Plan, folder: Path, rounds: int, threads: int, output: Path | None, as_json: bool) -> None:
-    from audiorep.benchmark import end_to_end
-    from audiorep.benchmark.cases import made_up
+def _show_profile(profile: Profile) -> None:
+    """The time of each kind of operator, and the slowest operators."""
+    from audiorep.benchmark.layers import by_kind
+
+    found = profile.layers
+    total = sum(layer.milliseconds for layer in found)
+    print(f"\n{profile.title}, batch {profile.batch}: {total:.2f} ms in {len(found)} operators")
+    for rows in (by_kind(found), sorted(found, key=lambda layer: -layer.milliseconds)[:15]):
+        cells = [[r.kind, r.name[-60:], f"{r.milliseconds:.3f}", f"{r.share:.1%}"] for r in rows]
+        terminal.show_table(["kind", "operator", "ms", "share"], cells, right={2, 3})
+        print()
+
+
+def _end_to_end(plan: Plan, folder: Path, rounds: int, threads: int | None, output: Path | None, as_json: bool) -> None:
+    from audiorep.benchmark.end_to_end import measure
     from audiorep.benchmark.environment import environment
-    from audiorep.models import checkpoint
+    from audiorep.runtimes import cores
 
-    runtimes = [name for name in plan.runtimes if name in ("onnx", "openvino")]
-    if not runtimes:
-        raise ConfigError("--end-to-end measures the runtimes onnx and openvino against the usual way in eager PyTorch.")
-    files = end_to_end.sounds_in(folder, end_to_end.MOST)
-    results: list[dict[str, Any]] = []
-    for name in plan.networks:
-        with tempfile.TemporaryDirectory() as scratch, terminal.progress(f"Labelling, {Path(name).name}", None) as advance:
-            source = Path(name)
-            if not source.is_dir():
-                made = made_up(name, plan.front_end, plan.seconds, plan.classes)
-                source = Path(scratch) / name
-                checkpoint.save(source, made.network, made.info, name)
-            terminal.say(f"Making ready: {name}, {', '.join(runtimes)}")
-            exported = end_to_end.exported(source, runtimes, Path(scratch))
-            ways = end_to_end.ways_of(source, runtimes, threads, exported)
-            if end_to_end.USUAL not in ways:
-                terminal.say(f"Without librosa there is no usual way to measure; speeds are over {runtimes[0]}.")
-            paths = end_to_end.files_to_labels(ways, files, rounds, advance)
-            starts = [end_to_end.cold_start(exported[runtime], files[0], runtime) for runtime in runtimes]
-        results.append({"network": Path(name).name, "files": len(files), "to_labels": paths, "cold_start": starts})
-    shown = [
-        {**r, "to_labels": [vars(row) for row in r["to_labels"]], "cold_start": [vars(row) for row in r["cold_start"]]}
-        for r in results
-    ]
-    record = {"command": terminal.typed_command(), "rounds": rounds, "environment": environment(threads), "results": shown}
+    used = threads or cores() or 1
+    with terminal.progress("Labelling", None) as advance:
+        results = measure(plan, folder, rounds, used, terminal.say, advance)
+    shown = [asdict(result) for result in results]
+    record = {"command": terminal.typed_command(), "rounds": rounds, "environment": environment(used), "results": shown}
     if output is not None:
         write_json(output.with_name(output.name + ".json"), record)
     if as_json:
         print(json.dumps(record, ensure_ascii=False))
         return
     for result in results:
-        print(f"{result['network']}, {result['files']} files")
-        cells = [
-            [row.name, f"{row.files_per_second:.1f}", f"{row.ratio:.2f}×", f"{row.same_label:.0%}"]
-            for row in result["to_labels"]
-        ]
-        terminal.show_table(["files to labels", "files/s", "speed", "same label"], cells, right={1, 2, 3})
-        cells = [[row.name, f"{row.seconds:.2f}", f"{row.peak_memory_mb:.0f}"] for row in result["cold_start"]]
-        terminal.show_table(["cold start, one file", "seconds", "peak MB"], cells, right={1, 2})
+        _show_measured(result)
+
+
+def _show_measured(result: Measured) -> None:
+    print(f"{result.network}, {result.files} files")
+    cells = [[r.name, f"{r.files_per_second:.1f}", f"{r.ratio:.2f}×", f"{r.same_label:.0%}"] for r in result.to_labels]
+    terminal.show_table(["files to labels", "files/s", "speed", "same label"], cells, right={1, 2, 3})
+    cells = [[row.name, f"{row.seconds:.2f}", f"{row.peak_memory_mb:.0f}"] for row in result.cold_start]
+    terminal.show_table(["cold start, one file", "seconds", "peak MB"], cells, right={1, 2})
 
 
 def _check_writable(output: Path) -> None:

@@ -199,12 +199,6 @@ def stopping(sentence: str) -> Iterator[None]:
         raise
 
 
-def typed_command() -> str:
-    """The command that was typed, without the folders of this machine."""
-    words = [re.sub(r"(?<![\w.])/\S*/", "", word) for word in sys.argv[1:]]
-    return shlex.join(["audiorep", *words])
-
-
 def say_notes(data: Path, format: str | None) -> None:
     """Says what a user should know of how a data set was read, a line each."""
     from audiorep import datasets
