@@ -15,6 +15,7 @@ from support.models import LABELS, SHALLOW, clips, made
 
 from audiorep import reparam
 from audiorep.errors import BundleError
+from audiorep.export import parity
 from audiorep.export.onnx import export
 from audiorep.export.parity import PARITY_LIMIT, Parity, compare
 from audiorep.predict.classifier import Classifier
@@ -86,7 +87,7 @@ def test_the_exact_form_of_the_front_end_is_taken_where_the_fast_one_does_not_pa
         measured.append(session.info.provenance["front_end_form"])
         return Parity(len(clips), 0.0 if measured[-1] == "halves" else 1.0, 0.0, 1.0)
 
-    monkeypatch.setattr("audiorep.export.parity.compare", coarse)
+    monkeypatch.setattr(parity, "compare", coarse)
     export(made(depths=SHALLOW), tmp_path / "exact.onnx", clips())
     assert measured == ["quarters", "halves"]
     assert OnnxSession(tmp_path / "exact.onnx").info.provenance["front_end_form"] == "halves"
