@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import audiorep
 from audiorep.cli import terminal
 from audiorep.cli.options import Json
 from audiorep.errors import MissingExtraError, require
@@ -43,9 +44,9 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What is inside a model file: labels, rates, window, front end, license, provenance."""
-    from audiorep.predict.classifier import BUNDLED, Classifier
+    from audiorep.predict.classifier import BUNDLED
 
-    classifier = Classifier.load(path)
+    classifier = audiorep.load(path)
     about = classifier.info
     values = {**vars(about), "task": about.task, "path": str(path or BUNDLED), "runs_on": classifier.session.device}
     if as_json:

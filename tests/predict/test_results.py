@@ -28,7 +28,7 @@ from audiorep.errors import ConfigError
 from audiorep.evaluation import pictures
 from audiorep.export import coreml as coreml_export
 from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
-from audiorep.predict.classifier import Classifier
+from audiorep.predict import classifier
 from audiorep.predict.output import Outputs
 from audiorep.predict.results import Detection
 from audiorep.search import study
@@ -237,7 +237,7 @@ def unignored():
 @pytest.mark.parametrize("command", [["models", "info"], ["evaluate", "m.onnx", "clips"]])
 def test_a_command_that_keeps_nothing_stops_in_a_word(unignored, monkeypatch, capsys, command, name, status):
     monkeypatch.setattr(sys, "argv", ["audiorep", *command])
-    monkeypatch.setattr(Classifier, "load", lambda *given: signal.raise_signal(getattr(signal, name)))
+    monkeypatch.setattr(classifier, "load", lambda *given: signal.raise_signal(getattr(signal, name)))
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert (ended.value.code, capsys.readouterr().err) == (status, "Stopped.\n")
@@ -267,7 +267,7 @@ def test_an_error_that_a_library_makes_of_a_signal_is_no_traceback(unignored, mo
         raise error
 
     monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
-    monkeypatch.setattr(Classifier, "load", broken)
+    monkeypatch.setattr(classifier, "load", broken)
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert (ended.value.code, capsys.readouterr().err) == (143, "Stopped.\n")
@@ -280,7 +280,7 @@ def test_a_full_disk_is_told_also_after_a_signal(unignored, monkeypatch, capsys)
         raise WriteError("out.csv cannot be written: No space left on device.")
 
     monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
-    monkeypatch.setattr(Classifier, "load", broken)
+    monkeypatch.setattr(classifier, "load", broken)
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert (ended.value.code, capsys.readouterr().err) == (2, "Error: out.csv cannot be written: No space left on device.\n")
