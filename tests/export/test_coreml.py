@@ -33,7 +33,7 @@ elsewhere = pytest.mark.skipif(runs_here(), reason="a Mac runs it")
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     path = tmp_path_factory.mktemp("coreml") / "tiny.mlpackage"
-    return path, export(made(), path, clips())
+    return path, export(made(depths=SHALLOW), path, clips())
 
 
 def described(path):
@@ -57,7 +57,7 @@ def test_an_export_agrees_with_its_checkpoint(exported):
 
 
 def test_the_folder_holds_everything_under_its_names(exported):
-    assert information(exported[0]) == made().info
+    assert information(exported[0]) == made(depths=SHALLOW).info
     assert described(exported[0]) == {"waveform": (1, 15_999), "verb": (1, 2), "noun": (1, 3)}
     assert [file.name for file in exported[0].parent.iterdir()] == ["tiny.mlpackage"]
 

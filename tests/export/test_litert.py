@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     path = tmp_path_factory.mktemp("litert") / "tiny.tflite"
-    return path, export(made(), path, clips())
+    return path, export(made(depths=SHALLOW), path, clips())
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_one_file_holds_everything(exported):
     session = open_session(exported[0])
     assert isinstance(session, Checked)
     assert isinstance(session.session, LiteRtSession)
-    assert session.info == made().info
+    assert session.info == made(depths=SHALLOW).info
     assert session.device.startswith("LiteRT 2.")
 
 
@@ -79,7 +79,7 @@ def test_it_holds_no_path_of_the_machine_that_made_it(exported):
 @pytest.mark.parametrize(("batch", "threads"), [(1, None), (5, 1), (2, 2)])
 def test_any_batch_and_number_of_threads_gives_the_checkpoints_scores(exported, batch, threads):
     waveform = np.stack(clips(batch))
-    found, expected = LiteRtSession(exported[0], threads)(waveform), TorchSession(made())(waveform)
+    found, expected = LiteRtSession(exported[0], threads)(waveform), TorchSession(made(depths=SHALLOW))(waveform)
     assert list(found) == list(LABELS)
     for head, labels in LABELS.items():
         assert found[head].shape == (batch, len(labels))
@@ -97,10 +97,10 @@ def test_two_sessions_do_not_share_their_scores(exported):
 
 
 def test_heads_of_equal_size_are_told_apart_by_name(tmp_path):
-    model = made()
+    model = made(depths=SHALLOW)
     torch.manual_seed(1)
     labels = {"verb": ["a", "b", "c"], "noun": LABELS["noun"], "a head": ["d", "e", "f"]}
-    network = lively(models.build("arin_pico", dict.fromkeys(labels, 3), {"depths": [1, 1, 1, 1]}))
+    network = lively(models.build("arin_pico", dict.fromkeys(labels, 3), {"depths": list(SHALLOW)}))
     model = replace(model, network=network, info=replace(model.info, labels=labels))
     assert export(model, tmp_path / "three.tflite", clips()).largest <= PARITY_LIMIT
     expected = TorchSession(model)(clips(1)[0][None])
@@ -157,7 +157,7 @@ def test_an_export_that_is_not_its_checkpoint_is_not_left_behind(tmp_path):
 
 
 def test_compare_counts_labels_that_agree(exported):
-    other = made()
+    other = made(depths=SHALLOW)
     other.network.heads["verb"].bias.data += torch.tensor([50.0, 0.0])
     parity = compare(other, LiteRtSession(exported[0]), clips())
     assert parity.largest > 0.1
@@ -173,7 +173,7 @@ def test_foreign_files_are_refused_with_their_path(tmp_path, exported):
     text.write_text("hello")
     with pytest.raises(BundleError, match=r"text\.tflite is not an audiorep model"):
         LiteRtSession(text)
-    model_info.append(text, made().info)
+    model_info.append(text, made(depths=SHALLOW).info)
     with pytest.raises(BundleError, match=r"text\.tflite is not a model that LiteRT reads \(.*\)\."):
         LiteRtSession(text)
     foreign = tmp_path / "foreign.tflite"
@@ -205,7 +205,7 @@ def test_a_damaged_file_is_refused(tmp_path, exported):
 )
 def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path, exported, changes):
     (tmp_path / "wrong.tflite").write_bytes(without_metadata(exported[0]))
-    model_info.append(tmp_path / "wrong.tflite", replace(made().info, **changes))
+    model_info.append(tmp_path / "wrong.tflite", replace(made(depths=SHALLOW).info, **changes))
     with pytest.raises(BundleError, match=r"wrong\.tflite: its graph has .* are needed\. Export the model again\."):
         LiteRtSession(tmp_path / "wrong.tflite")
 
@@ -285,6 +285,7 @@ def test_constants_in_float16_keep_slow_sounds_better_than_rounding_each_alone()
         assert slow[0].abs().mean() < 0.3 * slow[1].abs().mean()
 
 
+@pytest.mark.full
 def test_int8_of_a_model_that_fills_short_clips(tmp_path):
     model = telling()
     model = replace(model, info=replace(model.info, padding="edge_frames", activation="sigmoid"))

@@ -219,7 +219,7 @@ def test_torch_runs_in_bf16_near_float32():
     assert 0 < parity.largest < 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler itself
 def test_torch_compiled_gives_the_same_scores():
     from audiorep.runtimes.torch import CompiledTorchSession
