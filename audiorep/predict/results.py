@@ -23,7 +23,7 @@ class Detection:
 
     >>> found = audiorep.load()("samples/crow.flac").detections()[0]
     >>> found.label, found.start, found.end
-    ('crow', 0.0, 5.0)
+    ('crow', 0.0, 2.5)
     """
 
     start: float
@@ -42,9 +42,9 @@ class Recording:
 
     >>> recording = audiorep.load()("samples/crow.flac")
     >>> recording.label, recording.seconds, recording.scores["label"].shape
-    ('crow', 5.0, (1, 50))
-    >>> [found.label for found in recording.view("windows")]
-    ['crow']
+    ('crow', 5.0, (3, 50))
+    >>> [found.start for found in recording.view("windows")]
+    [0.0, 1.25, 2.5]
     """
 
     path: Path
