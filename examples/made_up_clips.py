@@ -9,6 +9,8 @@ import soundfile
 RATE = 4000
 TINY: dict[str, Any] = {  # settings of a network that learns such tones in seconds; for real sounds the defaults are better
     "architecture": "arin_pico",
+    "network": {"depths": [1, 1], "time_kernels": [3], "frequency_kernels": [3]},
+    "optimizer": {"learning_rate": 0.01},
     "front_end": {"sample_rate": RATE, "window_ms": 32, "hop_ms": 16, "n_fft": 128, "mels": 16},
     "window_seconds": 0.5,
     "batch_size": 8,
