@@ -153,15 +153,17 @@ def write(bench: Bench, path: Path, command: str) -> list[Path]:
     write_json(written[0], values)
     write_text(written[1], _csv(bench.rows))
     write_text(written[2], markdown(bench, command))
-    pictures.tradeoff(
-        [
-            (row.network, f"{row.form}, {row.runtime}, {row.precision}", row.median_ms / row.batch, row.parameters)
-            for row in bench.rows
-        ],
-        f"ms a clip, {in_words(bench.environment).partition(',')[0]}",
-        written[3],
-    )
+    draw(bench.rows, bench.environment, written[3])
     return written
+
+
+def draw(rows: Sequence[Row], about: dict[str, Any], path: Path) -> None:
+    """The picture of the rows that were measured in the environment `about`."""
+    points = [
+        pictures.Speed(row.network, row.form, row.runtime, row.precision, row.batch, row.parameters, row.median_ms / row.batch)
+        for row in rows
+    ]
+    pictures.speeds(points, in_words(about).partition(",")[0], path)
 
 
 def as_json(bench: Bench) -> str:

@@ -263,12 +263,14 @@ def write(chain: Chain, output: Path) -> None:
     """The report as `report.json`, `report.md` and `report.png`."""
     write_json(output / f"{REPORT}.json", asdict(chain))
     write_text(output / f"{REPORT}.md", markdown(chain))
-    times = {row.name: min((t["median_ms"] for t in row.timings.values()), default=None) for row in chain.rows}
-    pictures.compression(
-        [(row.name, row.file_bytes / 1e3, row.accuracy, row.low, row.high, times[row.name]) for row in chain.rows],
-        chain.rows[0].metric,
-        output / f"{REPORT}.png",
-    )
+    draw(chain.rows, output / f"{REPORT}.png")
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """The picture of the accuracy, size and shortest time of each step."""
+    times = {row.name: min((t["median_ms"] for t in row.timings.values()), default=None) for row in rows}
+    points = [(row.name, row.file_bytes / 1e3, row.accuracy, row.low, row.high, times[row.name]) for row in rows]
+    pictures.compression(points, rows[0].metric, path)
 
 
 HEADER = (

@@ -89,9 +89,22 @@ def write(job: Job, found: Outcome, command: str) -> list[Path]:
     _write_record(job, found, names, command)
     written = [folder / TABLE, folder / SEARCH, *(folder / name for name in names)]
     if found.front:
-        _draw(found, folder / PICTURE)
+        draw(found, folder / PICTURE)
         written.append(folder / PICTURE)
     return written
+
+
+def draw(found: Outcome, path: Path) -> None:
+    """The picture of all trials, with the Pareto front."""
+    unit = costs.UNITS[found.objective]
+    own = [row for row in found.rows if row.same_as is None and row.cost]
+    done = [((row.cost or 0) * unit.scale, row.accuracy) for row in own if row.accuracy is not None]
+    comparable = found.metric == "top-1"  # with several labels epochs are known by their loss
+    stopped = [
+        ((row.cost or 0) * unit.scale, max(row.epochs)) for row in own if row.accuracy is None and row.epochs and comparable
+    ]
+    front = [((row.cost or 0) * unit.scale, row.accuracy or 0.0, str(row.number)) for row in found.front]
+    pictures.pareto(done, stopped, front, (unit.words, f"validation {found.metric}"), path)
 
 
 def as_cells(found: Outcome) -> tuple[list[str], list[list[str]]]:
@@ -163,18 +176,6 @@ def _write_record(job: Job, found: Outcome, names: Sequence[str], command: str) 
         "trials": [asdict(row) for row in found.rows],
     }
     write_json(job.folder / SEARCH, record)
-
-
-def _draw(found: Outcome, path: Path) -> None:
-    unit = costs.UNITS[found.objective]
-    own = [row for row in found.rows if row.same_as is None and row.cost]
-    done = [((row.cost or 0) * unit.scale, row.accuracy) for row in own if row.accuracy is not None]
-    comparable = found.metric == "top-1"  # with several labels epochs are known by their loss
-    stopped = [
-        ((row.cost or 0) * unit.scale, max(row.epochs)) for row in own if row.accuracy is None and row.epochs and comparable
-    ]
-    front = [((row.cost or 0) * unit.scale, row.accuracy or 0.0, str(row.number)) for row in found.front]
-    pictures.pareto(done, stopped, front, (unit.words, f"validation {found.metric}"), path)
 
 
 def _recipe(job: Job, found: Outcome, row: Row) -> str:

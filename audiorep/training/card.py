@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from audiorep.escape import code, markdown
 from audiorep.evaluation import pictures
 from audiorep.evaluation.evaluate import Evaluation
-from audiorep.evaluation.metrics import Scorecard, in_words
+from audiorep.evaluation.metrics import in_words
 from audiorep.files import write_json, write_text
 from audiorep.models import checkpoint
 
@@ -58,11 +58,7 @@ def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: 
     for evaluation in evaluations[:1]:
         for head, card in evaluation.heads.items():
             name = CONFUSION if len(evaluation.heads) == 1 else CONFUSION.replace(".", f"_{head}.")
-            pictures.confusion(card, model.info.labels[head], f"{evaluation.title}\n{_headline(card, 2)}", folder / name)
-
-
-def _headline(card: Scorecard, first: int | None = None) -> str:
-    return in_words(dict(list(card.summary.items())[:first]))
+            pictures.confusion(card, model.info.labels[head], evaluation.title, folder / name)
 
 
 def _count(labels: dict[str, list[str]]) -> str:
@@ -85,7 +81,7 @@ def _evaluation_text(evaluation: Evaluation) -> str:
         lines.append(f"All heads at once: {in_words(evaluation.joint)}\n")
     for head, card in evaluation.heads.items():
         weak = sorted((row for row in card.classes if row.clips), key=lambda row: (row.recall, row.average_precision))[:8]
-        lines.append(f"{code(head)}: {_headline(card)}\n")
+        lines.append(f"{code(head)}: {in_words(card.summary)}\n")
         lines.append("Weakest classes:\n\n| class | clips | recognized | mistaken most for |\n|---|---|---|---|")
         lines += [
             f"| {markdown(row.label)} | {row.clips} | {row.recall:.0%} | {markdown(row.mistaken_for) or '—'} |" for row in weak

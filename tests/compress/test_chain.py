@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +16,6 @@ from audiorep.compress import chain, int8, steps
 from audiorep.compress.chain import ChainConfig
 from audiorep.datasets import Splits
 from audiorep.errors import ConfigError, DataError
-from audiorep.evaluation import pictures
 from audiorep.evaluation.evaluate import evaluate
 from audiorep.models import checkpoint
 from audiorep.predict.classifier import Classifier
@@ -394,16 +392,3 @@ def test_steps_leave_their_history(run, tones, examples, tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "compress").glob("*.toml")), ids=lambda p: p.stem)
 def test_recipes_of_chains_load(path):
     assert len(chain.load_recipe(path).steps) >= 2
-
-
-def test_the_pictures_names_stay_apart_and_inside(tmp_path, monkeypatch):
-    kept = []
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: kept.append(figure))
-    near = [(f"0{place}_some_step", 500.0 + 20 * (place // 2), 0.9 + 0.001 * place, 0.88, 0.92, None) for place in range(6)]
-    pictures.compression([*near, ("far", 4000.0, 0.5, 0.4, 0.6, 2.0)], "top1", tmp_path / "p.png")
-    axes = kept[0].axes[0]
-    kept[0].draw_without_rendering()
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert [text.get_text() for text in axes.texts] == [point[0] for point in near] + ["far"]
-    assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
-    assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)

@@ -25,7 +25,7 @@ from support.results import FOUND, recording
 from audiorep import files, interrupts
 from audiorep.cli import main
 from audiorep.errors import ConfigError
-from audiorep.evaluation import pictures
+from audiorep.evaluation import plotting
 from audiorep.export import coreml as coreml_export
 from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
 from audiorep.predict import classifier
@@ -554,7 +554,7 @@ def test_a_picture_is_of_the_kind_its_name_says_or_a_png(tmp_path, name, start):
     reader = threading.Thread(target=lambda: heard.append(path.read_bytes()), daemon=True)
     if name == "pipe":
         reader.start()
-    pictures._save(pictures._figure(2, 2), path)
+    plotting.save(plotting.card(2, 2), path)
     if name == "pipe":
         reader.join(timeout=10)
     assert (heard or [path.read_bytes()])[0].startswith(start)

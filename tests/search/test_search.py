@@ -23,7 +23,6 @@ from audiorep import config, datasets, models
 from audiorep.cli.main import app
 from audiorep.datasets import Splits
 from audiorep.errors import ConfigError, DataError
-from audiorep.evaluation import pictures
 from audiorep.evaluation.evaluate import evaluate
 from audiorep.models import checkpoint
 from audiorep.predict.classifier import Classifier
@@ -522,9 +521,3 @@ def test_settings_are_written_as_toml_that_reads_back(tmp_path):
     }
     (tmp_path / "a.toml").write_text(outcome._toml(values))
     assert config.read_toml(tmp_path / "a.toml") == values
-
-
-def test_the_picture_takes_a_lone_trial_and_wide_costs(tmp_path):
-    for done, stopped in (([(1.0, 0.5)], []), ([(1.0, 0.5), (100.0, 0.9)], [(30.0, 0.2)])):
-        pictures.pareto(done, stopped, [(*point, "3") for point in done], ("cost", "accuracy"), tmp_path / "p.png")
-        assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
