@@ -43,7 +43,7 @@ def assert_inside(figure: Figure) -> None:
     """What is seen lies on the card, and so no text is cut."""
     card = figure.bbox
     parts = [*figure.axes, *figure.legends, figure._suptitle, *(text for axes in figure.axes for text in axes.texts)]
-    boxes = [part.get_tightbbox(figure.canvas.get_renderer()) for part in parts if part is not None]
+    boxes = [part.get_tightbbox() for part in parts if part is not None]
     assert all(card.x0 <= box.x0 and box.x1 <= card.x1 and card.y0 <= box.y0 and box.y1 <= card.y1 for box in boxes)
 
 

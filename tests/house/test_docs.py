@@ -9,7 +9,8 @@ import pytest
 from support import ROOT
 from support.commands import audiorep
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")] + sorted((ROOT / "docs").glob("*.md"))
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 COMMANDS = (
     "predict",
@@ -77,3 +78,22 @@ def test_python_shown_runs(page, tmp_path, monkeypatch):
     for kind, text in FENCE.findall(page.read_text()):
         if kind == "python":
             exec(compile(text, page.name, "exec"), {"__name__": "__main__"})
+
+
+def test_the_tree_names_every_room():
+    tree = FENCE.findall(ARCHITECTURE)[0][1].splitlines()
+    named = {line.split()[0].rstrip("/") for line in tree if line.startswith("  ")}
+    package = [path for path in (ROOT / "audiorep").iterdir() if path.name not in ("__pycache__", "py.typed")]
+    assert named == {path.name for path in package}
+    outside = [line.split()[0] for line in tree if not line.startswith(" ")]
+    assert all((ROOT / name).is_dir() for name in outside), outside
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py)`", ARCHITECTURE))))
+def test_every_file_named_by_the_architecture_exists(name):
+    assert (ROOT / "audiorep" / name).exists() or (ROOT / name).exists()
+
+
+@pytest.mark.parametrize(("path", "name"), sorted(set(re.findall(r"`([\w/]+\.py)` `(\w+)`", ARCHITECTURE))))
+def test_every_function_named_by_the_architecture_is_in_its_file(path, name):
+    assert re.search(rf"(def|class) {name}\b|^{name}\b", (ROOT / "audiorep" / path).read_text(), re.MULTILINE)

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from support import processes
+from support import ROOT, processes
 
 import audiorep
 
@@ -115,3 +115,9 @@ def test_a_checkpoint_without_torch_is_one_sentence_with_the_command(tmp_path):
     done = processes.run(processes.python(code))
     assert done.returncode == 2
     assert done.stderr.strip() == "Error: This needs the package torch. Install it with: pip install 'audiorep[train]'"
+
+
+def test_the_page_of_the_architecture_has_this_order():
+    tree = (ROOT / "docs" / "architecture.md").read_text().split("```")[1].splitlines()
+    rooms = [room(PACKAGE / line.split()[0]) for line in tree if line.startswith("  ")]
+    assert [name for name in rooms if name != "assets"] == ORDER.split()
