@@ -338,7 +338,7 @@ def compression(points: Sequence[Step], metric: str, path: Path) -> None:
     axes.plot(sizes, accuracies, linestyle="", marker="o", markersize=7, color=BLUE)
     dress(axes, "size of the file", METRICS.get(metric, metric.replace("_", " ")))
     axes.set_xscale("log")
-    axes.margins(0.14)
+    axes.margins(x=0.22, y=0.14)
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.03))
     log_ticks(axes.xaxis, kilobytes)
     axes.yaxis.set_major_formatter(lambda value, _: percent(value))
