@@ -38,7 +38,7 @@ COMMANDS = (
 def commands() -> list[list[str]]:
     """The words of every `audiorep …` line in a plain code block."""
     blocks = [text for page in PAGES for kind, text in FENCE.findall(page.read_text()) if kind in ("", "sh")]
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("audiorep ")]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.startswith("audiorep ")]
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
