@@ -152,11 +152,16 @@ def _layers(model: Any, left: Sequence[str]) -> list[str]:
 
 def front_end_of(model: Any) -> list[str]:
     """The names of the operators of a model's front end."""
+    return list(ancestors(log_mel_of(model)))
+
+
+def ancestors(output: Any) -> dict[str, Any]:
+    """The operators that an output is computed by, by their names."""
     found: dict[str, Any] = {}
-    waiting = [log_mel_of(model).get_node()]
+    waiting = [output.get_node()]
     while waiting:
         node = waiting.pop()
         if node.get_friendly_name() not in found:
             found[node.get_friendly_name()] = node
             waiting += [source.get_source_output().get_node() for source in node.inputs()]
-    return list(found)
+    return found

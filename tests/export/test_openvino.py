@@ -84,8 +84,7 @@ def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
     assert parity.agreement >= 0.9
     assert runtime.OpenVinoSession(tmp_path / "small.xml").info.provenance["precision"] == "int8"
     model = runtime.core().read_model(tmp_path / "small.xml")
-    log_mel = runtime.log_mel_of(model)
-    front_end = {node.get_friendly_name() for node in openvino_export._above(log_mel)}
+    front_end = set(openvino_export.front_end_of(model))
     quantized = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]
     assert len(quantized) > 10
     assert not front_end & set(quantized)
@@ -253,7 +252,7 @@ def test_int8_under_control_leaves_what_it_is_told_and_loses_no_more_than_allowe
     graph = runtime.core().read_model(tmp_path / "small.xml")
     stem = next(node for node in graph.get_ordered_ops() if node.get_type_name() == "Convolution")
     assert "stem.conv" in stem.get_friendly_name()
-    above = {node.get_type_name() for node in openvino_export._above(stem.output(0))}
+    above = {node.get_type_name() for node in openvino_export.ancestors(stem.output(0)).values()}
     assert "FakeQuantize" not in above
     assert any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops()) or parity.largest < PARITY_LIMIT
 
