@@ -41,6 +41,8 @@ def heard() -> Iterator[list[int]]:
         if number == signal.SIGINT or now - last >= TOGETHER:
             last = now
             came.append(number)
+            if hasattr(signal, "SIGCHLD"):  # workers end by the same signal, and torch's handler raises for each, even at exit
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise Interrupted
 
     before = {number: signal.getsignal(number) for number in ENDING}
