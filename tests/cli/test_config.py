@@ -196,7 +196,12 @@ def other_torchvision(tmp_path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "status"), [(["train", "clips", "-o", "run"], 2), (["evaluate", "model.onnx", "clips"], 2), (["doctor"], 0)]
+    ("arguments", "status"),
+    [
+        (["train", "clips", "-o", "run"], 2),
+        (["evaluate", ROOT / "audiorep" / "assets" / "esc50_nano.onnx", "clips"], 2),
+        (["doctor"], 0),
+    ],
 )
 def test_a_torchvision_of_another_torch_is_one_sentence(arguments, status, other_torchvision, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(other_torchvision), str(ROOT)])}
