@@ -133,8 +133,8 @@ def test_table_on_the_screen_has_a_row_for_each_name(capsys):
 
 def test_title_of_a_progress_bar_is_no_markup():
     code = (
-        "import sys; sys.stderr.isatty = lambda: True\nfrom audiorep import screen\n"
-        "with screen.progress('Labelling, [/] [bold]x', 2) as advance: advance(1); print('[/] done')"
+        "import sys; sys.stderr.isatty = lambda: True\nfrom audiorep.cli import terminal\n"
+        "with terminal.progress('Labelling, [/] [bold]x', 2) as advance: advance(1); print('[/] done')"
     )
     done = processes.run(processes.python(code))
     assert done.returncode == 0, done.stderr

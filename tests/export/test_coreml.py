@@ -64,7 +64,7 @@ def test_the_folder_holds_everything_under_its_names(exported):
 
 def test_everyone_may_read_it_and_it_holds_no_path_of_the_machine_that_made_it(exported):
     files = [file for file in exported[0].rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) > 1_000_000
+    assert sum(file.stat().st_size for file in files) > 500_000  # of a shallow network
     for file in files:
         assert file.stat().st_mode & 0o044 == 0o044
         for path in (ROOT, Path(torch.__file__).parent, Path.home()):
