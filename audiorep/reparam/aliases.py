@@ -17,7 +17,10 @@ def outputs_to_copy(model: Callable[..., Any], made: Callable[..., Any], trial: 
 
     A caller may write into a new tensor. If it were shared, that would change an input, another output or the next call.
     """
-    before, after = _shared(model, trial), _shared(made, trial)
+    after = _shared(made, trial)
+    if not any(after):
+        return set()  # whatever the original shares
+    before = _shared(model, trial)
     return {index for index, (old, new) in enumerate(zip(before, after, strict=True)) if new - old}
 
 
