@@ -156,8 +156,6 @@ def compare(
     (True, 1.0)
     """
     require("torchmetrics", extra="train")
-    from audiorep.evaluation.compare import compare as differ
-    from audiorep.evaluation.compare import judge
     from audiorep.evaluation.evaluate import describe_split
 
     for name, share in (("loss", loss), ("agreement", agreement)):
@@ -167,14 +165,29 @@ def compare(
     models = [Classifier.load(path) for path in paths]
     splits = datasets.Splits() if split == "all" else place.splits(models[0].info.provenance)
     examples = datasets.examples_in_split(place.examples(splits, say), split, place.root)
-    words = describe_split(place.root, split, examples)
-    one, other = (
-        judge(model, examples, words, str(path), on_progress, seen=split == "train")
-        for model, path in zip(models, paths, strict=True)
-    )
-    difference = differ(one, other)
-    refusal = difference.refusal(loss, agreement)
-    return Comparison(words, one, other, difference, costs(paths, rounds) if rounds else [], refusal)
+    words, named = describe_split(place.root, split, examples), list(zip(map(str, paths), models, strict=True))
+    both = judge_both(named, examples, words, on_progress, seen=split == "train")
+    refusal = both.difference.refusal(loss, agreement)
+    return replace(both, costs=costs(paths, rounds) if rounds else [], refusal=refusal)
+
+
+def judge_both(
+    models: Sequence[tuple[str, Classifier]],
+    examples: Sequence[datasets.Example],
+    split: str,
+    on_progress: Callable[[float], None] | None = None,
+    seen: bool = False,
+) -> Comparison:
+    """Two models, by their names, on the same clips, which `split` tells in words; without costs and a refusal.
+
+    Raises:
+        ConfigError, DataError: as `evaluation.compare.compare` and `judge`.
+    """
+    from audiorep.evaluation.compare import compare as differ
+    from audiorep.evaluation.compare import judge
+
+    one, other = (judge(model, examples, split, name, on_progress, seen) for name, model in models)
+    return Comparison(split, one, other, differ(one, other), [], None)
 
 
 def costs(models: Sequence[Path], rounds: int) -> list[ModelCost]:

@@ -11,7 +11,7 @@ import typer
 
 import audiorep
 from audiorep.cli import terminal
-from audiorep.cli.options import SOME_FAILED, DataRoot, Folds, Format, Json, Threads, ValidFolds, share
+from audiorep.cli.options import SOME_FAILED, DataRoot, Folds, Format, Json, Threads, ValidFolds, data_set, share
 from audiorep.files import reserve, write_json
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def quantize(
     with terminal.stopping("Stopped; nothing was written."):
         done = audiorep.quantize(
             source,
-            audiorep.Data(data, data_format, test_fold or (), valid_fold or ()),
+            data_set(data, data_format, test_fold, valid_fold),
             output,
             loss,
             keep_float or (),
@@ -82,7 +82,7 @@ def prune(
 ) -> None:
     """Make a checkpoint with fewer channels, and train it on if asked for."""
     values = {"keep": keep, "by": by, "importance": importance, "scope": scope, "multiple": multiple}
-    place = audiorep.Data(data, data_format, test_fold or (), valid_fold or ())
+    place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.stopping(f"Stopped; what is in {output} is not finished."):
         done = audiorep.prune(source, place, output, tune, terminal.say, **values)
     _show_smaller(done)
@@ -101,7 +101,7 @@ def low_rank(
     data_format: Format = None,
 ) -> None:
     """Make a checkpoint whose pointwise layers are products of thinner ones, and train it on if asked for."""
-    place = audiorep.Data(data, data_format, test_fold or (), valid_fold or ())
+    place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.stopping(f"Stopped; what is in {output} is not finished."):
         done = audiorep.low_rank(source, place, output, tune, terminal.say, keep=keep, by=by, energy=energy)
     _show_smaller(done)
@@ -118,7 +118,7 @@ def compress(
     threads: Threads = None,
 ) -> None:
     """Run a chain of compressions; the same command goes on where it stopped. Exit status 1 if a step lost too much."""
-    place = audiorep.Data(data, data_format, test_fold or (), valid_fold or ())
+    place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.stopping(f"Stopped. The same command goes on from the last whole step in {output}."):
         done = audiorep.compress(source, place, recipe, output, threads, terminal.say)
     from audiorep.compress import chain
@@ -160,7 +160,7 @@ def verify(
     """Compare two models on the same labelled clips; exit status 1 if the second is worse than allowed."""
     if output is not None:
         reserve(output, first, second)
-    place = audiorep.Data(data, data_format, test_fold or (), valid_fold or ())
+    place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.progress("Comparing", None) as advance:
         found = audiorep.compare(first, second, place, split, loss, agreement, rounds, say=terminal.say, on_progress=advance)
     if output is not None:

@@ -7,10 +7,17 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
+import audiorep
+
 DONE, SOME_FAILED, WRONG_USAGE = 0, 1, 2
 
 
 _Share = TypeVar("_Share", float, float | None)
+
+
+def data_set(root: Path, layout: str | None, test_folds: list[int] | None, valid_folds: list[int] | None) -> audiorep.Data:
+    """The labelled clips that a command's options describe."""
+    return audiorep.Data(root, layout, test_folds or (), valid_folds or ())
 
 
 def share(value: _Share) -> _Share:

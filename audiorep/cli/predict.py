@@ -23,6 +23,7 @@ from audiorep.cli.options import (
     Threads,
     ValidFolds,
     View,
+    data_set,
     share,
 )
 from audiorep.files import reserve, write_json
@@ -116,7 +117,7 @@ def evaluate(
         if made is not None:
             reserve(made, model)
     classifier = audiorep.load(model, threads, runtime, precision)
-    place = audiorep.Data(data, data_format, test_fold or (), valid_fold or ())
+    place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.progress("Evaluating", None) as advance:
         evaluation = audiorep.evaluate(classifier, place, split, views, terminal.say, advance)
     if output is not None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from audiorep.compress.chain import Chain
     from audiorep.datasets import Example
     from audiorep.export.precision import Setting
-    from audiorep.models.checkpoint import Checkpoint
 
 UNTUNED = "untuned"  # folder of a checkpoint before it is trained on, in the result's
 _Path = str | os.PathLike[str]
@@ -221,8 +220,9 @@ def _step(values: dict[str, Any], source: Path, place: Data, output: Path, tune:
     if tune:
         again = steps.Work(checkpoint.load(small), small, source, examples, place.root, output, say)
         steps.Tune(epochs=tune).run(again)
-    (parameters, macs), (fewer, less) = _cost(model), _cost(checkpoint.load(output))
-    return Smaller(output, (parameters, fewer), (macs, less), _compared(source, output, place, examples))
+    before, after = model.merged_cost(), checkpoint.load(output).merged_cost()
+    parameters, macs = (before.parameters, after.parameters), (before.macs, after.macs)
+    return Smaller(output, parameters, macs, _compared(source, output, place, examples))
 
 
 def _check_folder(source: Path, output: Path, small: Path) -> None:
@@ -234,24 +234,13 @@ def _check_folder(source: Path, output: Path, small: Path) -> None:
         raise ConfigError(f"{output} is not empty; name a new folder.")
 
 
-def _cost(model: Checkpoint) -> tuple[int, int]:
-    """Parameters and multiply-accumulates of the merged network."""
-    from audiorep import models
-
-    cost = models.cost(model.fuse().model, tuple(model.example().shape))
-    return cost.parameters, cost.macs
-
-
 def _compared(first: Path, second: Path, place: Data, examples: Sequence[Example]) -> Comparison | None:
     """Both models on the test clips, without times."""
-    from audiorep.benchmark.api import Comparison
-    from audiorep.evaluation.compare import compare as differ
-    from audiorep.evaluation.compare import judge
+    from audiorep.benchmark.api import judge_both
     from audiorep.evaluation.evaluate import describe_split
 
     test = [example for example in examples if example.split == "test"]
     if not test:
         return None
-    split = describe_split(place.root, "test", test)
-    one, other = (judge(Classifier.load(path), test, split, str(path)) for path in (first, second))
-    return Comparison(split, one, other, differ(one, other), [], None)
+    models = [(str(path), Classifier.load(path)) for path in (first, second)]
+    return judge_both(models, test, describe_split(place.root, "test", test))

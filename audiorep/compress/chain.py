@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from audiorep import config, models, runtimes
+from audiorep import config, runtimes
 from audiorep.benchmark.deployed import Deployed, timed
 from audiorep.benchmark.environment import environment, in_words
 from audiorep.compress.steps import Export, Step, Tune, Work, parse
@@ -228,7 +228,7 @@ class _Runner:
                 self.say(f"Left out: {failure.error}")
         self.original = self.original or (judged if name.startswith("00_") else self._measure_original())
         difference = compare(self.original, judged)
-        cost = models.cost(model.fuse().model, tuple(model.example().shape))
+        cost = model.merged_cost()
         return Row(
             name=name,
             path=str(made.relative_to(self.output)) if made.is_relative_to(self.output) else name,

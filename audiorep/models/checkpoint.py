@@ -58,6 +58,10 @@ class Checkpoint:
         """
         return self._fused
 
+    def merged_cost(self) -> models.Cost:
+        """Parameters and multiply-accumulates of a window of the merged network."""
+        return models.cost(self.fuse().model, tuple(self.example().shape))
+
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of: not the merged network, since the copy's weights may be changed."""
         return {name: value for name, value in vars(self).items() if name != "_fused"}
