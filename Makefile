@@ -45,6 +45,7 @@ model: .venv/installed  ## train the bundled model again: make model ESC50=folde
 	cp runs/bundled/README.md audiorep/assets/README.md
 	mkdir -p results/bundled
 	cp runs/bundled/metrics.json runs/bundled/curves.png runs/bundled/confusion.png results/bundled/
+	(cd runs && find bundled/logs -name metrics.csv | tar cf - -T -) | tar xf - -C results
 
 check: .venv/networks/installed  ## the developer's loop: format, lint, types, fast tests
 	$(DEV)/ruff format --quiet .

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from audiorep.audio.decode import Stretch, Waveform
     from audiorep.benchmark.api import bench, compare
     from audiorep.compress.api import compress, low_rank, prune, quantize
+    from audiorep.datasets.api import check_data, prepare_data
     from audiorep.datasets.location import Data
     from audiorep.errors import (
         AudioError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from audiorep.hub.api import fuse
     from audiorep.predict.classifier import Classifier, load
     from audiorep.predict.results import Detection, Failure, Recording, Results
+    from audiorep.search.api import search
     from audiorep.training.api import train, train_every_fold
 
 __version__ = "0.1.0"
@@ -47,6 +49,8 @@ _HOMES = {
     "Stretch": "audio.decode",
     "Waveform": "audio.decode",
     "Data": "datasets.location",
+    "check_data": "datasets.api",
+    "prepare_data": "datasets.api",
     "train": "training.api",
     "train_every_fold": "training.api",
     "evaluate": "evaluation.api",
@@ -57,6 +61,7 @@ _HOMES = {
     "prune": "compress.api",
     "low_rank": "compress.api",
     "compress": "compress.api",
+    "search": "search.api",
     "fuse": "hub.api",
     "AudiorepError": "errors",
     "AudioError": "errors",
@@ -93,6 +98,7 @@ __all__ = [
     "Waveform",
     "__version__",
     "bench",
+    "check_data",
     "compare",
     "compress",
     "datasets",
@@ -102,9 +108,11 @@ __all__ = [
     "load",
     "low_rank",
     "models",
+    "prepare_data",
     "prune",
     "quantize",
     "reparam",
+    "search",
     "train",
     "train_every_fold",
 ]

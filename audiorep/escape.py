@@ -1,4 +1,4 @@
-"""Names as they are, for targets that read some characters as something else: a line of text, Markdown, a shell, TOML."""
+"""Names as they are, for targets that read some characters as something else: a line of text, Markdown, a shell."""
 
 from __future__ import annotations
 
@@ -44,11 +44,6 @@ def code(text: str) -> str:
 def shell(path: Path) -> str:
     """As an argument in a command that a user may copy."""
     return shlex.quote(str(path))
-
-
-def toml(text: str) -> str:
-    """As a string of TOML, which escapes what JSON does and the character 127."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _controls(character: str) -> bool:

@@ -1,7 +1,4 @@
-"""Draws the pictures under `results/` again from the measurements that lie beside them: `python experiments/redraw.py`.
-
-Training curves are left as they are: their logs are not kept there.
-"""
+"""Draws the pictures under `results/` again from the measurements that lie beside them: `python experiments/redraw.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from audiorep.benchmark import table
 from audiorep.compress import chain
 from audiorep.evaluation import pictures
 from audiorep.evaluation.evaluate import Evaluation
-from audiorep.evaluation.metrics import Scorecard
+from audiorep.evaluation.metrics import ClassRow, Scorecard
 from audiorep.search import outcome
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -38,6 +35,8 @@ def main() -> None:
             values = _read(record)
             chain.draw([chain.Row(**{"clips": values["clips"], **row}) for row in values["rows"]], record.with_suffix(".png"))
     draw_search(RESULTS / "search" / "words.json")
+    for picture in RESULTS.glob("*/curves.png"):
+        pictures.curves(picture.parent / "logs", picture)
     for scores, picture in CONFUSIONS.items():
         draw_confusion(RESULTS / scores, RESULTS / picture)
 
@@ -59,9 +58,9 @@ def draw_confusion(record: Path, picture: Path) -> None:
     test = values.get("test", values)
     head = test["heads"]["label"]
     summary = {name: value for name, value in head.items() if isinstance(value, float)}
-    scores = Scorecard(summary, [], np.array(head["confusion"]))
-    evaluation = Evaluation(test["split"], test["clips"], test["from_trained_recordings"], [], {}, views=test.get("views", 0))
-    pictures.confusion(scores, [row["label"] for row in head["classes"]], evaluation.title, picture)
+    card = Scorecard(summary, [ClassRow(**row) for row in head["classes"]], np.array(head["confusion"]))
+    views = test.get("views", 0)
+    Evaluation(test["split"], test["clips"], test["from_trained_recordings"], [], {"label": card}, views=views).draw(picture)
 
 
 def _read(path: Path) -> dict[str, Any]:

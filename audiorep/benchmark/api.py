@@ -15,11 +15,12 @@ from audiorep.predict.classifier import Classifier
 
 if TYPE_CHECKING:
     from audiorep.benchmark.table import Bench
-    from audiorep.evaluation.compare import Difference, Judged
+    from audiorep.evaluation.compare import Accuracy, Difference
 
 
 def bench(
     networks: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "arin_base",
+    *,
     rounds: int = 20,
     threads: int | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -96,8 +97,8 @@ class Comparison:
 
     split: str
     """The clips, in words."""
-    first: Judged
-    second: Judged
+    first: Accuracy
+    second: Accuracy
     difference: Difference
     costs: list[ModelCost]
     """Of both, or empty where no times were asked for."""
@@ -127,6 +128,7 @@ def compare(
     second: str | os.PathLike[str],
     data: Place,
     split: str = "test",
+    *,
     loss: float = 0.01,
     agreement: float = 0.0,
     rounds: int = 10,
@@ -166,27 +168,27 @@ def compare(
     splits = datasets.Splits() if split == "all" else place.splits(models[0].info.provenance)
     examples = datasets.examples_in_split(place.examples(splits, say), split, place.root)
     words, named = describe_split(place.root, split, examples), list(zip(map(str, paths), models, strict=True))
-    both = judge_both(named, examples, words, on_progress, seen=split == "train")
+    both = compare_on(named, examples, words, on_progress, allow_trained=split == "train")
     refusal = both.difference.refusal(loss, agreement)
     return replace(both, costs=costs(paths, rounds) if rounds else [], refusal=refusal)
 
 
-def judge_both(
+def compare_on(
     models: Sequence[tuple[str, Classifier]],
     examples: Sequence[datasets.Example],
     split: str,
     on_progress: Callable[[float], None] | None = None,
-    seen: bool = False,
+    allow_trained: bool = False,
 ) -> Comparison:
     """Two models, by their names, on the same clips, which `split` tells in words; without costs and a refusal.
 
     Raises:
-        ConfigError, DataError: as `evaluation.compare.compare` and `judge`.
+        ConfigError, DataError: as `evaluation.compare.compare` and `measure_accuracy`.
     """
     from audiorep.evaluation.compare import compare as differ
-    from audiorep.evaluation.compare import judge
+    from audiorep.evaluation.compare import measure_accuracy
 
-    one, other = (judge(model, examples, split, name, on_progress, seen) for name, model in models)
+    one, other = (measure_accuracy(model, examples, split, name, on_progress, allow_trained) for name, model in models)
     return Comparison(split, one, other, differ(one, other), [], None)
 
 

@@ -76,24 +76,30 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One network in one form, ready in one runtime and precision, at one batch size."""
+class Combination:
+    """A network in one form, in one runtime and precision."""
 
     network: str
     form: str
     runtime: str
     precision: str
+
+    @property
+    def name(self) -> str:
+        """Network, form, runtime and precision, as `--baseline` takes it."""
+        return f"{self.network}:{self.form}:{self.runtime}:{self.precision}"
+
+
+@dataclass(frozen=True)
+class Case(Combination):
+    """A combination that is ready, at one batch size."""
+
     batch: int
     cost: Cost
     path: Path
     """What the runtime loads."""
     input: np.ndarray
     """(batch, …)."""
-
-    @property
-    def name(self) -> str:
-        """Network, form, runtime and precision, as `--baseline` takes it."""
-        return f"{self.network}:{self.form}:{self.runtime}:{self.precision}"
 
     @property
     def file_bytes(self) -> int:
@@ -107,13 +113,9 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Missing:
+class Missing(Combination):
     """A combination that is not measured, and why."""
 
-    network: str
-    form: str
-    runtime: str
-    precision: str
     reason: str
 
 

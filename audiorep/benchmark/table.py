@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from audiorep.benchmark.cases import Case, Missing, Plan, cases
+from audiorep.benchmark.cases import Case, Combination, Missing, Plan, cases
 from audiorep.benchmark.environment import environment, in_words
 from audiorep.benchmark.measure import Timing, timings
 from audiorep.errors import ConfigError
@@ -19,33 +19,21 @@ from audiorep.escape import code
 from audiorep.escape import markdown as markdown_of
 from audiorep.evaluation import pictures
 from audiorep.files import write_json, write_text
+from audiorep.models import Cost
 
 NUMBERS = ("median_ms", "p90_ms", "throughput", "ratio", "ratio_low", "ratio_high", "peak_memory_mb")
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one case costs."""
+class Row(Timing, Cost, Combination):
+    """What one case costs, and how fast it is."""
 
-    network: str
-    form: str
-    runtime: str
-    precision: str
     batch: int
-    parameters: int
-    macs: int
-    activations: int
     file_bytes: int
-    peak_memory_mb: float
-    """The most memory that its process held, with this batch size and smaller ones."""
-    median_ms: float
-    p90_ms: float
-    throughput: float
-    """Clips a second."""
-    ratio: float
-    """Speed over the baseline's at the same batch size."""
-    ratio_low: float
-    ratio_high: float
+
+
+COLUMNS = tuple(dict.fromkeys([*Combination.__dataclass_fields__, "batch", *Row.__dataclass_fields__]))
+"""A row's values in the order in which files have them."""
 
 
 @dataclass(frozen=True)
@@ -232,12 +220,14 @@ def markdown(bench: Bench, command: str) -> str:
 
 
 def _rounded(row: Row) -> dict[str, Any]:
-    return {key: float(f"{value:.5g}") if key in NUMBERS else value for key, value in asdict(row).items()}
+    """The row as plain values, in the order of `COLUMNS`."""
+    values = asdict(row)
+    return {key: float(f"{values[key]:.5g}") if key in NUMBERS else values[key] for key in COLUMNS}
 
 
 def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(Row.__dataclass_fields__), lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_rounded(row) for row in rows)
+    writer.writerows(map(_rounded, rows))
     return text.getvalue()

@@ -70,8 +70,8 @@ def bench(
             _layers(_plan(names, settings), threads, as_json)
         else:
             with terminal.progress("Measuring", None) as advance:
-                more = {"baseline": baseline, "sounds": calibration}
-                done = audiorep.bench(names, rounds, threads, terminal.say, advance, **settings, **more)
+                settings |= {"baseline": baseline, "sounds": calibration}
+                done = audiorep.bench(names, rounds=rounds, threads=threads, say=terminal.say, on_turn=advance, **settings)
             _show(done, output, as_json)
 
 

@@ -47,10 +47,10 @@ def quantize(
             source,
             data_set(data, data_format, test_fold, valid_fold),
             output,
-            loss,
-            keep_float or (),
-            sensitivity,
-            terminal.say,
+            loss=loss,
+            keep_float=keep_float or (),
+            sensitivity=sensitivity,
+            say=terminal.say,
         )
     if as_json:
         setting = {"setting": asdict(done.setting)} if done.setting else {}
@@ -84,7 +84,7 @@ def prune(
     values = {"keep": keep, "by": by, "importance": importance, "scope": scope, "multiple": multiple}
     place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.stopping(f"Stopped; what is in {output} is not finished."):
-        done = audiorep.prune(source, place, output, tune, terminal.say, **values)
+        done = audiorep.prune(source, place, output, tune=tune, say=terminal.say, **values)
     _show_smaller(done)
 
 
@@ -103,7 +103,7 @@ def low_rank(
     """Make a checkpoint whose pointwise layers are products of thinner ones, and train it on if asked for."""
     place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.stopping(f"Stopped; what is in {output} is not finished."):
-        done = audiorep.low_rank(source, place, output, tune, terminal.say, keep=keep, by=by, energy=energy)
+        done = audiorep.low_rank(source, place, output, tune=tune, say=terminal.say, keep=keep, by=by, energy=energy)
     _show_smaller(done)
 
 
@@ -120,7 +120,7 @@ def compress(
     """Run a chain of compressions; the same command goes on where it stopped. Exit status 1 if a step lost too much."""
     place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.stopping(f"Stopped. The same command goes on from the last whole step in {output}."):
-        done = audiorep.compress(source, place, recipe, output, threads, terminal.say)
+        done = audiorep.compress(source, place, recipe, output, threads=threads, say=terminal.say)
     from audiorep.compress import chain
 
     terminal.show_table(chain.HEADER, [chain.cells(row) for row in done.rows], right=set(range(1, len(chain.HEADER))))
@@ -162,7 +162,17 @@ def verify(
         reserve(output, first, second)
     place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.progress("Comparing", None) as advance:
-        found = audiorep.compare(first, second, place, split, loss, agreement, rounds, say=terminal.say, on_progress=advance)
+        found = audiorep.compare(
+            first,
+            second,
+            place,
+            split,
+            loss=loss,
+            agreement=agreement,
+            rounds=rounds,
+            say=terminal.say,
+            on_progress=advance,
+        )
     if output is not None:
         write_json(output, found.summary())
     if as_json:

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+import audiorep
 from audiorep.cli import terminal
-from audiorep.cli.options import DONE, SOME_FAILED, DataRoot, Folds, Format, Json, ValidFolds
-from audiorep.errors import ConfigError, DataError
+from audiorep.cli.options import DONE, SOME_FAILED, DataRoot, Folds, Format, Json, ValidFolds, data_set
+from audiorep.errors import ConfigError
 
 
 def check(
@@ -23,30 +24,19 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Find what is wrong with a data set: unreadable, silent, clipped, duplicate, leaking … Exit status 1 if anything is."""
-    from audiorep import datasets
-    from audiorep.datasets import shards
-    from audiorep.datasets.problems import damaged_shards, find_problems, write
+    from audiorep.datasets.problems import write
 
     if output is not None and output.suffix not in (".csv", ".json"):
         raise ConfigError(f"{output}: problems are written as .csv or .json.")
-    splits = datasets.Splits(valid_folds=tuple(valid_fold or ()), test_folds=tuple(test_fold or ()))
-    damaged = damaged_shards(data) if data_format in (None, "shards") and shards.is_at(data) else []
-    try:
-        examples = datasets.examples(data, format=data_format, splits=splits)
-    except DataError:
-        if not damaged:
-            raise
-        examples = []  # a shard is missing or cut off: its clips, and what they share with others, cannot be told
-    terminal.say_notes(data, data_format)
-    with terminal.progress("Checking", len(examples)) as advance:
-        problems = [*damaged, *find_problems(examples, shortest, advance)]
+    place = data_set(data, data_format, test_fold, valid_fold)
+    checked = audiorep.check_data(place, shortest_seconds=shortest, say=terminal.say, progress=terminal.progress)
     if output is not None:
-        write(problems, output)
+        write(checked.problems, output)
     if as_json:
-        print(json.dumps([vars(problem) for problem in problems], ensure_ascii=False))
+        print(json.dumps([vars(problem) for problem in checked.problems], ensure_ascii=False))
     else:
-        terminal.show_problems(examples, problems)
-    raise typer.Exit(SOME_FAILED if problems else DONE)
+        terminal.show_problems(checked)
+    raise typer.Exit(SOME_FAILED if checked.problems else DONE)
 
 
 def prepare(
@@ -61,26 +51,23 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Copy a data set into a few large tar files of mono FLAC (WebDataset), which train faster from slow or far disks."""
-    from audiorep import datasets
-    from audiorep.datasets import shards
-    from audiorep.datasets.prepare import prepare as copy
-
-    try:
-        examples = datasets.listed_examples(data, data_format)
-        terminal.say_notes(data, data_format)
-        with terminal.progress("Preparing", len(examples)) as advance:
-            done = copy(examples, datasets.labels(data, data_format), output, sample_rate, shard_clips, workers, advance)
-        with terminal.progress("Reading back", done.clips) as advance:
-            faults = shards.verify(output, advance)
-    except KeyboardInterrupt as stop:
-        stop.add_note("Stopped; the same command goes on.")
-        raise
+    with terminal.stopping("Stopped; the same command goes on."):
+        made = audiorep.prepare_data(
+            audiorep.Data(data, data_format),
+            output,
+            sample_rate=sample_rate,
+            shard_clips=shard_clips,
+            workers=workers,
+            say=terminal.say,
+            progress=terminal.progress,
+        )
+    done, failures = made.shards, made.shards.failures
     if as_json:
-        print(json.dumps({"clips": done.clips, "shards": len(done.shards), "bytes": done.bytes, "failed": len(done.failures)}))
+        print(json.dumps({"clips": done.clips, "shards": len(done.shards), "bytes": done.bytes, "failed": len(failures)}))
     else:
         print(f"{done.clips} clips in {len(done.shards)} shards, {done.bytes / 1e6:.1f} MB: {output}")
-    for text in [*(failure.error for failure in done.failures[:5]), *(f"{path} {fault}" for path, fault in faults.items())]:
+    for text in [*(failure.error for failure in failures[:5]), *(f"{path} {fault}" for path, fault in made.faults.items())]:
         terminal.say(f"Error: {text}")
-    if done.failures:
-        terminal.say(f"{len(done.failures)} of {len(examples)} clips could not be read; {output / shards.INDEX} lists them.")
-    raise typer.Exit(SOME_FAILED if done.failures or faults else DONE)
+    if failures:
+        terminal.say(f"{len(failures)} of {done.clips + len(failures)} clips could not be read; {made.index} lists them.")
+    raise typer.Exit(SOME_FAILED if failures or made.faults else DONE)

@@ -39,7 +39,15 @@ def export(
 ) -> None:
     """Write a model that runs elsewhere: waveform in, scores out, checked against the checkpoint."""
     with terminal.stopping("Stopped; nothing was written."):
-        made = audiorep.export(source, output, to, precision, clips or (), calibration or (), terminal.say)
+        made = audiorep.export(
+            source,
+            output,
+            to=to,
+            precision=precision,
+            clips=clips or (),
+            calibration=calibration or (),
+            say=terminal.say,
+        )
     parity = made.parity
     if as_json:
         shown = vars(parity) if parity is not None else {}

@@ -11,24 +11,19 @@ import typer
 import audiorep
 from audiorep.cli import terminal
 from audiorep.cli.options import Json
-from audiorep.errors import MissingExtraError, require
+from audiorep.errors import require
 from audiorep.escape import visible
 
 
 def list_(as_json: Json = False) -> None:
     """The architectures, with parameters and multiply-accumulates at the paper's input."""
-    torch = require("torch", extra="train")
-    from audiorep import models
-
-    rows: list[tuple[str, int, int, str]] = []
-    for name, row in models.ARCHITECTURES.items():
-        try:
-            with torch.device("meta"):  # counts need no weights
-                cost = models.cost(models.build(name, {"label": 309}), (1, 1, 512, 128))
-        except MissingExtraError as error:
-            terminal.say(f"{name} is left out. {error}")
-            continue
-        rows.append((name, cost.parameters, cost.macs, row.about))
+    require("torch", extra="train")
+    rows = []
+    for row in audiorep.models.overview():
+        if row.cost is None:
+            terminal.say(f"{row.name} is left out. {row.missing}")
+        else:
+            rows.append((row.name, row.cost.parameters, row.cost.macs, row.about))
     if as_json:
         print(json.dumps([dict(zip(("name", "parameters", "macs", "about"), row, strict=True)) for row in rows]))
         return

@@ -119,14 +119,11 @@ def evaluate(
     classifier = audiorep.load(model, threads, runtime, precision)
     place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.progress("Evaluating", None) as advance:
-        evaluation = audiorep.evaluate(classifier, place, split, views, terminal.say, advance)
+        evaluation = audiorep.evaluate(classifier, place, split, views=views, say=terminal.say, on_progress=advance)
     if output is not None:
         write_json(output, evaluation.summary())
     if picture is not None:
-        from audiorep.evaluation import pictures
-
-        head, card = next(iter(evaluation.heads.items()))
-        pictures.confusion(card, classifier.info.labels[head], evaluation.title, picture)
+        evaluation.draw(picture)
     if as_json:
         print(json.dumps(evaluation.summary(), ensure_ascii=False))
     else:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from audiorep import interrupts
+import audiorep
 from audiorep.cli import terminal
-from audiorep.cli.options import DataRoot, Folds, Format, ValidFolds
-from audiorep.errors import ConfigError, require
+from audiorep.cli.options import DataRoot, Folds, Format, ValidFolds, data_set
 from audiorep.escape import shell
-
-if TYPE_CHECKING:
-    from audiorep.search.trial import Job, Rules
 
 
 def search(
@@ -50,64 +46,30 @@ def search(
     data_format: Format = None,
 ) -> None:
     """Search settings for accuracy on validation clips and small cost at once; the same command resumes a search."""
-    for package in ("lightning", "optuna"):
-        require(package, extra="search")
-    from audiorep.search.study import Budget
-    from audiorep.search.trial import Rules
-
-    rules = Rules(objective, max_cost, epochs, warmup_epochs, startup_trials, sampler, seed)
-    folds = {"test_folds": test_fold, "valid_folds": valid_fold}
-    shared = [*(settings or []), *(f"splits.{name}={value}" for name, value in folds.items() if value)]
-    job = _job(data, output, space, _values(recipe or [], shared), rules, data_format)
-    _run(job, Budget(trials, timeout, workers))
-
-
-def _values(recipes: list[Path], settings: list[str]) -> dict[str, Any]:
     from audiorep import config
 
-    values: dict[str, Any] = {}
-    for path in recipes:
-        values = config.merged(values, config.read_toml(path))
-    return config.override(values, settings)
-
-
-def _job(data: Path, output: Path, space: Path, recipe: dict[str, Any], rules: Rules, data_format: str | None) -> Job:
-    from audiorep import config, datasets
-    from audiorep.search.clips import search_clips
-    from audiorep.search.space import read
-    from audiorep.search.trial import Job
-    from audiorep.training.recipe import configure
-
-    splits = configure(recipe, "the recipe").splits
-    varied = read(config.read_toml(space), recipe, str(space))
-    if rules.epochs is not None and "epochs" in [entry.field for entry in varied.entries]:
-        raise ConfigError(f"{space} varies epochs; leave --epochs out.")
-    examples = datasets.examples(data, format=data_format, splits=splits)
-    terminal.say_notes(data, data_format)
-    clips = search_clips(examples, splits, str(data), datasets.labels(data, data_format, splits))
-    drawn = ", drawn from those to train on" if clips.held_out else ""
-    terminal.say(f"{len(clips.train)} clips to train on, {len(clips.valid)} to judge by{drawn}; those to test on are not used.")
-    return Job(varied, rules, clips, output)
-
-
-def _run(job: Job, budget: Any) -> None:
-    from audiorep.search import outcome
-    from audiorep.search.study import open_study, search
-
-    try:
-        with terminal.progress("Searching", budget.trials) as advance:
-            study = search(job, budget, terminal.say, advance)
-    except KeyboardInterrupt as stop:
-        with interrupts.held():
-            outcome.write(job, outcome.outcome(job, open_study(job)), terminal.typed_command())
-        stop.add_note(f"Stopped. The same command goes on in {job.folder}, the trial under way from its last whole epoch.")
-        raise
-    found = outcome.outcome(job, study)
-    written = outcome.write(job, found, terminal.typed_command())
-    if not found.front:
-        raise ConfigError(f"None of {len(found.rows)} trials was trained to the end; {written[0]} says why.")
-    header, cells = outcome.as_cells(found)
-    terminal.show_table(header, cells, right={1, 2, 3})
-    terminal.say(
-        f"All trials, picture and recipes: {job.folder}\nNext: audiorep train … --recipe {shell(job.folder / cells[-1][0])}"
+    found = audiorep.search(
+        data_set(data, data_format, test_fold, valid_fold),
+        output,
+        space,
+        recipe=recipe or (),
+        settings=config.override({}, settings or []),
+        trials=trials,
+        seconds=timeout,
+        workers=workers,
+        command=terminal.typed_command(),
+        say=terminal.say,
+        progress=terminal.progress,
+        objective=objective,
+        max_cost=max_cost,
+        epochs=epochs,
+        warmup_epochs=warmup_epochs,
+        startup_trials=startup_trials,
+        sampler=sampler,
+        seed=seed,
     )
+    from audiorep.search.outcome import as_cells
+
+    header, cells = as_cells(found)
+    terminal.show_table(header, cells, right={1, 2, 3})
+    terminal.say(f"All trials, picture and recipes: {output}\nNext: audiorep train … --recipe {shell(output / cells[-1][0])}")

@@ -16,8 +16,7 @@ from audiorep.escape import visible
 
 if TYPE_CHECKING:  # what shows things must not slow the start: each function imports what it needs
     from audiorep.benchmark.api import Comparison
-    from audiorep.datasets import Example
-    from audiorep.datasets.problems import Problem
+    from audiorep.datasets.api import Checked
     from audiorep.evaluation.evaluate import Evaluation
     from audiorep.predict.results import Detection, Failure, Recording
 
@@ -88,10 +87,11 @@ def show_folds(summary: dict[str, Any]) -> None:
             print(f"{head} {name.replace('_', ' ')}: {found} over {len(values['folds'])} folds ({each})")
 
 
-def show_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> None:
+def show_problems(checked: Checked) -> None:
     """The first problems of each kind, and a table of how many there are."""
     from audiorep.datasets.problems import KINDS
 
+    problems = checked.problems
     counts = Counter(problem.kind for problem in problems)
     shown: Counter[str] = Counter()
     for problem in problems:
@@ -108,7 +108,7 @@ def show_problems(examples: Sequence[Example], problems: Sequence[Problem]) -> N
         )
     hidden = sum(max(count - SHOWN, 0) for count in counts.values())
     print(
-        f"{len(examples)} clips, {len(problems)} problems"
+        f"{checked.clips} clips, {len(problems)} problems"
         + (f"; {hidden} not listed here, -o writes them all" if hidden else "")
     )
 
@@ -197,14 +197,6 @@ def stopping(sentence: str) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         stop.add_note(sentence)
         raise
-
-
-def say_notes(data: Path, format: str | None) -> None:
-    """Says what a user should know of how a data set was read, a line each."""
-    from audiorep import datasets
-
-    for note in datasets.notes(data, format):
-        say(f"Note: {note}")
 
 
 def say(text: str) -> None:

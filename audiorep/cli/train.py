@@ -69,7 +69,7 @@ def _values(settings: list[str] | None, start: Path | None, values: dict[str, An
 def _train(data: Path, output: Path, recipe: list[Path] | None, data_format: str | None, values: dict[str, Any]) -> None:
     with terminal.stopping(f"Stopped. The same command goes on from the last whole epoch in {output}."):
         evaluations = audiorep.train(
-            audiorep.Data(data, data_format), output, recipe or (), terminal.say, sys.stderr.isatty(), **values
+            audiorep.Data(data, data_format), output, recipe or (), say=terminal.say, progress=sys.stderr.isatty(), **values
         )
     for evaluation in evaluations:
         terminal.show_evaluation(evaluation)
@@ -81,7 +81,7 @@ def _train_every_fold(
 ) -> None:
     with terminal.stopping(f"Stopped. The same command goes on from the last whole epoch in {output}."):
         summary = audiorep.train_every_fold(
-            audiorep.Data(data, data_format), output, recipe or (), terminal.say, sys.stderr.isatty(), **values
+            audiorep.Data(data, data_format), output, recipe or (), say=terminal.say, progress=sys.stderr.isatty(), **values
         )
     terminal.show_folds(summary)
     terminal.say(f"A checkpoint a fold, and folds.json: {output}")

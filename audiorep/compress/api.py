@@ -56,6 +56,7 @@ def quantize(
     model: _Path,
     data: Place,
     output: _Path,
+    *,
     loss: float = 0.01,
     keep_float: Sequence[str] = (),
     sensitivity: _Path | None = None,
@@ -103,7 +104,7 @@ def _check_int8_outputs(source: Path, path: Path, table: Path | None) -> None:
     if path.suffix not in (".onnx", ".xml"):
         raise ConfigError(f"{path}: int8 models chosen by accuracy are written as .onnx or .xml; others with audiorep export.")
     if path.suffix == ".xml" and table is not None:
-        raise ConfigError("--sensitivity is measured on .onnx models; NNCF, which makes .xml ones, keeps its own account.")
+        raise ConfigError("What each layer costs is measured for .onnx; NNCF, which makes .xml, keeps its own account.")
     reserve(path)
     if table is not None:
         reserve(table, source, path)
@@ -113,6 +114,7 @@ def prune(
     model: _Path,
     data: Place,
     output: _Path,
+    *,
     tune: int = 0,
     say: Callable[[str], None] = lambda text: None,
     **settings: Any,
@@ -142,6 +144,7 @@ def low_rank(
     model: _Path,
     data: Place,
     output: _Path,
+    *,
     tune: int = 0,
     say: Callable[[str], None] = lambda text: None,
     **settings: Any,
@@ -171,6 +174,7 @@ def compress(
     data: Place,
     recipe: _Path,
     output: _Path,
+    *,
     threads: int | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Chain:
@@ -236,11 +240,11 @@ def _check_folder(source: Path, output: Path, small: Path) -> None:
 
 def _compared(first: Path, second: Path, place: Data, examples: Sequence[Example]) -> Comparison | None:
     """Both models on the test clips, without times."""
-    from audiorep.benchmark.api import judge_both
+    from audiorep.benchmark.api import compare_on
     from audiorep.evaluation.evaluate import describe_split
 
     test = [example for example in examples if example.split == "test"]
     if not test:
         return None
     models = [(str(path), Classifier.load(path)) for path in (first, second)]
-    return judge_both(models, test, describe_split(place.root, "test", test))
+    return compare_on(models, test, describe_split(place.root, "test", test))

@@ -24,7 +24,7 @@ from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataErr
 from audiorep.escape import code
 from audiorep.escape import markdown as markdown_of
 from audiorep.evaluation import pictures
-from audiorep.evaluation.compare import Judged, accuracy_refusal, compare, judge
+from audiorep.evaluation.compare import Accuracy, accuracy_refusal, compare, measure_accuracy
 from audiorep.evaluation.evaluate import describe_split
 from audiorep.files import refuse_inputs, write_json, write_text
 from audiorep.models import checkpoint
@@ -160,7 +160,7 @@ class _Runner:
     test: list[Example]
     split: str
     say: Callable[[str], None]
-    original: Judged | None = None
+    original: Accuracy | None = None
     loaded: tuple[Path, Checkpoint] | None = None
     """The last checkpoint that was read: the steps after it share what it computes once."""
 
@@ -222,7 +222,7 @@ class _Runner:
         if not files:
             raise CheckpointError(f"{name} could be exported to none of {', '.join(self.settings.runtimes)}.")
         first = next(iter(files.values()))
-        judged = judge(first, self.test, self.split, name)
+        judged = measure_accuracy(first, self.test, self.split, name)
         if name.startswith("00_"):
             for failure in judged.scored.failures:
                 self.say(f"Left out: {failure.error}")
@@ -254,9 +254,9 @@ class _Runner:
             self.loaded = folder, checkpoint.load(folder)
         return self.loaded[1]
 
-    def _measure_original(self) -> Judged:
+    def _measure_original(self) -> Accuracy:
         values = checkpoint.read_json(self.output / "00_original" / ROW)
-        return judge(self.output / next(iter(values["files"].values())), self.test, self.split, "00_original")
+        return measure_accuracy(self.output / next(iter(values["files"].values())), self.test, self.split, "00_original")
 
 
 def write(chain: Chain, output: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from audiorep.datasets import Example
 from audiorep.errors import AudioError, ConfigError, DataError
-from audiorep.evaluation.compare import Difference, Judged, compare, judge
+from audiorep.evaluation.compare import Accuracy, Difference, compare, measure_accuracy
 from audiorep.evaluation.evaluate import targets_of
 from audiorep.export.onnx import bundle, caller
 from audiorep.export.precision import Quantizer, Rating, Setting, best, scores
@@ -25,7 +25,7 @@ from audiorep.models.checkpoint import Checkpoint
 from audiorep.predict.agreement import agreement
 from audiorep.predict.classifier import Classifier
 from audiorep.reparam import FuseResult
-from audiorep.runtimes import timing
+from audiorep.runtimes import Session, timing
 from audiorep.runtimes.onnx import OnnxSession
 from audiorep.runtimes.sealed import seal
 
@@ -222,7 +222,7 @@ def write_openvino(model: Checkpoint, sounds: Sounds, path: Path, loss: float = 
         openvino.export(model, before, sounds.calibration[:PROBES])
         openvino.export(model, after, sounds.calibration[:PROBES], "int8", sounds.calibration, control)
         sessions = [OpenVinoSession(made) for made in (before, after)]
-        first, second = (judge(Classifier(made), sounds.choice, sounds.origin, "model", seen=True) for made in sessions)
+        first, second = (_accuracy(made, sounds) for made in sessions)
         if refusal := compare(first, second).refusal(loss):
             raise ConfigError(f"int8 costs too much even with the layers that NNCF put back to float32: {refusal}.")
         pair.move(after, path)
@@ -270,7 +270,7 @@ def write_sensitivities(rows: Sequence[Sensitivity], path: Path) -> None:
         writer.writerows({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in asdict(row).items()} for row in rows)
 
 
-def _tried(setting: Setting, made: bytes, original: Judged, sounds: Sounds, say: Callable[[str], None]) -> Tried:
+def _tried(setting: Setting, made: bytes, original: Accuracy, sounds: Sounds, say: Callable[[str], None]) -> Tried:
     judged = _measured(made, sounds)
     tried = Tried(setting, judged.accuracy, compare(original, judged))
     bits = f"{setting.method}, {7 if setting.reduced else 8} bits a weight"
@@ -280,8 +280,13 @@ def _tried(setting: Setting, made: bytes, original: Judged, sounds: Sounds, say:
     return tried
 
 
-def _measured(content: bytes, sounds: Sounds) -> Judged:
+def _measured(content: bytes, sounds: Sounds) -> Accuracy:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(content)
-        return judge(Classifier(OnnxSession(path)), sounds.choice, sounds.origin, "model", seen=True)
+        return _accuracy(OnnxSession(path), sounds)
+
+
+def _accuracy(session: Session, sounds: Sounds) -> Accuracy:
+    """On the clips to choose by, which may be training clips."""
+    return measure_accuracy(Classifier(session), sounds.choice, sounds.origin, "model", allow_trained=True)

@@ -41,9 +41,22 @@ class Data:
             DataError: nothing there, or another layout than documented.
         """
         found = datasets.examples(self.path, None, self.format, splits)
+        self._say_notes(say)
+        return found
+
+    def listed(self, say: Callable[[str], None]) -> list[Example]:
+        """The clips as the data set lists them: without new splits, and with those that are optional.
+
+        Raises:
+            DataError: as `examples`.
+        """
+        found = datasets.listed_examples(self.path, self.format)
+        self._say_notes(say)
+        return found
+
+    def _say_notes(self, say: Callable[[str], None]) -> None:
         for note in datasets.notes(self.path, self.format):
             say(f"Note: {note}")
-        return found
 
     def labels(self, splits: Splits) -> Labels | None:
         """The classes in their official order, or None where the data set has none."""

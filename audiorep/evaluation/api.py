@@ -19,6 +19,7 @@ def evaluate(
     model: Classifier | str | os.PathLike[str],
     data: Place,
     split: str = "test",
+    *,
     views: int | None = None,
     say: Callable[[str], None] = lambda text: None,
     on_progress: Callable[[float], None] | None = None,
@@ -52,6 +53,6 @@ def evaluate(
         everything = place.examples(splits, say)
         examples = datasets.examples_in_split(everything, split, place.root)
     except DataError as error:
-        raise DataError(f"{error} Clips that this model was never trained on are measured whole with --split all.") from None
+        raise DataError(f"{error} Clips that this model was never trained on are measured whole with split all.") from None
     trained = [] if split in ("all", "train") else [example for example in everything if example.split == "train"]
     return measured(classifier, examples, describe_split(place.root, split, examples), trained, on_progress, views)

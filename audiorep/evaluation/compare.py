@@ -23,7 +23,7 @@ RESAMPLES = 1000  # of the clips, for intervals that have no formula
 
 
 @dataclass(frozen=True)
-class Judged:
+class Accuracy:
     """A model's accuracy on labelled clips."""
 
     name: str
@@ -76,22 +76,22 @@ def accuracy_refusal(change: float, loss: float) -> str | None:
     return f"accuracy falls by {-100 * change:.1f} points; {100 * loss:g} are allowed"
 
 
-def judge(
+def measure_accuracy(
     model: Classifier | str | Path,
     examples: Sequence[Example],
     split: str,
     name: str = "",
     on_progress: Callable[[float], None] | None = None,
-    seen: bool = False,
-) -> Judged:
-    """The accuracy of a model on `examples`, called `split` in words; `seen` allows clips that it was trained on.
+    allow_trained: bool = False,
+) -> Accuracy:
+    """The accuracy of a model on `examples`, called `split` in words; `allow_trained` allows clips that it was trained on.
 
     Raises:
         DataError: as `evaluate.evaluate`.
         BundleError, CheckpointError, ConfigError, MissingExtraError: the model cannot be run here.
     """
     classifier = model if isinstance(model, Classifier) else Classifier(runtimes.open_session(model))
-    if not seen:
+    if not allow_trained:
         refuse_trained_clips(classifier, examples, split)
     scored = score_clips(classifier, examples, split, on_progress)
     multi_label = classifier.info.activation == "sigmoid"
@@ -103,10 +103,10 @@ def judge(
     clips = len(scored.examples)
     found = accuracy()
     low, high = _resampled(accuracy, clips) if multi_label or len(scored.scores) > 1 else wilson(found, clips)
-    return Judged(name or str(model), clips, metric, found, low, high, scored)
+    return Accuracy(name or str(model), clips, metric, found, low, high, scored)
 
 
-def compare(first: Judged, second: Judged) -> Difference:
+def compare(first: Accuracy, second: Accuracy) -> Difference:
     """How `second` differs from `first`.
 
     Raises:
@@ -154,7 +154,7 @@ def _resampled(value: Callable[[np.ndarray], float], clips: int) -> tuple[float,
     return float(low), float(high)
 
 
-def _change_interval(first: Judged, second: Judged) -> tuple[float, float]:
+def _change_interval(first: Accuracy, second: Accuracy) -> tuple[float, float]:
     def change(chosen: np.ndarray) -> float:
         return _accuracy(second.scored, second.metric, chosen) - _accuracy(first.scored, first.metric, chosen)
 

@@ -45,6 +45,13 @@ class Evaluation:
         views = f", {self.views} views each" if self.views > 1 else ""
         return f"{self.split} ({self.clips} clips{views}{leak}{lost})"
 
+    def draw(self, path: str | os.PathLike[str]) -> None:
+        """Writes the confusion matrix of the first head as a PNG; a multi-label task has none, and no picture."""
+        from audiorep.evaluation import pictures
+
+        card = next(iter(self.heads.values()))
+        pictures.confusion(card, [row.label for row in card.classes], self.title, Path(path))
+
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

@@ -35,6 +35,7 @@ class Exported:
 def export(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
+    *,
     to: str | None = None,
     precision: str = "fp32",
     clips: Sequence[str | os.PathLike[str]] = (),
@@ -74,7 +75,7 @@ def export(
         allowed = " or ".join(runtimes.RUNTIMES[runtime].exports)
         raise ConfigError(f"{runtime} files are written in {allowed}; {precision} was asked for.")
     if calibration and precision != "int8":
-        raise ConfigError(f"--calibration is for int8; {precision} was asked for.")
+        raise ConfigError(f"Sounds to calibrate on are for int8; {precision} was asked for.")
     reserve(path)
     loaded = checkpoint.load(source)
     waveforms, origin = parity_clips(source, loaded.info, list(map(str, clips)), say)
@@ -90,7 +91,7 @@ def _target(source: Path, output: Path | None, to: str | None) -> tuple[str, Pat
     """The runtime to export to, and the file."""
     written = {name: row.writes for name, row in runtimes.RUNTIMES.items() if row.writes}
     if to is not None and to not in written:
-        raise ConfigError(f"--to {to!r}: models are exported to {', '.join(written)}.")
+        raise ConfigError(f"{to!r}: models are exported to {', '.join(written)}.")
     if output is None:
         to = to or "onnx"
         return to, Path(f"{source.resolve().name}{written[to]}")

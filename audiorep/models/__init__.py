@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from audiorep.config import load
-from audiorep.errors import ConfigError
+from audiorep.errors import ConfigError, MissingExtraError
 from audiorep.models.arin import Arin, ArinConfig, merge_branches
 from audiorep.models.ast import Ast, AstConfig
 from audiorep.models.cnn14 import Cnn14, Cnn14Config
@@ -148,6 +148,33 @@ def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     return Cost(sum(p.numel() for p in network.parameters()), macs, outputs.values)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """An architecture, and what it costs at the paper's input."""
+
+    name: str
+    about: str
+    cost: Cost | None
+    missing: str = ""
+    """Why there is no cost: a package that the network needs."""
+
+
+def overview(classes: int = 309, shape: tuple[int, ...] = (1, 1, 512, 128)) -> list[Listed]:
+    """All architectures with their costs, for `classes` classes and an input of `shape`.
+
+    >>> {row.name: row.cost.parameters for row in audiorep.models.overview()}["arin_nano"] < 1_000_000
+    True
+    """
+    rows = []
+    for name, row in ARCHITECTURES.items():
+        try:
+            with torch.device("meta"):  # counts need no weights
+                rows.append(Listed(name, row.about, cost(build(name, {"label": classes}), shape)))
+        except MissingExtraError as error:
+            rows.append(Listed(name, row.about, None, str(error)))
+    return rows
+
+
 class _Outputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the values that operators with multiply-accumulates give."""
 
@@ -168,10 +195,12 @@ __all__ = [
     "Arin",
     "ArinConfig",
     "Cost",
+    "Listed",
     "Network",
     "build",
     "configure",
     "cost",
     "merge_branches",
+    "overview",
     "sized",
 ]

@@ -37,9 +37,9 @@ class Unit:
 
 
 UNITS: dict[str, Unit] = {
-    "macs": Unit("M MACs", 1e-6, "million multiply-accumulates of the fused network, a window"),
-    "latency": Unit("ms", 1.0, "milliseconds a window, sound to scores, ONNX Runtime, one thread"),
-    "parameters": Unit("k parameters", 1e-3, "thousand parameters of the fused network"),
+    "macs": Unit("M MACs", 1e-6, "million multiply-accumulates per window (fused network)"),
+    "latency": Unit("ms", 1.0, "milliseconds per window, sound to scores (ONNX Runtime, one thread)"),
+    "parameters": Unit("k parameters", 1e-3, "thousand parameters (fused network)"),
 }
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from audiorep.benchmark.environment import environment
 from audiorep.errors import require
-from audiorep.escape import toml
 from audiorep.evaluation import pictures
 from audiorep.files import open_text, replacing, write_json, write_text
 from audiorep.search import cost as costs
@@ -180,30 +179,9 @@ def _write_record(job: Job, found: Outcome, names: Sequence[str], command: str) 
 
 def _recipe(job: Job, found: Outcome, row: Row) -> str:
     """What `audiorep train --recipe` takes: the recipe with the trial's settings, and its own number of epochs."""
+    from tomlkit import dumps
+
     epochs = job.config(row.chosen).epochs
     price = costs.in_words(row.cost or 0.0, found.objective)
     reached = f"{found.metric} {row.accuracy:.1%} on the validation clips after {epochs} epochs"
-    return f"# Trial {row.number} of a search: {reached}, {price}.\n" + _toml(job.space.settings(row.chosen))
-
-
-def _toml(values: Mapping[str, Any], prefix: str = "") -> str:
-    """Settings as TOML: plain values first, then tables."""
-    lines = [f"{_key(name)} = {_value(value)}\n" for name, value in values.items() if not isinstance(value, Mapping)]
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            path = prefix + _key(name)
-            lines.append(f"\n[{path}]\n{_toml(value, path + '.')}")
-    return "".join(lines)
-
-
-def _key(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else toml(name)
-
-
-def _value(value: Any) -> str:
-    """A TOML value; texts, numbers and booleans are written as in JSON."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(name)} = {_value(below)}" for name, below in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return toml(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"# Trial {row.number} of a search: {reached}, {price}.\n" + dumps(job.space.settings(row.chosen))

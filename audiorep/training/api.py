@@ -22,6 +22,7 @@ def train(
     data: Place,
     output: str | os.PathLike[str],
     recipe: Recipe = (),
+    *,
     say: Callable[[str], None] = lambda text: None,
     progress: bool = False,
     **settings: Any,
@@ -68,6 +69,7 @@ def train_every_fold(
     data: Place,
     output: str | os.PathLike[str],
     recipe: Recipe = (),
+    *,
     say: Callable[[str], None] = lambda text: None,
     progress: bool = False,
     **settings: Any,
@@ -92,7 +94,7 @@ def train_every_fold(
     config, place = settings_of(recipe, settings), located(data)
     if config.distil.teachers:
         raise ConfigError(
-            "--every-fold trains on each fold in turn, and a teacher was trained on all folds but one. Distil a fold at a "
+            "A training on every fold takes each in turn, and a teacher was trained on all folds but one. Distil a fold at a "
             "time, from a teacher of the same one, with splits.test_folds=[…]."
         )
     quieten()

@@ -9,18 +9,18 @@ import pytest
 
 from audiorep.datasets import Example
 from audiorep.errors import ConfigError
-from audiorep.evaluation.compare import Difference, Judged, compare, wilson
+from audiorep.evaluation.compare import Accuracy, Difference, compare, wilson
 from audiorep.evaluation.evaluate import Scored
 
 CLIPS = [Example(Path(f"{n}.wav"), {"label": ("a",)}) for n in range(40)]
 TRUTH = np.eye(4, dtype=np.int64)[np.arange(40) % 4]
 
 
-def judged(wrong: int, name: str = "model", metric: str = "top1", clips: list[Example] = CLIPS) -> Judged:
+def judged(wrong: int, name: str = "model", metric: str = "top1", clips: list[Example] = CLIPS) -> Accuracy:
     """A model that is wrong on the first `wrong` clips."""
     scores = np.where(TRUTH, 0.7, 0.1).astype(np.float32)
     scores[:wrong] = np.roll(scores[:wrong], 1, 1)
-    return Judged(
+    return Accuracy(
         name, 40, metric, 1 - wrong / 40, 0.0, 1.0, Scored(clips, {"label": scores}, {"label": TRUTH}, [], {"label": [*"abcd"]})
     )
 

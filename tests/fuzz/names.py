@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tomllib
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from random import Random
@@ -15,7 +14,7 @@ import numpy as np
 from torch.nn import Module
 
 from audiorep.cli import terminal
-from audiorep.escape import markdown, shell, toml, visible
+from audiorep.escape import markdown, shell, visible
 from audiorep.evaluation import pictures
 from audiorep.evaluation.evaluate import Evaluation
 from audiorep.evaluation.metrics import score
@@ -86,12 +85,11 @@ def predictions(chance: Random, seeds: Path, place: Path) -> None:
 
 
 def texts(chance: Random, seeds: Path, place: Path) -> None:
-    """A model's metadata, TOML, and what a person sees."""
+    """A model's metadata, and what a person sees."""
     labels = words.labels(chance, 8) or ["a"]
     info = _info(labels)
     demand(ModelInfo.from_metadata(info.to_metadata(), Path("m")).labels == {"label": labels}, labels)
     for label in labels:
-        demand(tomllib.loads(f"{toml(label)} = {toml(label)}") == {label: label}, f"{label!r} is {toml(label)}")
         demand(not set("\n\x1b") & set(visible(label)), f"{label!r} is {visible(label)!r}")
         demand(bool(shell(Path(label)) and markdown(label)), f"{label!r} is nothing")
 

@@ -10,23 +10,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import tomlkit
 from support import SAMPLES, processes
-from support.training import QUICK, as_toml
+from support.training import QUICK
 
 import audiorep
 
 SIGNATURES = {
     "load": "(path, threads, runtime, precision)",
-    "train": "(data, output, recipe, say, progress, **settings)",
-    "train_every_fold": "(data, output, recipe, say, progress, **settings)",
-    "evaluate": "(model, data, split, views, say, on_progress)",
-    "compare": "(first, second, data, split, loss, agreement, rounds, say, on_progress)",
-    "bench": "(networks, rounds, threads, say, on_turn, **settings)",
-    "export": "(model, output, to, precision, clips, calibration, say)",
-    "quantize": "(model, data, output, loss, keep_float, sensitivity, say)",
-    "prune": "(model, data, output, tune, say, **settings)",
-    "low_rank": "(model, data, output, tune, say, **settings)",
-    "compress": "(model, data, recipe, output, threads, say)",
+    "check_data": "(data, *, shortest_seconds, say, progress)",
+    "prepare_data": "(data, output, *, sample_rate, shard_clips, workers, say, progress)",
+    "train": "(data, output, recipe, *, say, progress, **settings)",
+    "train_every_fold": "(data, output, recipe, *, say, progress, **settings)",
+    "search": ("(data, output, space, *, recipe, settings, trials, seconds, workers, command, say, progress, **rules)"),
+    "evaluate": "(model, data, split, *, views, say, on_progress)",
+    "compare": "(first, second, data, split, *, loss, agreement, rounds, say, on_progress)",
+    "bench": "(networks, *, rounds, threads, say, on_turn, **settings)",
+    "export": "(model, output, *, to, precision, clips, calibration, say)",
+    "quantize": "(model, data, output, *, loss, keep_float, sensitivity, say)",
+    "prune": "(model, data, output, *, tune, say, **settings)",
+    "low_rank": "(model, data, output, *, tune, say, **settings)",
+    "compress": "(model, data, recipe, output, *, threads, say)",
     "fuse": "(network, *inputs, weights, output, say)",
 }
 CLASSES = ["Classifier", "Data", "Detection", "Failure", "Recording", "Results", "Stretch", "Waveform"]
@@ -36,9 +40,11 @@ MODULES = ["datasets", "models", "reparam"]
 
 
 def shape(function: object) -> str:
-    marks = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    parameters = inspect.signature(function).parameters.values()
-    return f"({', '.join(marks.get(p.kind, '') + p.name for p in parameters)})"
+    """The names of a function's parameters; those behind `*` are given by name only."""
+    plain = inspect.Signature(
+        [p.replace(default=p.empty, annotation=p.empty) for p in inspect.signature(function).parameters.values()]
+    )
+    return str(plain)
 
 
 def test_public_names_and_signatures_are_these():
@@ -80,8 +86,9 @@ def place(tmp_path_factory) -> dict[str, object]:
             clip += 0.01 * generator.standard_normal(len(times))
             soundfile.write(folder / "clips" / label / f"{number}.wav", clip, 4000)
     tiny = {key: QUICK[key] for key in ("architecture", "network", "front_end", "window_seconds", "batch_size")}
-    (folder / "tiny.toml").write_text(as_toml(tiny))
+    (folder / "tiny.toml").write_text(tomlkit.dumps(tiny))
     audiorep.train(folder / "clips", folder / "trained", recipe=folder / "tiny.toml", epochs=8)
+    (folder / "space.toml").write_text('[space]\n"network.width" = [4, 8]\n')
     (folder / "chain.toml").write_text('rounds = 2\n[[steps]]\ndo = "export"\n')
     rows = [f"clips/{label}/{n}.wav,{label},{1 + n % 2}" for label in ("low", "high") for n in range(20)]
     (folder / "folds.csv").write_text("\n".join(["path,label,fold", *rows]))
@@ -92,7 +99,7 @@ def place(tmp_path_factory) -> dict[str, object]:
 
 def documented() -> dict[str, object]:
     names = {name: getattr(audiorep, name) for name in [*SIGNATURES, *CLASSES]}
-    return {"audiorep": audiorep, **names, "__call__": audiorep.Classifier.__call__}
+    return {"audiorep": audiorep, **names, "__call__": audiorep.Classifier.__call__, "overview": audiorep.models.overview}
 
 
 @pytest.mark.parametrize("name", documented())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -48,15 +47,6 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def epoch_of(path: Path) -> int:
     return torch.load(path, weights_only=True)["epoch"]
-
-
-def as_toml(values: dict, prefix: str = "") -> str:
-    plain = {k: v for k, v in values.items() if not isinstance(v, dict)}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
-    for key, value in values.items():
-        if isinstance(value, dict):
-            lines += [f"[{prefix}{key}]", as_toml(value, f"{prefix}{key}.")]
-    return "\n".join(lines)
 
 
 def folded(tones: Path, path: Path, folds: int) -> Path:

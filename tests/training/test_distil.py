@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomlkit
 import torch
 from safetensors.torch import load_file
 from support import processes
 from support.commands import audiorep
-from support.training import QUICK, RATE, as_toml, epoch_of, quick, weights
+from support.training import QUICK, RATE, epoch_of, quick, weights
 
 from audiorep import audio, config, datasets
 from audiorep.datasets.clips import Clips
@@ -470,7 +471,7 @@ def test_a_killed_distillation_goes_on_as_if_it_had_not_been(tones, examples, te
     values = {**QUICK, "epochs": 40, **{k: v for k, v in lessons.items() if k == "cut_seconds"}}
     distil_values = {k: v for k, v in lessons.items() if k != "cut_seconds"}
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(as_toml({**values, "distil": distil_values}))
+    recipe.write_text(tomlkit.dumps({**values, "distil": distil_values}))
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "audiorep.cli", "distil", str(tones), "--teacher", str(teacher), "--recipe", str(recipe)]
     with processes.started([*command, "-o", str(killed)], stderr=subprocess.DEVNULL) as process:
@@ -494,7 +495,7 @@ def test_a_killed_distillation_goes_on_as_if_it_had_not_been(tones, examples, te
 @pytest.mark.slow
 def test_the_command_puts_teachers_in_the_settings_and_refuses_every_fold(tones, teacher, tmp_path):
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(as_toml({**QUICK, "epochs": 1, "distil": {"teachers": ["elsewhere"], "soft": 0.5}}))
+    recipe.write_text(tomlkit.dumps({**QUICK, "epochs": 1, "distil": {"teachers": ["elsewhere"], "soft": 0.5}}))
     shared = [str(tones), "--recipe", str(recipe), "-o", str(tmp_path / "run")]
     done = audiorep("distil", "--teacher", str(teacher), "--set", "distil.temperature=3", *shared)
     assert done.returncode == 0, done.stderr

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import tomlkit
 import torch
 from support import processes
-from support.training import QUICK, RATE, as_toml, epoch_of, folded, quick, weights
+from support.training import QUICK, RATE, epoch_of, folded, quick, weights
 
 from audiorep import audio, config, datasets
 from audiorep.datasets.clips import Clips, EpochSampler
@@ -87,7 +88,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tones, tmp_pa
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
     settings = [f"{key}={json.dumps(value)}" for key, value in {"epochs": 40, "workers": workers}.items()]
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(as_toml(QUICK))
+    recipe.write_text(tomlkit.dumps(QUICK))
     command = [sys.executable, "-m", "audiorep.cli", "train", str(tones), "--recipe", str(recipe)]
     for setting in settings:
         command += ["--set", setting]
