@@ -35,8 +35,8 @@ def main() -> None:
             values = _read(record)
             chain.draw([chain.Row(**{"clips": values["clips"], **row}) for row in values["rows"]], record.with_suffix(".png"))
     draw_search(RESULTS / "search" / "words.json")
-    for picture in RESULTS.glob("*/curves.png"):
-        pictures.curves(picture.parent / "logs", picture)
+    for curves in RESULTS.glob("*/curves.png"):
+        pictures.curves(curves.parent / "logs", curves)
     for scores, picture in CONFUSIONS.items():
         draw_confusion(RESULTS / scores, RESULTS / picture)
 
