@@ -140,6 +140,7 @@ def cases(
         made = {form: _form(source, form, say) for form in plan.forms}
         shape = tuple(source.example().shape)
         costs = {form: models.cost(network, shape) for form, network in made.items() if network is not None}
+        wholes: dict[tuple[str, bool], nn.Module] = {}  # each is exported once for all runtimes and precisions
         for form, runtime, precision in itertools.product(plan.forms, plan.runtimes, plan.precisions):
             network = made[form]
             if network is None:
@@ -150,7 +151,10 @@ def cases(
             say(f"Making ready: {shown}, {form}, {runtime}, {precision}")
             try:
                 start = LOG_MEL if plan.input == "waveform" else None
-                whole = _with_front_end(source, network, runtime) if start else network
+                torch_runs = runtime in ("eager", "channels_last", "compiled")
+                whole = network
+                if start:
+                    whole = wholes.setdefault((form, torch_runs), _with_front_end(source, network, torch_runs))
                 calibration = [values.numpy() for values in inputs]
                 job = Job(whole, inputs[0], list(source.info.labels), precision, threads, where, calibration, start)
                 path = write(runtime, job)
@@ -198,9 +202,8 @@ def _form(source: Checkpoint, form: str, say: Callable[[str], None]) -> nn.Modul
     return source.fuse().model
 
 
-def _with_front_end(source: Checkpoint, network: nn.Module, runtime: str) -> nn.Module:
+def _with_front_end(source: Checkpoint, network: nn.Module, torch_runs: bool) -> nn.Module:
     """Waveform in, scores out; PyTorch runs the front end as an FFT, others as matrix products."""
-    torch_runs = runtime in ("eager", "channels_last", "compiled")
     front_end = (
         LogMel(source.front_end.config, torch.float32)
         if torch_runs

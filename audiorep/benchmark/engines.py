@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiorep.errors import ConfigError, require
-from audiorep.export.onnx import name_log_mel, to_onnx
+from audiorep.export.onnx import exported_once, name_log_mel, to_onnx
 from audiorep.runtimes.onnx import session
 
 if TYPE_CHECKING:  # a process that measures the memory of another runtime must not load torch
@@ -115,18 +115,23 @@ def _torch_call(network: Any, precision: str, threads: int) -> Callable[[np.ndar
 
 
 def _write_onnx(job: Job) -> Path:
+    path = job.folder / "network.onnx"
+    content = exported_once(job.network, ("given", job.start), lambda: _exported(job))
+    path.write_bytes(_quantized(content, job) if job.precision == "int8" else content)
+    return path
+
+
+def _exported(job: Job) -> Any:
+    """The ONNX model of the network alone."""
     import torch
 
-    path = job.folder / "network.onnx"
     pair = torch.cat([job.example, job.example])
     name = next(iter(_input_names(job.network)))
     shape = {0: torch.export.Dim("batch")}
     proto = to_onnx(copy.deepcopy(job.network).cpu(), (pair,), job.heads, input_names=["given"], dynamic_shapes={name: shape})
     if job.start:
         name_log_mel(proto)
-    content = proto.SerializeToString()
-    path.write_bytes(_quantized(content, job) if job.precision == "int8" else content)
-    return path
+    return proto
 
 
 def _input_names(network: nn.Module) -> list[str]:

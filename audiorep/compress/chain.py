@@ -161,8 +161,8 @@ class _Runner:
     split: str
     say: Callable[[str], None]
     original: Accuracy | None = None
-    loaded: tuple[Path, Checkpoint] | None = None
-    """The last checkpoint that was read: the steps after it share what it computes once."""
+    loaded: tuple[bytes, Checkpoint] | None = None
+    """The last checkpoint that was read, by its content: the steps after it share what it computes once."""
 
     def rows(self) -> list[Row]:
         current = self.source
@@ -250,8 +250,11 @@ class _Runner:
         )
 
     def _load(self, folder: Path) -> Checkpoint:
-        if self.loaded is None or self.loaded[0] != folder:
-            self.loaded = folder, checkpoint.load(folder)
+        content = hashlib.sha256()
+        for name in (checkpoint.CONFIG, checkpoint.WEIGHTS):
+            content.update((folder / name).read_bytes())
+        if self.loaded is None or self.loaded[0] != content.digest():
+            self.loaded = content.digest(), checkpoint.load(folder)
         return self.loaded[1]
 
     def _measure_original(self) -> Accuracy:

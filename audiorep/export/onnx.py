@@ -7,8 +7,10 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from audiorep.runtimes.onnx import LOG_MEL, OnnxSession, session
 if TYPE_CHECKING:
     from torch import nn
 
+    from audiorep.info.front_end import FrontEndConfig
     from audiorep.models.checkpoint import Checkpoint
 
 
@@ -87,20 +90,76 @@ def bundle(model: Checkpoint, fused: nn.Module, form: str | None = None) -> byte
     Raises:
         MissingExtraError: torch or onnxscript is not installed.
     """
-    torch = require("torch", extra="train")
+    require("torch", extra="train")
     from audiorep.models.front_end import forms
-    from audiorep.runtimes.torch import Pipeline
 
     form = form or forms(model.front_end.config)[0]
     info = model.info.noting(front_end_form=form)
-    pipeline = Pipeline(model.front_end.exportable(form), fused, info).eval()
-    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}
-    free = {"input_names": ["waveform"], "dynamic_shapes": {"waveform": shape}}
-    proto = to_onnx(pipeline, (torch.zeros(2, info.window_samples),), list(info.labels), **free)
-    name_log_mel(proto)
+    proto = _graph(model, fused, form)
     for key, value in info.to_metadata().items():
         proto.metadata_props.add(key=key, value=value)
     return proto.SerializeToString()
+
+
+_GRAPHS: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], bytes]] = WeakKeyDictionary()
+"""The ONNX models of networks that are still in use."""
+
+
+def _graph(model: Checkpoint, fused: nn.Module, form: str) -> Any:
+    """The ONNX model of waveform to scores, without metadata."""
+    config, info = model.front_end.config, model.info
+    key = (config, form, info.window_samples, info.padding, info.activation, tuple(info.labels))
+    content = exported_once(fused, key, lambda: _joined(_front_end(config, form, info.window_samples), _network(model, fused)))
+    return require("onnx", extra="train").load_from_string(content)
+
+
+def exported_once(network: nn.Module, key: tuple[Any, ...], export: Callable[[], Any]) -> bytes:
+    """The ONNX model that `export` makes of a network in the way that `key` tells; made once, as long as the network lives."""
+    made = _GRAPHS.setdefault(network, {})
+    if key not in made:
+        made[key] = export().SerializeToString()
+    return made[key]
+
+
+@lru_cache(maxsize=8)
+def _front_end(config: FrontEndConfig, form: str, samples: int) -> Any:
+    """The ONNX model of waveform (B, N) to log-mel (B, 1, T, F), exported once for all networks behind it."""
+    import torch
+
+    from audiorep.models.front_end import MatrixLogMel
+
+    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples")}
+    free = {"input_names": ["waveform"], "dynamic_shapes": {"waveform": shape}}
+    made = to_onnx(MatrixLogMel(config, form).eval(), (torch.zeros(2, samples),), [LOG_MEL], **free)
+    return require("onnx", extra="train").compose.add_prefix(made, "front_end/", rename_inputs=False, rename_outputs=False)
+
+
+def _network(model: Checkpoint, fused: nn.Module) -> Any:
+    """The ONNX model of log-mel (B, 1, T, F) to scores."""
+    import torch
+
+    from audiorep.runtimes.torch import Scores
+
+    spectrogram = torch.zeros(2, *model.example().shape[1:])
+    shape = {0: torch.export.Dim("batch"), 2: torch.export.Dim("frames")}
+    free = {"input_names": ["spectrogram"], "dynamic_shapes": {"spectrogram": shape}}
+    return to_onnx(Scores(fused, model.info).eval(), (spectrogram,), list(model.info.labels), **free)
+
+
+def _joined(front_end: Any, network: Any) -> Any:
+    """One ONNX model of both."""
+    compose = require("onnx", extra="train").compose
+    made = compose.merge_models(
+        front_end,
+        network,
+        io_map=[(LOG_MEL, "spectrogram")],
+        name=network.graph.name,
+        producer_name=network.producer_name,
+        producer_version=network.producer_version,
+    )
+    del made.opset_import[:]  # which it lists once for each part
+    made.opset_import.extend(network.opset_import)
+    return made
 
 
 def caller(content: bytes) -> Callable[[np.ndarray], object]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint
 from audiorep.models.checkpoint import Checkpoint
@@ -18,21 +19,32 @@ from audiorep.models.layers import channels_last
 from audiorep.runtimes import running
 
 
-class Pipeline(nn.Module):
-    """Front end, network and activation in one: (B, N) waveform to {head: scores (B, K)}."""
+class Scores(nn.Module):
+    """A network and its activation: (B, 1, T, F) log-mel to {head: scores (B, K)}."""
 
-    def __init__(self, front_end: LogMel | MatrixLogMel, network: nn.Module, info: ModelInfo) -> None:
+    def __init__(self, network: nn.Module, info: ModelInfo) -> None:
         super().__init__()
-        self.front_end = front_end
-        edge_frames = info.padding == "edge_frames"
-        self.pad = EdgeFrames(front_end.config.frames(info.window_samples)) if edge_frames else nn.Identity()
+        frames = FrontEndConfig(**info.front_end).frames(info.window_samples)
+        self.pad = EdgeFrames(frames) if info.padding == "edge_frames" else nn.Identity()
         self.network = network
         self.activation = nn.Softmax(-1) if info.activation == "softmax" else nn.Sigmoid()
 
+    def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
+        """(B, 1, T, F) to {head: scores (B, K)}."""
+        logits = self.network(self.pad(spectrogram))
+        return {head: self.activation(values) for head, values in logits.items()}
+
+
+class Pipeline(Scores):
+    """Front end, network and activation in one: (B, N) waveform to {head: scores (B, K)}."""
+
+    def __init__(self, front_end: LogMel | MatrixLogMel, network: nn.Module, info: ModelInfo) -> None:
+        super().__init__(network, info)
+        self.front_end = front_end
+
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
         """(B, N) to {head: scores (B, K)}."""
-        logits = self.network(self.pad(self.front_end(waveform)))
-        return {head: self.activation(values) for head, values in logits.items()}
+        return super().forward(self.front_end(waveform))
 
 
 class TorchSession:
