@@ -313,7 +313,7 @@ def test_quantize_refuses_unknown_layers_and_other_files(run, tones, tmp_path):
     assert "Measuring" not in nowhere.stderr
     unused = audiorep("export", run, "--calibration", tones, "-o", tmp_path / "q.onnx")
     assert unused.returncode == 2
-    assert "--calibration is for int8; fp32 was asked for" in unused.stderr
+    assert "Sounds to calibrate on are for int8; fp32 was asked for" in unused.stderr
     other = audiorep("quantize", run, tones, "-o", tmp_path / "q.tflite")
     assert other.returncode == 2
     assert "audiorep export" in other.stderr

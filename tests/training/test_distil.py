@@ -503,7 +503,7 @@ def test_the_command_puts_teachers_in_the_settings_and_refuses_every_fold(tones,
     assert (told["teachers"], told["soft"], told["temperature"]) == ([str(teacher)], 0.5, 3.0)
     done = audiorep("train", "--every-fold", *shared)
     assert done.returncode == 2
-    assert "Error: --every-fold trains on each fold in turn, and a teacher was trained on all folds but one." in done.stderr
+    assert "Error: A training on every fold takes each in turn, and a teacher was trained on all folds but one." in done.stderr
     assert "Traceback" not in done.stderr
     assert audiorep("distil", *shared).returncode == 2
 
