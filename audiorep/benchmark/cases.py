@@ -137,34 +137,28 @@ def cases(
     for name in plan.networks:
         source = source_of(name, plan)
         inputs = _inputs(source, plan, _calibration(source, plan, sounds, say))
-        made = {form: _form(source, form, say) for form in plan.forms}
-        shape = tuple(source.example().shape)
-        costs = {form: models.cost(network, shape) for form, network in made.items() if network is not None}
-        wholes: dict[tuple[str, bool], nn.Module] = {}  # each is exported once for all runtimes and precisions
-        for form, runtime, precision in itertools.product(plan.forms, plan.runtimes, plan.precisions):
-            network = made[form]
-            if network is None:
-                continue  # other networks have no merged form of their own
+        made = {form: network for form in plan.forms if (network := _form(source, form, say)) is not None}
+        costs = {form: models.cost(network, tuple(source.example().shape)) for form, network in made.items()}
+        timed = {(form, kind): _timed(source, network, plan, kind) for form, network in made.items() for kind in (True, False)}
+        for form, runtime, precision in itertools.product(made, plan.runtimes, plan.precisions):
+            what = Combination(Path(name).resolve().name, form, runtime, precision)
+            say(f"Making ready: {', '.join(vars(what).values())}")
             where = folder / f"{len(list(folder.iterdir()))}"
             where.mkdir()
-            shown = Path(name).resolve().name
-            say(f"Making ready: {shown}, {form}, {runtime}, {precision}")
+            calibration = [values.numpy() for values in inputs]
+            start = LOG_MEL if plan.input == "waveform" else None
+            network = timed[form, runtime in engines.TORCH]
             try:
-                start = LOG_MEL if plan.input == "waveform" else None
-                torch_runs = runtime in ("eager", "channels_last", "compiled")
-                whole = network
-                if start:
-                    whole = wholes.setdefault((form, torch_runs), _with_front_end(source, network, torch_runs))
-                calibration = [values.numpy() for values in inputs]
-                job = Job(whole, inputs[0], list(source.info.labels), precision, threads, where, calibration, start)
-                path = write(runtime, job)
+                path = write(
+                    runtime, Job(network, inputs[0], list(source.info.labels), precision, threads, where, calibration, start)
+                )
             except Exception as error:  # exporters raise nearly every kind, and the other cases are still of use
                 kind = "" if isinstance(error, AudiorepError) else f"{type(error).__name__}: "
-                yield Missing(shown, form, runtime, precision, kind + first_line(error))
+                yield Missing(**vars(what), reason=kind + first_line(error))
                 continue
             for batch in plan.batches:
                 values = np.concatenate([inputs[i % len(inputs)].numpy() for i in range(batch)])
-                yield Case(shown, form, runtime, precision, batch, costs[form], path, values)
+                yield Case(**vars(what), batch=batch, cost=costs[form], path=path, input=values)
 
 
 def made_up(architecture: str, front_end: str, seconds: float, classes: int) -> Checkpoint:
@@ -202,13 +196,15 @@ def _form(source: Checkpoint, form: str, say: Callable[[str], None]) -> nn.Modul
     return source.fuse().model
 
 
-def _with_front_end(source: Checkpoint, network: nn.Module, torch_runs: bool) -> nn.Module:
-    """Waveform in, scores out; PyTorch runs the front end as an FFT, others as matrix products."""
-    front_end = (
-        LogMel(source.front_end.config, torch.float32)
-        if torch_runs
-        else source.front_end.exportable(forms(source.front_end.config)[0])
-    )
+def _timed(source: Checkpoint, network: nn.Module, plan: Plan, torch_runs: bool) -> nn.Module:
+    """What is timed of a network: alone, or with the front end, which PyTorch runs as an FFT and others as matrix products.
+
+    It is made once for all runtimes and precisions, which share its export.
+    """
+    if plan.input == "spectrogram":
+        return network
+    config = source.front_end.config
+    front_end = LogMel(config, torch.float32) if torch_runs else source.front_end.exportable(forms(config)[0])
     return Pipeline(front_end, network, source.info).eval()
 
 

@@ -185,7 +185,9 @@ ENGINES: dict[str, tuple[Callable[[Job], Path], Callable[[Path, str, int], Calla
     "onnx": (_write_onnx, _load_onnx),
     "openvino": (_write_openvino, _load_openvino),
 }
-"""(how its file is written, how it is loaded) by name; the first three are PyTorch."""
+"""(how its file is written, how it is loaded) by name."""
+TORCH = ("eager", "channels_last", "compiled")
+"""Those that are PyTorch."""
 PRECISIONS = {
     "eager": ("fp32", "bf16"),
     "channels_last": ("fp32", "bf16"),
