@@ -85,8 +85,9 @@ def _job(data: Data, output: Path, space: Path, shared: dict[str, Any], rules: R
     from audiorep.search.trial import Job
     from audiorep.training.recipe import configure
 
-    if folds := {"test_folds": data.test_folds, "valid_folds": data.valid_folds}:
-        shared = config.merged(shared, {"splits": {name: list(numbers) for name, numbers in folds.items() if numbers}})
+    folds = {"test_folds": data.test_folds, "valid_folds": data.valid_folds}
+    if asked := {name: list(numbers) for name, numbers in folds.items() if numbers}:
+        shared = config.merged(shared, {"splits": asked})
     splits = configure(shared, "the recipe").splits
     varied = read(config.read_toml(space), shared, str(space))
     if rules.epochs is not None and "epochs" in [entry.field for entry in varied.entries]:
