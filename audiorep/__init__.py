@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULE_OF = {
     "load": "predict.classifier",
     "Classifier": "predict.classifier",
     "Recording": "predict.results",
@@ -73,10 +73,10 @@ _HOMES = {
     "MissingExtraError": "errors",
     "BrokenPackageError": "errors",
 }
-"""The module of each public name, imported when the name is first asked for: importing audiorep costs nothing."""
+"""The module that defines each public name. It is imported at the first use of the name, so that `import audiorep` is fast."""
 
-_ROOMS = ("datasets", "models", "reparam")
-"""Public modules, likewise."""
+_PUBLIC_MODULES = ("datasets", "models", "reparam")
+"""Public modules. They too are imported at their first use."""
 
 __all__ = [
     "AudioError",
@@ -121,10 +121,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name in _ROOMS:
+    if name in _PUBLIC_MODULES:
         return import_module(f"audiorep.{name}")
-    if name in _HOMES:
-        return getattr(import_module(f"audiorep.{_HOMES[name]}"), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(f"audiorep.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module 'audiorep' has no attribute {name!r}")
 
 
@@ -132,12 +132,12 @@ def __dir__() -> list[str]:
     return __all__
 
 
-class _Face(ModuleType):
-    """This module, whose functions keep their names when a folder of the same name (`export`, `compress`) is imported."""
+class _PublicModule(ModuleType):
+    """The type of this module: importing a subpackage such as `audiorep.export` does not replace the function of that name."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 
-sys.modules[__name__].__class__ = _Face
+sys.modules[__name__].__class__ = _PublicModule

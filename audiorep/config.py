@@ -1,4 +1,4 @@
-"""Frozen dataclasses from TOML, dictionaries and `key=value` overrides, with every problem in one error."""
+"""Configuration dataclasses from TOML, dictionaries and `key=value` settings; one error names every problem."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ class Config:
 
 
 _C = TypeVar("_C")
-SHOWN = 12  # problems that an error lists
-LONGEST = 1000  # characters of one that a configuration's own check tells
+MAX_PROBLEMS = 12  # that one error lists
+MAX_PROBLEM_CHARACTERS = 1000  # a longer text is cut
 
 
 def failed(checks: Iterable[tuple[bool, str]]) -> list[str]:
-    """What is said of the checks that failed, each a pair of whether all is well and what to say if not."""
-    return [text for fine, text in checks if not fine]
+    """The messages of the checks that failed; a check is a pair (whether it holds, message if it does not)."""
+    return [message for holds, message in checks if not holds]
 
 
 def refuse(checks: Iterable[tuple[bool, str]], where: str = "") -> None:
-    """Raises one error that names every failed check, where there are any.
+    """Raises one error with the messages of all checks that failed (see `failed`).
 
     Raises:
-        ConfigError: a check failed; the sentence begins with `where`.
+        ConfigError: a check failed; the text begins with `where`.
     """
     if problems := failed(checks):
         raise ConfigError(where + "; ".join(problems) + ".")
 
 
 def load(cls: type[_C], values: Mapping[str, Any], where: str) -> _C:
-    """A `cls` from nested `values`; fields left out keep their defaults.
+    """A `cls` from nested `values`; missing fields have their defaults.
 
     Raises:
-        ConfigError: unknown keys, wrong types or refused values, all named, with `where` they came from.
+        ConfigError: unknown keys, wrong types or refused values; the text begins with `where` and names all of them.
     """
     pydantic = require("pydantic", extra="train")
     try:
         return pydantic.TypeAdapter(cls).validate_python(dict(values))
     except pydantic.ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(_problems(error.errors()))}") from None
+        raise ConfigError(f"{where}: {'; '.join(_messages(error.errors()))}") from None
 
 
 def from_plain(cls: type[_C], values: Mapping[str, Any]) -> _C:
-    """A `cls` from a mapping in a model's file: unknown keys are left out, since another version may have written them.
+    """A `cls` from a mapping in a model's file; unknown keys are ignored, because another version may have written them.
 
     Raises:
-        ConfigError: a value of another type, or a refused one.
+        ConfigError: values of the wrong type, or refused values.
     """
     known = getattr(cls, "__dataclass_fields__", {})
     return load(cls, {key: value for key, value in values.items() if key in known}, "the model's file")
@@ -66,7 +66,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The tables of a TOML file.
 
     Raises:
-        ConfigError: it is missing or not TOML.
+        ConfigError: the file cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -77,10 +77,10 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """`values` with each `section.key=value` put in; values are TOML, and text needs no quotes.
+    """A copy of `values` with each of `settings`, written `section.key=value`; a value is TOML, or text without quotes.
 
     Raises:
-        ConfigError: a setting without `=`, or a path through something that is not a section.
+        ConfigError: a setting has no `=`, or a part of its path is a value and not a section.
     """
     result = _copy(values)
     for setting in settings:
@@ -93,17 +93,17 @@ def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, An
             table = table.setdefault(section, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"{setting!r}: {section} is a value, not a section.")
-        table[key] = _value(text.strip())
+        table[key] = _parsed(text.strip())
     return result
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of both; of those in both, tables are merged and of others the second's hold."""
+    """The values of both mappings; for a key in both, tables are merged, and any other value is the one of `second`."""
     result = _copy(first)
     for key, value in second.items():
-        below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(below, value) if both else value  # type: ignore[arg-type]
+        old = result.get(key)
+        both_tables = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(old, value) if both_tables else value  # type: ignore[arg-type]
     return result
 
 
@@ -111,22 +111,25 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
-def _value(text: str) -> Any:
+def _parsed(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
 
 
-def _problems(errors: Iterable[Mapping[str, Any]]) -> list[str]:
-    texts = []
+def _messages(errors: Iterable[Mapping[str, Any]]) -> list[str]:
+    messages = []
     for error in errors:
         key = ".".join(visible(str(part)[:80]) for part in error["loc"])
         if error["type"] == "unexpected_keyword_argument":
-            texts.append(f"{key} is not a setting")
+            messages.append(f"{key} is not a setting")
         elif error["type"] == "value_error":
             text = str(error["ctx"]["error"]).rstrip(".")
-            texts.append(text if len(text) <= LONGEST else f"{text[:LONGEST]} …")
+            messages.append(text if len(text) <= MAX_PROBLEM_CHARACTERS else f"{text[:MAX_PROBLEM_CHARACTERS]} …")
         else:
-            texts.append(f"{key} is {brief(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}")
-    return [*texts[:SHOWN], *([f"and {len(texts) - SHOWN} more like these"] if len(texts) > SHOWN else [])]
+            messages.append(f"{key} is {brief(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}")
+    return [
+        *messages[:MAX_PROBLEMS],
+        *([f"and {len(messages) - MAX_PROBLEMS} more like these"] if len(messages) > MAX_PROBLEMS else []),
+    ]

@@ -1,4 +1,4 @@
-"""Exceptions whose text a user can act on, and the one door to optional packages."""
+"""Exceptions whose text a user can act on, and `require`, which imports every optional package."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from types import ModuleType
 
 
 class AudiorepError(Exception):
-    """Base of every error that is the input's fault; its text is a sentence for the user."""
+    """Base of every error that the user's input causes; its text is a sentence for the user."""
 
 
 class AudioError(AudiorepError):
-    """A sound file that cannot be used, and in one word why."""
+    """A sound file that cannot be used; `kind` says why in one word, for example `missing`, `empty` or `truncated`."""
 
     def __init__(self, text: str, kind: str = "unreadable") -> None:
         super().__init__(text)
@@ -28,7 +28,7 @@ class CheckpointError(AudiorepError):
 
 
 class ConfigError(AudiorepError, ValueError):
-    """A setting outside what is allowed."""
+    """A setting that is not allowed."""
 
 
 class DataError(AudiorepError):
@@ -44,11 +44,11 @@ class MissingExtraError(AudiorepError):
 
 
 class BrokenPackageError(AudiorepError):
-    """An optional package that is installed and cannot be imported."""
+    """An optional package that is installed but cannot be imported."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of another package says, in a line that fits a sentence."""
+    """The first line of an exception's text, at most 200 characters, without a full stop; its type where it has no text."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200].rstrip(".")
 
 
@@ -56,7 +56,7 @@ def require(package: str, extra: str) -> ModuleType:
     """The imported optional `package`.
 
     Raises:
-        BrokenPackageError: it is installed and cannot be imported; the text says why.
+        BrokenPackageError: it is installed but cannot be imported; the text says why.
         MissingExtraError: it is not installed; the text names the pip command.
     """
     try:
@@ -67,21 +67,21 @@ def require(package: str, extra: str) -> ModuleType:
                 f"This needs the package {package}. Install it with: pip install 'audiorep[{extra}]'"
             ) from None
         raise BrokenPackageError(f"{package} is installed and cannot be imported: {first_line(error)}.") from error
-    except Exception as error:  # what a package made for another version of torch raises is of nearly every kind
-        raise BrokenPackageError(f"{package} cannot be imported: {misfit() or first_line(error)}.") from error
+    except Exception as error:  # a package built for another version of torch can raise nearly any exception
+        raise BrokenPackageError(f"{package} cannot be imported: {torchvision_problem() or first_line(error)}.") from error
 
 
-def misfit() -> str:
-    """Why an installed torchvision does not fit the installed torch; empty where it does, or where there is none.
+def torchvision_problem() -> str:
+    """Why the installed torchvision does not work with the installed torch; empty if it works, or if one of them is missing.
 
-    torchmetrics, and with it Lightning, imports torchvision wherever it is installed.
+    torchmetrics, and so Lightning, imports torchvision if it is installed.
     """
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("torchvision") is None:
         return ""
     try:
         importlib.import_module("torchvision")
-    except Exception as error:  # as above
-        from importlib.metadata import version  # costs a start nothing here
+    except Exception as error:  # nearly any exception, as in `require`
+        from importlib.metadata import version  # imported here, so that a normal start does not pay for it
 
         versions = [f"{name} {version(name)}" for name in ("torchvision", "torch")]
         return (

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and devices, pipes and links that are written to and not replaced."""
+"""Writing of files: a file appears whole or not at all; devices and pipes are written to, and links are followed."""
 
 from __future__ import annotations
 
@@ -18,94 +18,99 @@ from typing import IO
 
 from audiorep.errors import ConfigError
 
-LONGEST_NAME = 140  # bytes of a temporary name; most systems take 255, encrypted ones 143
-LONGEST_SUFFIX = 16
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-_DESCRIPTORS = re.compile(r"/dev/fd|/proc/(\d+)(?:/task/\d+)?/fd")
+MAX_NAME_BYTES = 140  # of a temporary file; most file systems allow 255, encrypted ones 143
+MAX_SUFFIX_BYTES = 16
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other file can be written either
+_DESCRIPTOR_FOLDERS = re.compile(r"/dev/fd|/proc/(\d+)(?:/task/\d+)?/fd")
 
 
 class WriteError(ConfigError):
-    """A file that cannot be written; `full` where no other one could be, for want of space."""
+    """A file that cannot be written."""
 
-    full = False
+    disk_unwritable = False
+    """Whether the disk is full or read-only, so that no other file can be written either."""
 
 
 def _write_error(path: Path, error: OSError) -> WriteError:
-    told = WriteError(f"{path} cannot be written: {error.strerror or error}.")
-    told.full = error.errno in FULL
-    return told
+    write_error = WriteError(f"{path} cannot be written: {error.strerror or error}.")
+    write_error.disk_unwritable = error.errno in _DISK_ERRORS
+    return write_error
 
 
 @contextmanager
-def named(path: Path, *others: Path) -> Iterator[None]:
-    """An error of the system within becomes a `WriteError` for `path`, unless it tells of a file that is none of `others`."""
+def write_errors(path: Path, *others: Path) -> Iterator[None]:
+    """Turns an `OSError` in the block into a `WriteError` for `path`.
+
+    An `OSError` that names a file other than `path`, `others` and the folders above them passes through.
+    """
     try:
         yield
     except OSError as error:
-        own = {str(place) for file in (path, *others) for place in (file, *file.parents)}
-        if isinstance(error.filename, str) and error.filename not in own:
+        ours = {str(place) for file in (path, *others) for place in (file, *file.parents)}
+        if isinstance(error.filename, str) and error.filename not in ours:
             raise
         raise _write_error(path, error) from None
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, with its suffix; what is written there takes `path`'s place if nothing fails.
+    """A temporary path beside `path`, with its suffix; the file written there replaces `path` if the block succeeds.
 
-    Where `path` is a link, the file it leads to is replaced. What is to go into a device or a pipe is copied there.
+    If `path` is a link, its target is replaced. If it is a device or a pipe, the file is copied into it. Missing folders
+    are made.
 
     Raises:
-        WriteError: nothing can be written there; the text says why. Folders that are missing are made.
+        WriteError: `path` cannot be written; the text says why.
     """
-    with named(path):
-        streams = is_stream(path)
-    with _copied(path) if streams else _replaced(path) as partial:
+    with write_errors(path):
+        to_stream = is_stream(path)
+    with _copied_to_stream(path) if to_stream else _replaced_file(path) as partial:
         yield partial
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    place = landing(path)
-    partial = partial_of(place)
-    with named(path, place, partial):
+def _replaced_file(path: Path) -> Iterator[Path]:
+    place = link_target(path)
+    partial = partial_path(place)
+    with write_errors(path, place, partial):
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
             if place.exists():
-                shutil.copymode(place, partial)  # who may read it is the user's choice
+                shutil.copymode(place, partial)  # the user chose who may read the old file
             partial.replace(place)
         finally:
             partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def _copied(path: Path) -> Iterator[Path]:
+def _copied_to_stream(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / f"made{path.suffix}"
-        yield made
-        with named(path, made), open_stream(path) as file:
-            file.write(made.read_bytes())
+        partial = Path(folder) / f"partial{path.suffix}"
+        yield partial
+        with write_errors(path, partial), open_stream(path) as file:
+            file.write(partial.read_bytes())
 
 
-def partial_of(path: Path) -> Path:
-    """The temporary name of `path`, in its folder and with its suffix, and never too long for a name."""
+def partial_path(path: Path) -> Path:
+    """The path of the temporary file for `path`: in the same folder, with the same suffix if that is short."""
     name = f".{path.stem}.part{path.suffix}"
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
+    if len(os.fsencode(name)) > MAX_NAME_BYTES:
+        suffix = path.suffix if len(os.fsencode(path.suffix)) <= MAX_SUFFIX_BYTES else ""
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.part{suffix}"
     return path.with_name(name)
 
 
-def landing(path: Path) -> Path:
-    """The file that is written for `path`: what it leads to if it is a link, which need not exist yet."""
+def link_target(path: Path) -> Path:
+    """The target of `path` if it is a link, else `path`; the target need not exist."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def is_stream(path: Path) -> bool:
-    """Whether `path` takes what is written as it comes: a device, a pipe, or an open file such as /dev/stdout.
+    """Whether `path` is a device, a pipe, or an open file such as /dev/stdout, which are written to and never replaced.
 
     Raises:
-        OSError: it cannot be looked at, for example a name that is too long.
+        OSError: the system gives no information about `path`, for example because the name is too long.
     """
     if _descriptor(path) is not None:
         return True
@@ -117,26 +122,26 @@ def is_stream(path: Path) -> bool:
 
 
 def open_stream(path: Path) -> IO[bytes]:
-    """A device, pipe or open file, to be written to as it is; of a pipe this waits for the reader.
+    """A device, a pipe or an open file such as /dev/stdout, for writing bytes; for a named pipe this waits for its reader.
 
-    An open file is not opened anew, which would begin at its start, over what was written before.
+    The descriptor of an open file is duplicated: opening the file again would overwrite it from its start.
     """
     number = _descriptor(path)
     return os.fdopen(os.open(path, os.O_WRONLY) if number is None else os.dup(number), "wb")
 
 
 def open_text_stream(path: Path) -> IO[str]:
-    """As `open_stream`, for text as `open_text` writes it."""
+    """The same as `open_stream` for text, with the encoding of `open_text`."""
     return io.TextIOWrapper(open_stream(path), encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of the open file that a path such as /dev/stdout, /dev/fd/63 or a link to one stands for."""
+    """The file descriptor that `path` names, such as /dev/stdout, /dev/fd/63 or a link to one; None for other paths."""
     place = path.absolute()
-    for _ in range(40):  # links; the system follows as many
+    for _ in range(40):  # links in a chain; Linux follows as many
         folder = Path(os.path.realpath(place.parent))
-        found = _DESCRIPTORS.fullmatch(str(folder))
-        if found and place.name.isdecimal() and found[1] in (None, str(os.getpid())):
+        match = _DESCRIPTOR_FOLDERS.fullmatch(str(folder))
+        if match and place.name.isdecimal() and match[1] in (None, str(os.getpid())):
             return int(place.name)
         place = folder / place.name
         if not place.is_symlink():
@@ -146,52 +151,53 @@ def _descriptor(path: Path) -> int | None:
 
 
 def reserve(output: Path, *inputs: Path) -> None:
-    """Checks before long work that its result can be written to the file `output` and is none of what it is made from.
+    """Checks before long work that the file `output` can be written and is none of the `inputs`.
 
     Raises:
-        ConfigError: it is one of `inputs` or a file in one, or nothing can be written there.
+        ConfigError: `output` is one of `inputs` or a file in one of them, or it cannot be written.
     """
     refuse_inputs(output, *inputs)
     if output.is_dir():
         raise ConfigError(f"{output} is a folder; the name of a file is needed.")
-    with named(output):
+    with write_errors(output):
         if is_stream(output):
             if _descriptor(output) is None and not os.access(output, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return
-        there = next(folder for folder in landing(output).absolute().parents if folder.exists())
+        existing = next(folder for folder in link_target(output).absolute().parents if folder.exists())
         try:
-            with tempfile.TemporaryFile(dir=there):
+            with tempfile.TemporaryFile(dir=existing):
                 pass
         except OSError as error:
             raise _write_error(output, error) from None
 
 
 def refuse_inputs(output: Path, *inputs: Path) -> None:
-    """Refuses to write over what the result is made from.
+    """Raises an error if writing `output` would overwrite one of the `inputs` it is made from.
 
     Raises:
-        ConfigError: `output` is one of `inputs`, or a file in one.
+        ConfigError: `output` is one of `inputs`, or a file in one of them.
     """
     for source in inputs:
-        made, given = Path(os.path.realpath(output)), Path(os.path.realpath(source))  # resolve() answers a loop with an error
-        same = made == given
-        if same or (output.is_file() and made.is_relative_to(given)):
-            place = "is" if same else "is part of"
-            raise ConfigError(f"{output} {place} what it would be made from, which is never overwritten; name another place.")
+        # not resolve(), which raises an error for a loop of links
+        real_output, real_source = Path(os.path.realpath(output)), Path(os.path.realpath(source))
+        same = real_output == real_source
+        if same or (output.is_file() and real_output.is_relative_to(real_source)):
+            relation = "is an input" if same else f"is part of the input {source}"
+            raise ConfigError(f"{output} {relation}, which is never overwritten; name another output.")
 
 
 def open_text(path: Path) -> IO[str]:
-    """`path` to be written in UTF-8, line ends as given; what is no text in it, as a file's name may be, is escaped."""
+    """`path` opened to write UTF-8 with line ends as given; characters that UTF-8 cannot encode (in file names) are escaped."""
     return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` in UTF-8."""
+    """Writes `text` in UTF-8; the file appears whole or not at all (see `replacing`)."""
     with replacing(path) as partial, open_text(partial) as file:
         file.write(text)
 
 
 def write_json(path: Path, values: object) -> None:
-    """Writes `values` as indented JSON."""
+    """Writes `values` as indented JSON; the file appears whole or not at all (see `replacing`)."""
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""The signals that ask a run to end, heard as Ctrl-C is: what is under way is finished or put away, never cut off."""
+"""SIGTERM and SIGHUP handled like Ctrl-C, as one exception, so that a run can save its results before it ends."""
 
 from __future__ import annotations
 
@@ -11,94 +11,100 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Ctrl-C, the system's or a scheduler's request, and a terminal that closes; Windows has no SIGHUP."""
+END_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask a process to end: Ctrl-C, a request by the system or a scheduler, a closing terminal (not on Windows)."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """One of the signals; a plain `KeyboardInterrupt` may make Python end itself by SIGINT whatever is decided later."""
+    """One of `END_SIGNALS` has arrived.
+
+    It is a subclass because Python may end the process by SIGINT after a plain `KeyboardInterrupt`, whatever exit status is
+    asked for.
+    """
 
 
-TOGETHER = 2.0  # seconds; a closing terminal or a scheduler sends several within
+REPEAT_SECONDS = 2.0
+"""Time in which a closing terminal or a scheduler may send several signals for one request."""
 
 
 @contextmanager
-def heard() -> Iterator[list[int]]:
-    """Within it each of the signals raises `Interrupted` in the main thread; gives those that did.
+def catch_signals() -> Iterator[list[int]]:
+    """Makes each of `END_SIGNALS` raise `Interrupted` in the main thread; yields the list of signals that did.
 
-    One that the process was started to ignore, as `nohup` does with SIGHUP, stays ignored; a handler of others stays too.
-    What follows at once does not disturb the end that the first one brings about, unless it is Ctrl-C.
+    A signal that the process ignores stays ignored (`nohup` starts a process that ignores SIGHUP), and a handler that other
+    code installed stays in place. After a first signal, all but Ctrl-C are ignored for `REPEAT_SECONDS`, so that they do not
+    disturb the clean-up.
     """
-    came: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield came
+        yield received
         return
-    last = -TOGETHER
+    last = -REPEAT_SECONDS
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal last
         now = time.monotonic()
-        if number == signal.SIGINT or now - last >= TOGETHER:
+        if number == signal.SIGINT or now - last >= REPEAT_SECONDS:
             last = now
-            came.append(number)
-            if hasattr(signal, "SIGCHLD"):  # workers end by the same signal, and torch's handler raises for each, even at exit
+            received.append(number)
+            if hasattr(signal, "SIGCHLD"):  # the workers end too, and torch's handler would raise for each, even at exit
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise Interrupted
 
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: signal.getsignal(number) for number in END_SIGNALS}
     own = [number for number, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
     for number in own:
         signal.signal(number, interrupt)
     try:
-        yield came
+        yield received
     finally:
         for number in own:
             signal.signal(number, before[number])
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """A signal that comes within it is heard at its end, unless an error ends it.
+def delay_signals() -> Iterator[None]:
+    """Delays `END_SIGNALS` until the block ends; if an exception ends the block, they are dropped.
 
-    For moments in which results take their names: a second Ctrl-C must not undo what the first one keeps.
+    For the moments in which results are saved: a second Ctrl-C must not undo what the first one saves.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    before = {number: signal.getsignal(number) for number in ENDING}
-    heeded = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
-    for number in heeded:
-        signal.signal(number, lambda number, frame: came.append(number))
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in END_SIGNALS}
+    handled = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    for number in handled:
+        signal.signal(number, lambda number, frame: received.append(number))
     try:
         yield
     finally:
-        for number in heeded:
+        for number in handled:
             signal.signal(number, before[number])
-    if came:
-        signal.raise_signal(came[0])
+    if received:
+        signal.raise_signal(received[0])
 
 
 @contextmanager
-def kept_from_children() -> Iterator[None]:
-    """Processes that are started within never hear of Ctrl-C and SIGHUP, which reach all at once: the parent tells them.
+def block_in_children() -> Iterator[None]:
+    """Starts processes that do not receive Ctrl-C and SIGHUP, which a terminal sends to the whole group; the parent ends them.
 
-    SIGTERM still ends them, which is how pools do it.
+    They still receive SIGTERM, by which process pools end their workers.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(ENDING) - {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(END_SIGNALS) - {signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def be_a_worker() -> None:
-    """Leaves the end of this process to the one that started it: it ignores Ctrl-C, and ends when that one is gone.
+def become_worker() -> None:
+    """Makes this process a worker: it ignores Ctrl-C, and it ends when its parent ends.
 
-    A worker whose parent was killed would write on into the files of the run that comes after.
+    Without this, a worker whose parent was killed would go on writing into the files of the next run.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -111,8 +117,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The interrupt that an error came of, where a library answers one with an error of its own."""
+def find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that caused `error`, found in its chain of causes; None if there is none.
+
+    Some libraries raise an error of their own when an interrupt reaches them.
+    """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error

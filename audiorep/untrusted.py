@@ -1,4 +1,4 @@
-"""Plain values from files that others made: read within bounds of size and depth, and told in a few words."""
+"""Values from files that other people made: JSON with limits on size and depth, checks of type, and short texts of values."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import math
 import reprlib
 from typing import Any, TypeGuard
 
-LARGEST_JSON = 64 << 20  # characters; a memory of a million clips is three
-DEEPEST = 64  # lists and tables in each other; ours are six deep
-LONGEST_TEXT = 1000  # characters of a name that people read
+LARGEST_JSON = 64 << 20  # characters; the Bloom filter of a million training clips takes three million
+MAX_DEPTH = 64  # levels of nested lists and tables; audiorep writes six
+MAX_TEXT_CHARACTERS = 1000  # for a name that people read
 
 _brief = reprlib.Repr()
 _brief.maxstring, _brief.maxother, _brief.maxlevel, _brief.maxlist, _brief.maxtuple = 80, 80, 2, 6, 6
 
 
 def brief(value: object) -> str:
-    """A value as an error shows it: as Python writes it, on one line and not long."""
+    """A short text of `value` for an error: Python's repr on one line, with long parts cut."""
     try:
         return _brief.repr(value)
-    except ValueError:  # a whole number of more digits than Python turns into text
+    except ValueError:  # an integer with more digits than Python converts to text
         return "a number of thousands of digits"
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether it is a whole number, and no truth value, which Python counts among them."""
+    """Whether `value` is an integer and not a bool, which Python counts as one."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number that a float can hold."""
+    """Whether `value` is a finite number that a float can hold."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
@@ -37,17 +37,17 @@ def is_number(value: object) -> bool:
 
 
 def is_text(value: object, blank: bool = True) -> bool:
-    """Whether it is a text, of any characters that UTF-8 has, and at most `LONGEST_TEXT` of them."""
-    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+    """Whether `value` is a string that UTF-8 can encode, of at most `MAX_TEXT_CHARACTERS`; `blank` allows one without words."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT_CHARACTERS:
         return False
     return _encodable(value) and (blank or bool(value.strip()))
 
 
 def from_json(text: str) -> Any:
-    """The value that JSON holds.
+    """The value that the JSON in `text` holds.
 
     Raises:
-        ValueError: it is no JSON, too long, or too deeply nested; the text says which.
+        ValueError: it is not JSON, too long, or too deeply nested; the message says which.
     """
     if len(text) > LARGEST_JSON:
         raise ValueError(f"has {len(text)} characters; at most {LARGEST_JSON} are read")
@@ -57,26 +57,26 @@ def from_json(text: str) -> Any:
         raise ValueError(_TOO_DEEP) from None
     except ValueError:
         raise ValueError("is not JSON") from None
-    if not shallow(value):
+    if not is_shallow(value):
         raise ValueError(_TOO_DEEP)
     return value
 
 
-_TOO_DEEP = f"holds lists or tables more than {DEEPEST} deep"
+_TOO_DEEP = f"holds lists or tables more than {MAX_DEPTH} deep"
 
 
-def shallow(value: object) -> bool:
-    """Whether lists and tables are at most `DEEPEST` in each other."""
+def is_shallow(value: object) -> bool:
+    """Whether lists and tables are nested at most `MAX_DEPTH` deep."""
     level = [value]
-    for _ in range(DEEPEST + 1):
-        level = [inner for outer in level for inner in _inside(outer)]
+    for _ in range(MAX_DEPTH + 1):
+        level = [inner for outer in level for inner in _children(outer)]
         if not level:
             return True
     return False
 
 
 def is_plain(value: object) -> bool:
-    """Whether JSON can hold it as it is: texts, numbers, truth values, None, lists and tables of these with texts as keys."""
+    """Whether JSON can hold `value`: strings, numbers, bools, None, and lists and tables of these with strings as keys."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and _encodable(key) for key in value) and all(map(is_plain, value.values()))
     if isinstance(value, list | tuple):
@@ -84,7 +84,7 @@ def is_plain(value: object) -> bool:
     return _encodable(value) if isinstance(value, str) else value is None or isinstance(value, bool | int | float)
 
 
-def _inside(value: object) -> list[object]:
+def _children(value: object) -> list[object]:
     if isinstance(value, dict):
         return list(value.values())
     return list(value) if isinstance(value, list | tuple) else []
@@ -93,6 +93,6 @@ def _inside(value: object) -> list[object]:
 def _encodable(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # half of a surrogate pair cannot be encoded
         return False
     return True

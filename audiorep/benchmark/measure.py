@@ -16,7 +16,7 @@ import numpy as np
 
 from audiorep.benchmark.worker import Load, serve
 from audiorep.errors import ConfigError
-from audiorep.interrupts import kept_from_children
+from audiorep.interrupts import block_in_children
 from audiorep.runtimes import timing
 from audiorep.runtimes.timing import Times
 
@@ -146,7 +146,7 @@ def _started(own: Sequence[Candidate], folder: Path) -> tuple[multiprocessing.co
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there, own[0].load, inputs), daemon=True)
-    with kept_from_children():
+    with block_in_children():
         process.start()
     there.close()
     return process, here

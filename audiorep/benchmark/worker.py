@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from audiorep.benchmark.environment import peak_memory_mb
-from audiorep.interrupts import be_a_worker
+from audiorep.interrupts import become_worker
 from audiorep.runtimes import timing
 
 SHORTEST = 0.05  # seconds that a turn takes at least, so that fast networks are called several times
@@ -24,7 +24,7 @@ def serve(orders: Connection, load: Load, inputs: list[str]) -> None:
 
     First it sends the peak memory in MB after each input has been run, or a text: the error that ends it.
     """
-    be_a_worker()
+    become_worker()
     try:
         run = load()
         turns, peaks = [], []

@@ -11,7 +11,7 @@ import typer
 import audiorep
 from audiorep.cli import terminal
 from audiorep.cli.options import Json
-from audiorep.errors import ConfigError, misfit
+from audiorep.errors import ConfigError, torchvision_problem
 from audiorep.files import write_json
 
 
@@ -67,7 +67,7 @@ def doctor(as_json: Json = False) -> None:
     from audiorep.benchmark.environment import environment
     from audiorep.runtimes import installed
 
-    rows, about, problem = installed.runtimes(), environment(), misfit()
+    rows, about, problem = installed.runtimes(), environment(), torchvision_problem()
     if as_json:
         told = {"environment": about, "runtimes": [vars(row) for row in rows], "problems": [problem] if problem else []}
         print(json.dumps(told, ensure_ascii=False))

@@ -75,7 +75,7 @@ models_app.command()(models.info)
 def main() -> None:
     """Runs the command line; what is refused becomes one sentence and exit status 2."""
     _open_streams()
-    with interrupts.heard() as signals:
+    with interrupts.catch_signals() as signals:
         try:
             _run()
         except AudiorepError as error:

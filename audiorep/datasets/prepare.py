@@ -24,8 +24,8 @@ from audiorep.datasets import shards
 from audiorep.datasets.example import SPLITS, Example
 from audiorep.datasets.random_split import groups_of
 from audiorep.errors import AudioError, AudiorepError, ConfigError, DataError, MissingExtraError
-from audiorep.files import partial_of, replacing, write_json, write_text
-from audiorep.interrupts import be_a_worker, kept_from_children
+from audiorep.files import partial_path, replacing, write_json, write_text
+from audiorep.interrupts import become_worker, block_in_children
 
 HIGHEST_RATE = 655_350  # Hz; the limit of FLAC
 _FULL_SCALE = 32768  # for PCM_16, as in `audio.read`, so that 16-bit sound stays the same without resampling
@@ -158,12 +158,12 @@ def _written(
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
-    with kept_from_children():  # an event starts the resource tracker process
+    with block_in_children():  # an event starts the resource tracker process
         stop = context.Event()
     with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (stop,)) as pool:
         futures: dict[Future[dict[str, Any]], _Job] = {}
         try:
-            with kept_from_children():  # workers start here
+            with block_in_children():  # workers start here
                 for job in jobs:
                     futures[pool.submit(_write_shard, job, folder, sample_rate, plan)] = job
             for future in as_completed(futures):
@@ -178,13 +178,13 @@ def _written(
             pool.shutdown(cancel_futures=True)
             for job in jobs:  # a signal to the process group may have ended workers
                 for path in (folder / job.name, shards.sidecar(folder / job.name)):
-                    partial_of(path).unlink(missing_ok=True)
+                    partial_path(path).unlink(missing_ok=True)
 
 
 def _start_worker(stop: Any) -> None:
     global _stop
     _stop = stop
-    be_a_worker()
+    become_worker()
 
 
 def _write_shard(job: _Job, folder: Path, sample_rate: int, plan: str) -> dict[str, Any]:

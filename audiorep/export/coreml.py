@@ -13,8 +13,8 @@ import numpy as np
 
 from audiorep.errors import require
 from audiorep.export.parity import Parity, accept
-from audiorep.files import landing, named, partial_of
-from audiorep.interrupts import held
+from audiorep.files import link_target, partial_path, write_errors
+from audiorep.interrupts import delay_signals
 from audiorep.runtimes.coreml import LOGGERS, CoreMlSession, runs_here
 from audiorep.runtimes.silence import silenced
 
@@ -67,13 +67,13 @@ def _converted(model: Checkpoint) -> Any:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """As `files.replacing`, for a folder; an older one is put aside whole before the new one takes its name."""
-    place = landing(path)
-    partial, older = partial_of(place), partial_of(place.with_name(f"{place.stem}.older{place.suffix}"))
-    with named(path, place, partial, older):
+    place = link_target(path)
+    partial, older = partial_path(place), partial_path(place.with_name(f"{place.stem}.older{place.suffix}"))
+    with write_errors(path, place, partial, older):
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            with held():
+            with delay_signals():
                 shutil.rmtree(older, ignore_errors=True)
                 if place.is_dir():
                     place.replace(older)

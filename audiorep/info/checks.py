@@ -9,7 +9,7 @@ from typing import Any
 
 from audiorep.errors import ConfigError
 from audiorep.info.front_end import RATES, FrontEndConfig
-from audiorep.untrusted import LONGEST_TEXT, brief, is_number, is_text, is_whole
+from audiorep.untrusted import MAX_TEXT_CHARACTERS, brief, is_number, is_text, is_whole
 
 LONGEST_WINDOW = 3600.0  # seconds; a longer one is a mistake, and would need its memory
 MOST_SAMPLES = 200_000_000  # in a window: an hour at 48 kHz
@@ -64,7 +64,7 @@ def labels(named: Mapping[str, Sequence[Any]]) -> list[Check]:
         for name, count in Counter(name for name in names if isinstance(name, str)).items()
         if count > 1
     ]
-    needed = f"a text, not blank and at most {LONGEST_TEXT} characters long, is needed"
+    needed = f"a text, not blank and at most {MAX_TEXT_CHARACTERS} characters long, is needed"
     return [
         (bool(sizes) and all(sizes.values()), f"labels {brief(sizes)} need at least one class a head"),
         (

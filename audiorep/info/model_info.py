@@ -16,7 +16,7 @@ from audiorep.errors import BundleError
 from audiorep.escape import visible
 from audiorep.info import checks
 from audiorep.info.front_end import RATES
-from audiorep.untrusted import LARGEST_JSON, brief, from_json, is_number, is_plain, is_text, is_whole, shallow
+from audiorep.untrusted import LARGEST_JSON, brief, from_json, is_number, is_plain, is_shallow, is_text, is_whole
 
 FORMAT_VERSION = 1
 PREFIX = "audiorep."
@@ -159,7 +159,7 @@ class ModelInfo:
             *((is_whole(v), f"{n} is {brief(v)}; a whole number is needed") for n, v in whole.items()),
             *((is_number(v) or isinstance(v, float), f"{n} is {brief(v)}; a number is needed") for n, v in numbers.items()),
             *(
-                (isinstance(v, dict) and shallow(v) and is_plain(v), f"{n} is {brief(v)}; a table of plain values is needed")
+                (isinstance(v, dict) and is_shallow(v) and is_plain(v), f"{n} is {brief(v)}; a table of plain values is needed")
                 for n, v in tables.items()
             ),
             (checks.lists(self.labels), f"labels are {brief(self.labels)}; a list of names for each head is needed"),

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from audiorep.errors import ConfigError
 from audiorep.escape import visible
-from audiorep.files import WriteError, is_stream, landing, named, open_text, open_text_stream, replacing, write_text
-from audiorep.interrupts import held
+from audiorep.files import WriteError, is_stream, link_target, open_text, open_text_stream, replacing, write_errors, write_text
+from audiorep.interrupts import delay_signals
 from audiorep.predict.results import Detection, Failure, Recording
 
 COLUMNS = ("path", "start", "end", "head", "label", "score", "error")
@@ -61,7 +61,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path, self._given = path, ExitStack()
-        with named(path):
+        with write_errors(path):
             if path.is_dir():
                 raise ConfigError(f"{path} is a folder; this format writes one file for all recordings.")
             self.streams = is_stream(path)
@@ -72,13 +72,13 @@ class _File:
 
     def put(self, text: str) -> None:
         """Writes what belongs together."""
-        with named(self._path):
+        with write_errors(self._path):
             self._file.write(text)
             if self.streams:
                 self._file.flush()
 
     def close(self) -> None:
-        with named(self._path):
+        with write_errors(self._path):
             self._given.close()
 
     def discard(self) -> None:
@@ -123,10 +123,10 @@ class LabelFiles:
     apart, streams = True, False
 
     def __init__(self, folder: Path, root: Path) -> None:
-        with named(folder):
+        with write_errors(folder):
             if folder.exists() and not folder.is_dir():
                 raise ConfigError(f"{folder} is a file; this format writes one file a recording into a folder.")
-        self._folder, self._root = landing(folder), root
+        self._folder, self._root = link_target(folder), root
         self._written: set[tuple[int, int]] = set()
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
@@ -136,7 +136,7 @@ class LabelFiles:
         place = self._folder / _below(result.path, self._root)
         if result.channel is not None:
             place = place.with_name(f"{place.name}.channel{result.channel}")
-        with named(place.with_name(place.name + self.suffix)):
+        with write_errors(place.with_name(place.name + self.suffix)):
             path = next(path for path in _numbered(place, self.suffix) if _identity(path) not in self._written)
             write_text(path, self.text(result, detections))
             if (made := _identity(path)) is not None:
@@ -238,7 +238,7 @@ class Outputs:
                 writer.discard()
             raise
         waits = any(writer.streams for writer in self._writers)
-        self._undisturbed = nullcontext if waits else held  # who waits for a reader must hear Ctrl-C
+        self._undisturbed = nullcontext if waits else delay_signals  # who waits for a reader must hear Ctrl-C
 
     def __enter__(self) -> Outputs:
         return self
@@ -261,7 +261,7 @@ class Outputs:
                 try:
                     writer.write(result, detections)
                 except WriteError as error:
-                    if error.full or not writer.apart:
+                    if error.disk_unwritable or not writer.apart:
                         raise
                     lost.append(error)
         return lost
@@ -271,7 +271,7 @@ def _refuse_recordings(paths: Sequence[Path], recordings: Sequence[Path]) -> Non
     """Refuses to write over what is to be heard."""
     outputs: dict[object, Path] = {}
     for path in paths:
-        with named(path):
+        with write_errors(path):
             if path.is_file():
                 outputs[_identity(path)] = path
     for recording in recordings if outputs else ():

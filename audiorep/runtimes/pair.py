@@ -12,7 +12,7 @@ from pathlib import Path
 
 from audiorep.errors import BundleError
 from audiorep.files import replacing
-from audiorep.interrupts import held
+from audiorep.interrupts import delay_signals
 
 _SEAL = re.compile(rb"\s*<!-- audiorep: weights of (\d+) bytes, CRC-32 ([0-9a-f]{8}) -->\s*\Z")
 LONGEST = 200  # bytes at a graph's end that a seal and the blanks around it may take
@@ -27,7 +27,7 @@ def move(made: Path, path: Path) -> None:
         WriteError: nothing can be written there.
     """
     weights = made.with_suffix(".bin").read_bytes()
-    with held():
+    with delay_signals():
         if _is_older(path):
             with replacing(path) as graph:
                 graph.write_bytes(_sealed(path.read_bytes(), path.with_suffix(".bin").read_bytes()))

@@ -105,7 +105,7 @@ def _run(job: Job, budget: Any, command: str, say: Callable[[str], None], progre
         with progress("Searching", budget.trials) as advance:
             done = study.search(job, budget, say, advance)
     except KeyboardInterrupt as stop:
-        with interrupts.held():
+        with interrupts.delay_signals():
             outcome.write(job, outcome.outcome(job, study.open_study(job)), command)
         stop.add_note(f"Stopped. The same command goes on in {job.folder}, the trial under way from its last whole epoch.")
         raise

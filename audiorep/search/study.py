@@ -18,7 +18,7 @@ import torch
 
 from audiorep import interrupts
 from audiorep.errors import AudiorepError, ConfigError, first_line, require
-from audiorep.files import named, write_json
+from audiorep.files import write_errors, write_json
 from audiorep.models.checkpoint import read_json
 from audiorep.runtimes import cores
 from audiorep.search import cost as costs
@@ -107,7 +107,7 @@ def work(job: Job, trials: int, deadline: float, worker: int, say: Say, advance:
     Raises:
         WriteError: the journal cannot be written.
     """
-    with named(job.folder):
+    with write_errors(job.folder):
         _work(job, trials, deadline, worker, say, advance)
 
 
@@ -234,7 +234,7 @@ def _parallel(job: Job, budget: Budget, deadline: float, say: Say, advance: Call
             here, there = context.Pipe(duplex=False)
             given = (there, job, budget.trials, deadline, number, threads)
             process = context.Process(target=_process, args=given)
-            with interrupts.kept_from_children():
+            with interrupts.block_in_children():
                 process.start()
             there.close()
             workers[here] = process
@@ -274,7 +274,7 @@ def _process(orders: Connection, job: Job, trials: int, deadline: float, worker:
     """One worker: sends lines for people, counts of trials that ended, and at last its error."""
     if hasattr(signal, "pthread_sigmask"):  # Lightning answers SIGTERM by a handler of its own
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    interrupts.be_a_worker()
+    interrupts.become_worker()
     quieten()
     torch.set_num_threads(threads)
     try:

@@ -24,7 +24,7 @@ from audiorep import __version__, audio, interrupts
 from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, missing_fold_advice, trained_clips
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
-from audiorep.files import named, write_json
+from audiorep.files import write_errors, write_json
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
 from audiorep.training import teachers
@@ -239,11 +239,11 @@ def _loop(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader
         _read(last)  # a damaged one is refused here, where nothing else can be the cause
     try:
         resumed = last if last.exists() else None
-        with named(output), warnings.catch_warnings():
+        with write_errors(output), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* in eval mode at the start of training")  # frozen norms are, on purpose
             trainer.fit(trainee, loaders[0], loaders[1] if len(loaders[1]) else None, ckpt_path=resumed, weights_only=True)
     except (SystemExit, RuntimeError) as error:  # Lightning's answer to Ctrl-C; torch's, to a worker that ended by it too
-        if (stop := interrupts.behind(error)) is None:
+        if (stop := interrupts.find_interrupt(error)) is None:
             raise
         raise stop from None
 

@@ -176,7 +176,7 @@ def test_other_clips_and_runtimes_do_not_go_on_there_but_another_limit_does(run,
 
 @pytest.mark.slow
 def test_the_checkpoint_itself_is_never_the_output_and_never_in_it(run, tones, examples, tmp_path):
-    with pytest.raises(ConfigError, match="is what it would be made from, which is never overwritten"):
+    with pytest.raises(ConfigError, match="never overwritten"):
         chain.run(run, ChainConfig(steps=({"do": "fuse"},)), examples, tones, run, 1)
     shutil.copytree(run, tmp_path / "out" / "01_fuse")
     with pytest.raises(ConfigError, match="holds the checkpoint itself, which is never overwritten"):
@@ -284,7 +284,7 @@ def test_verify_exits_by_what_it_finds(run, tones, done, tmp_path):
     for output in (kept, run / "config.json"):
         over = audiorep("verify", run, kept, "--data", tones, "-o", output)
         assert over.returncode == 2
-        assert "which is never overwritten; name another place" in over.stderr
+        assert "never overwritten" in over.stderr
     assert kept.read_bytes() == (folder / "out" / made.rows[0].files["onnx"]).read_bytes()
     checkpoint.load(run)
     missing = audiorep("verify", run, tmp_path / "nothing.onnx", "--data", tones)

@@ -17,7 +17,7 @@ VALUES: list[Any] = [
     {"label": ["a", "b", "c"]}, {"n_fft": 10**9}, {"mels": 10**9}, {"sample_rate": 1}, {"width": 10**9}, {"depths": [10**9]},
 ]  # fmt: skip
 DEPTHS = (10, 70, 500, 900)
-DEEPEST = 8  # of a place in which a value is put
+MAX_DEPTH = 8  # of a place in which a value is put
 NAMES = ("extra", "", "\ud800", "x" * 1000)
 FOURS = [
     b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0", b"\0\0\0\x80",
@@ -66,7 +66,7 @@ def _nested(depth: int) -> Any:
 def _places(values: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The ways to every value in dictionaries, and to the first few in lists, unless they lie deep."""
     found = [at] if at else []
-    if len(at) > DEEPEST:
+    if len(at) > MAX_DEPTH:
         return found
     if isinstance(values, dict):
         inside: list[tuple[Any, Any]] = list(values.items())

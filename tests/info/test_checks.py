@@ -14,7 +14,7 @@ from support.info import make_info
 from audiorep.errors import BundleError, ConfigError
 from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import PREFIX, ModelInfo
-from audiorep.untrusted import DEEPEST, brief, from_json
+from audiorep.untrusted import MAX_DEPTH, brief, from_json
 
 PATH = Path("stranger.onnx")
 FIELDS = [name for name in asdict(make_info()) if name != "format_version"]
@@ -166,14 +166,14 @@ def test_thresholds_are_scores(value):
     [
         {"splits": 3}, {"seen": []}, {"teachers": {}}, {"teachers": [3]}, {"seen": {"bits": 10**12, "filter": "abc"}},
         {"seen": {"bits": "8", "filter": "abc"}}, {"teachers": [{"teachers": [{"seen": 1}]}]}, {"clips": None}, {1: 2},
-        {"a": {1, 2}}, {"a": nested(DEEPEST + 1)}, {"a": "\ud800"},
+        {"a": {1, 2}}, {"a": nested(MAX_DEPTH + 1)}, {"a": "\ud800"},
     ],
 )  # fmt: skip
 def test_provenance_has_the_form_in_which_it_is_read(provenance):
     assert "provenance" in refusal(provenance=provenance)
 
 
-@pytest.mark.parametrize(("depth", "fine"), [(DEEPEST - 5, True), (DEEPEST + 5, False), (900, False), (100_000, False)])
+@pytest.mark.parametrize(("depth", "fine"), [(MAX_DEPTH - 5, True), (MAX_DEPTH + 5, False), (900, False), (100_000, False)])
 def test_deeply_nested_json_is_a_sentence(depth, fine):
     metadata = {**make_info().to_metadata(), f"{PREFIX}provenance": '{"a": ' + "[" * depth + "]" * depth + "}"}
     if fine:

@@ -27,7 +27,7 @@ from audiorep.cli import main
 from audiorep.errors import ConfigError
 from audiorep.evaluation import plotting
 from audiorep.export import coreml as coreml_export
-from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
+from audiorep.files import WriteError, partial_path, replacing, reserve, write_json, write_text
 from audiorep.predict import classifier
 from audiorep.predict.output import Outputs
 from audiorep.predict.results import Detection
@@ -225,8 +225,8 @@ def test_a_preparation_that_is_ended_stops_its_workers_and_goes_on_later(long_so
 @pytest.fixture
 def unignored():
     """This process answers to signals as if a terminal had started it."""
-    before = {number: signal.getsignal(number) for number in interrupts.ENDING}
-    for number in interrupts.ENDING:
+    before = {number: signal.getsignal(number) for number in interrupts.END_SIGNALS}
+    for number in interrupts.END_SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number, handler in before.items():
@@ -246,17 +246,17 @@ def test_a_command_that_keeps_nothing_stops_in_a_word(unignored, monkeypatch, ca
 def test_signals_that_follow_at_once_do_not_disturb_the_end_but_ctrl_c_and_later_ones_do(unignored, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with interrupts.heard() as came:
+    with interrupts.catch_signals() as received:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        now[0] += 2 * interrupts.TOGETHER
+        now[0] += 2 * interrupts.REPEAT_SECONDS
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-    assert came == [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+    assert received == [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
 
 
 @pytest.mark.parametrize("error", [ImportError("initialization failed"), RuntimeError("a worker was killed"), SystemError()])
@@ -288,24 +288,24 @@ def test_a_full_disk_is_told_also_after_a_signal(unignored, monkeypatch, capsys)
 
 def test_a_signal_is_held_until_results_have_their_names(unignored):
     seen = []
-    with interrupts.heard() as came, pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        with interrupts.held():
+    with interrupts.catch_signals() as received, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with interrupts.delay_signals():
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
             seen.append("after")
         seen.append("not reached")
     assert seen == ["after"]
-    assert came == [signal.SIGTERM]
+    assert received == [signal.SIGTERM]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_handlers_of_others_and_ignored_signals_stay(unignored):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, other := lambda *given: None)
-    with interrupts.heard():
+    with interrupts.catch_signals():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) is other
-        with interrupts.held():
+        with interrupts.delay_signals():
             signal.raise_signal(signal.SIGHUP)
     assert signal.getsignal(signal.SIGTERM) is other
 
@@ -314,7 +314,7 @@ def test_signals_are_left_alone_outside_the_main_thread():
     met: list[object] = []
 
     def run() -> None:
-        with interrupts.heard(), interrupts.held():
+        with interrupts.catch_signals(), interrupts.delay_signals():
             met.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=run)
@@ -356,7 +356,7 @@ def test_who_waits_for_a_pipe_s_reader_hears_signals(unignored, tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     timer.start()
-    with interrupts.heard(), pytest.raises(KeyboardInterrupt):
+    with interrupts.catch_signals(), pytest.raises(KeyboardInterrupt):
         Outputs([tmp_path / "old.csv", tmp_path / "pipe.csv"], None, [])
     timer.join(timeout=10)
     assert [path.name for path in tmp_path.iterdir()] == ["pipe.csv"]
@@ -455,11 +455,11 @@ def test_a_name_as_long_as_names_may_be_is_written(tmp_path, name):
 
 def test_temporary_names_are_short_apart_and_have_the_suffix(tmp_path):
     names = [f"{'x' * 240}{number}.onnx" for number in range(20)] + [f"{'y' * n}.b{'z' * n}" for n in range(1, 120)]
-    partials = [partial_of(tmp_path / name).name for name in names]
+    partials = [partial_path(tmp_path / name).name for name in names]
     assert len(set(partials)) == len(names)
-    assert max(map(len, partials)) <= files.LONGEST_NAME
+    assert max(map(len, partials)) <= files.MAX_NAME_BYTES
     assert all(partial.startswith(".") and partial.endswith(".onnx") for partial in partials[:20])
-    assert partial_of(tmp_path / "out.csv").name == ".out.part.csv"
+    assert partial_path(tmp_path / "out.csv").name == ".out.part.csv"
 
 
 def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
