@@ -1,4 +1,4 @@
-"""Read sound files of any rate and channel count as mono float32 at one rate, in blocks of constant memory."""
+"""Read sound files of any rate and channel count as mono float32 at one rate, block by block in constant memory."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import soxr
 from audiorep.audio.channels import Mixer
 from audiorep.audio.decoders import Sound
 from audiorep.audio.sources import SUFFIXES, find
-from audiorep.audio.windows import TAIL, pad, views, windows
+from audiorep.audio.windows import MIN_TAIL_SHARE, pad, views, windows
 from audiorep.errors import AudioError
 
-__all__ = ["SUFFIXES", "TAIL", "AudioFile", "blocks", "blocks_of", "find", "pad", "probe", "read", "views", "windows"]
+__all__ = ["MIN_TAIL_SHARE", "SUFFIXES", "AudioFile", "blocks", "blocks_of", "find", "pad", "probe", "read", "views", "windows"]
 
 BLOCK_SECONDS = 10.0
-LOUDEST = 64.0  # floats above this are integers in disguise; honest overshoot of -1..1 stays far below
+MAX_AMPLITUDE = 64.0  # larger floats are integers that were not scaled; real overshoot of -1..1 stays far below
 
-_BLOCK_VALUES = 1 << 22  # of all channels together, whatever rate a header names
+_MAX_BLOCK_VALUES = 1 << 22  # of all channels together, whatever rate the header gives
 
 
 @dataclass(frozen=True)
 class AudioFile:
-    """What a sound file says of itself."""
+    """Rate, channels, length and encoding of a sound file, from its headers."""
 
     path: Path
     sample_rate: int
-    """Hz, as stored."""
+    """Hz of the samples in the file."""
     channels: int
     frames: int
-    """Samples in each channel, as promised by the header; a damaged file holds fewer."""
+    """Samples in each channel, as the header declares; a damaged file holds fewer."""
     encoding: str
     """Container and sample type, for example `WAV PCM_16`."""
 
@@ -44,10 +44,12 @@ class AudioFile:
 
 
 def probe(path: str | os.PathLike[str]) -> AudioFile:
-    """What the headers of the file at `path` say, of all streams in it; lengths that are known to be wrong are put right.
+    """Rate, channels, length and encoding of the file at `path`, from its headers.
+
+    The length is that of all streams in the file. Headers whose length is known to be wrong are corrected.
 
     Raises:
-        AudioError: the file is missing, a folder, empty, or not audio that libsndfile reads.
+        AudioError: the file is missing, a folder, empty, or in a format that libsndfile does not read.
     """
     with Sound(Path(path)) as sound:
         return _describe(sound)
@@ -58,8 +60,10 @@ def read(
 ) -> np.ndarray:
     """The file, or its stretch from `start` to `end` seconds, as (N,) float32 mono in -1..1 at `sample_rate` Hz.
 
+    `channel` is as in `blocks`.
+
     Raises:
-        AudioError: as `blocks`.
+        AudioError: for the same reasons as in `blocks`.
     """
     return np.concatenate(list(blocks(path, sample_rate, start, end, channel)))
 
@@ -72,15 +76,15 @@ def blocks(
     channel: str = "mean",
     notes: list[str] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Consecutive (n,) float32 mono blocks at `sample_rate` Hz, about ten seconds each, whatever the file's length.
+    """Consecutive (n,) float32 mono blocks at `sample_rate` Hz, each of about ten seconds.
 
-    `channel` is `mean`, `left`, `right` or a channel's number from 1. Where a block's channels cancel each other out, a
-    loud one is taken for their mean, and at the end `notes` gains a sentence on it. Resampling is soxr's high quality,
-    streamed, so block borders leave no trace.
+    `channel` is `mean`, `left`, `right` or the number of a channel, from 1. If the channels of a block cancel each other
+    out, one loud channel is used instead of their mean, and at the end a sentence about it is added to `notes`. Resampling
+    is streamed at soxr's high quality, so that the borders of blocks leave no trace.
 
     Raises:
         AudioError: the file is missing, a folder, empty, truncated, not audio, holds NaN or infinite samples, or the
-            stretch or the channel lies outside it. Raised where the fault is met: blocks before it are good.
+            stretch or the channel lies outside it. The error is raised at the fault; all blocks before it are correct.
     """
     with Sound(Path(path)) as sound:
         about = _describe(sound)
@@ -91,7 +95,7 @@ def blocks(
         def mono() -> Iterator[np.ndarray]:
             for block in sound.blocks(first, about.frames if last is None else last, size):
                 yield _checked(mixer.mix(block), about.path)
-            if last is None and sound.cut:
+            if last is None and sound.is_cut_off:
                 raise sound.truncated(about.frames, "its last page is cut off")
 
         yield from _resampled(mono(), about.sample_rate, sample_rate)
@@ -102,10 +106,12 @@ def blocks(
 def blocks_of(
     samples: np.ndarray, rate: int, sample_rate: int, name: Path, notes: list[str] | None = None
 ) -> Iterator[np.ndarray]:
-    """The same of (N, C) float `samples` in memory, of `rate` Hz; errors and notes call them `name`.
+    """Consecutive (n,) float32 mono blocks at `sample_rate` Hz of (N, C) float `samples` in memory, of `rate` Hz.
+
+    The channels are averaged as in `blocks`. Errors and notes call the samples `name`.
 
     Raises:
-        AudioError: they hold NaN, infinite values or integers.
+        AudioError: the samples hold NaN or infinite values, or integers that were not scaled to -1..1.
     """
     mixer, size = Mixer(name, samples.shape[1], "mean"), _block_frames(rate, samples.shape[1])
     parts = (samples[first : first + size].astype(np.float32) for first in range(0, len(samples), size))
@@ -115,11 +121,11 @@ def blocks_of(
 
 
 def _block_frames(sample_rate: int, channels: int) -> int:
-    return max(1, min(int(BLOCK_SECONDS * sample_rate), _BLOCK_VALUES // channels))
+    return max(1, min(int(BLOCK_SECONDS * sample_rate), _MAX_BLOCK_VALUES // channels))
 
 
 def _resampled(mono: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
-    """(n,) blocks of `rate` Hz as blocks of `sample_rate` Hz."""
+    """(n,) blocks at `sample_rate` Hz from blocks at `rate` Hz."""
     if rate == sample_rate:
         yield from mono
         return
@@ -134,26 +140,30 @@ def _describe(sound: Sound) -> AudioFile:
 
 
 def _stretch(sound: Sound, about: AudioFile, start: float, end: float | None) -> tuple[int, int | None]:
-    """First frame, and the frame after the last (None reads on to the end of the file)."""
-    if about.frames == 0 and sound.cut:
+    """The first frame, and the frame after the last one (None: read to the end of the file)."""
+    if about.frames == 0 and sound.is_cut_off:
         raise sound.truncated(0, "the data ends early")
     if about.frames == 0:
         raise AudioError(f"{about.path} has no samples. Re-export the file.", "empty")
     first = round(start * about.sample_rate)
     last = None if end is None else round(end * about.sample_rate)
-    beyond = about.frames + about.sample_rate // 20  # annotations round up; a twentieth of a second is forgiven
-    if first < 0 or first >= about.frames or (last is not None and not first < last <= beyond):
+    latest = about.frames + about.sample_rate // 20  # annotations round up, so a stretch may end 0.05 s after the file
+    if first < 0 or first >= about.frames or (last is not None and not first < last <= latest):
         stop = "its end" if end is None else f"{end:g} s"
         raise AudioError(f"{about.path} lasts {about.seconds:.2f} s; the stretch from {start:g} s to {stop} is not inside it.")
     return first, None if last is None or last >= about.frames else last
 
 
 def _checked(mono: np.ndarray, path: Path) -> np.ndarray:
-    """(n,) as it is, if its numbers are those of a sound."""
+    """`mono` unchanged, (n,).
+
+    Raises:
+        AudioError: a sample is NaN, infinite or above `MAX_AMPLITUDE`.
+    """
     peak = float(np.abs(mono).max(initial=0.0))
     if not np.isfinite(peak):
         raise AudioError(f"{path} holds NaN or infinite samples. Re-export the file.", "non-finite")
-    if peak > LOUDEST:
+    if peak > MAX_AMPLITUDE:
         raise AudioError(
             f"{path} holds samples up to {peak:.0f}; floats must lie in -1..1. Divide integer samples by their range."
         )

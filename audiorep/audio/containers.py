@@ -1,4 +1,4 @@
-"""Sounds inside one large file, named as if that file were a folder: `shard.tar/000123.flac`, `EPIC_audio.hdf5/P01_11`."""
+"""Sounds inside a tar or HDF5 file, with paths as in a folder: `shard.tar/000123.flac`, `EPIC_audio.hdf5/P01_11`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 
 from audiorep.errors import AudioError, require
 
-HDF5 = frozenset({".hdf5", ".h5", ".HDF5", ".H5"})
-HDF5_RATE = 24_000  # Hz; what the EPIC sets' HDF5 files hold, which say nothing of it themselves
-SHARDS_OPEN = 64  # indexes of tar files kept in memory
+HDF5_SUFFIXES = frozenset({".hdf5", ".h5", ".HDF5", ".H5"})
+HDF5_DEFAULT_RATE = 24_000  # Hz; the rate of the EPIC data sets, whose HDF5 files do not state it
+MAX_CACHED_INDEXES = 64  # of tar and HDF5 files
 
 
 def container_of(path: Path) -> Path | None:
-    """The tar or HDF5 file that `path` lies in, or None where it names a file of its own."""
+    """The tar or HDF5 file that `path` lies in; None for an ordinary file."""
     for parent in path.parents:
-        if (parent.suffix in HDF5 or parent.suffix == ".tar") and parent.is_file():
+        if (parent.suffix in HDF5_SUFFIXES or parent.suffix == ".tar") and parent.is_file():
             return parent
     return None
 
@@ -44,7 +44,7 @@ def read_member(path: Path, container: Path) -> io.BytesIO:
     """The bytes of one file in a tar.
 
     Raises:
-        AudioError: the tar cannot be read, is cut short, or holds no such file.
+        AudioError: the tar cannot be read, is cut off, or does not hold the file.
     """
     name = path.relative_to(container).as_posix()
     place = _members(container).get(name)
@@ -62,21 +62,21 @@ def read_member(path: Path, container: Path) -> io.BytesIO:
 
 
 def tracks(container: Path) -> frozenset[str]:
-    """The names of all sounds in an HDF5 file, in groups or not.
+    """The names of all sounds in an HDF5 file, those in groups included.
 
     Raises:
-        AudioError: it cannot be read.
+        AudioError: the file cannot be read.
     """
-    return _tracks(container, *_version(container))
+    return _tracks(container, *_size_and_time(container))
 
 
 class Track:
-    """One sound of an HDF5 file, with the part of soundfile's interface that reading needs; read by seeking.
+    """One sound of an HDF5 file, with the methods of `decoders.Decoder`.
 
-    Its rate is the attribute `sample_rate` of the sound or of the file, or 24 kHz. Integers are scaled to -1..1.
+    Its rate is the attribute `sample_rate` of the sound or of the file, or else 24 kHz. Integers are scaled to -1..1.
 
     Raises:
-        AudioError: the file cannot be read, or holds no such sound.
+        AudioError: the file cannot be read, or does not hold the sound.
     """
 
     format = "HDF5"
@@ -84,41 +84,41 @@ class Track:
     def __init__(self, path: Path, container: Path) -> None:
         self._file = _open_hdf5(container)
         name = path.relative_to(container).as_posix()
-        with _damage(container):
-            found = self._file.get(name)
-        if not hasattr(found, "dtype") or found.dtype.kind not in "fi" or found.ndim not in (1, 2):
+        with _as_audio_error(container):
+            data = self._file.get(name)
+        if not hasattr(data, "dtype") or data.dtype.kind not in "fi" or data.ndim not in (1, 2):
             self._file.close()
-            what = "no sound" if found is None else "something that is no sound"
-            raise AudioError(f"{container} holds {what} called {name}; it has {_few(sorted(tracks(container)))}.", "missing")
-        self._path, self._data, self._position = path, found, 0
-        # (samples,), (samples, channels), or the other way round
-        self._across = found.ndim == 2 and found.shape[0] < found.shape[1]
-        self.frames = int(found.shape[1] if self._across else found.shape[0]) if found.size else 0
-        self.channels = int(found.size // max(self.frames, 1)) or 1
+            what = "no sound" if data is None else "something that is no sound"
+            raise AudioError(f"{container} holds {what} called {name}; it has {_listed(sorted(tracks(container)))}.", "missing")
+        self._path, self._data, self._position = path, data, 0
+        # (samples,), (samples, channels) or (channels, samples)
+        self._channels_first = data.ndim == 2 and data.shape[0] < data.shape[1]
+        self.frames = int(data.shape[1] if self._channels_first else data.shape[0]) if data.size else 0
+        self.channels = int(data.size // max(self.frames, 1)) or 1
         self.samplerate = self._rate(container)
-        self.subtype = str(found.dtype)
+        self.subtype = str(data.dtype)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._file.close()
 
     def skip(self, frames: int) -> None:
-        """Goes on to a sample."""
+        """Moves on by `frames` frames."""
         self._position += frames
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
-        """(frames, channels) float32 from here on."""
+        """The next (frames, channels) float32; fewer frames at the end."""
         window = slice(self._position, self._position + frames)
-        with _damage(self._path, "truncated"):  # in one part of it shows only when that is read
-            block = np.asarray(self._data[:, window].T if self._across else self._data[window])
+        with _as_audio_error(self._path, "truncated"):  # damage in one part shows only when that part is read
+            block = np.asarray(self._data[:, window].T if self._channels_first else self._data[window])
         self._position += len(block)
         scale = 1.0 if block.dtype.kind == "f" else 1 / -float(np.iinfo(block.dtype).min or -1)
         return (block.astype(np.float32) * np.float32(scale)).reshape(len(block), -1)
 
     def _rate(self, container: Path) -> int:
-        """Hz."""
-        with _damage(self._path):
-            given = self._data.attrs.get("sample_rate", self._file.attrs.get("sample_rate", HDF5_RATE))
+        """The sample rate in Hz."""
+        with _as_audio_error(self._path):
+            given = self._data.attrs.get("sample_rate", self._file.attrs.get("sample_rate", HDF5_DEFAULT_RATE))
         try:
             rate = int(given)
         except (TypeError, ValueError):
@@ -130,41 +130,41 @@ class Track:
 
 
 def _members(container: Path) -> dict[str, tuple[int, int]]:
-    return _index(container, *_version(container))
+    return _index(container, *_size_and_time(container))
 
 
-def _version(container: Path) -> tuple[int, int]:
-    """Changes when the file does."""
+def _size_and_time(container: Path) -> tuple[int, int]:
+    """Size and modification time of the file, which change when its content does."""
     about = container.stat()
     return about.st_size, about.st_mtime_ns
 
 
-@lru_cache(SHARDS_OPEN)
+@lru_cache(MAX_CACHED_INDEXES)
 def _index(container: Path, size: int, modified: int) -> dict[str, tuple[int, int]]:
-    """{name: (offset, size)} of every file in a tar; of one that is cut off, those before the cut."""
-    found: dict[str, tuple[int, int]] = {}
+    """{name: (offset, size)} of every file in a tar; if the tar is cut off, of those before the cut."""
+    members: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(container, "r:") as tar:
             for member in tar:
                 if member.isfile():
-                    found[member.name] = (member.offset_data, member.size)
+                    members[member.name] = (member.offset_data, member.size)
     except (tarfile.TarError, OSError, EOFError) as error:
-        if not found:
+        if not members:
             raise AudioError(f"{container} cannot be read as a tar file ({error}).", "unreadable") from None
-    return found
+    return members
 
 
 def _is_cut_off(container: Path) -> bool:
-    """Whether a tar lacks the two empty blocks that end it."""
+    """Whether a tar lacks the two empty blocks at its end."""
     with container.open("rb") as file:
         file.seek(max(0, container.stat().st_size - 2 * tarfile.BLOCKSIZE))
         return any(file.read()) or container.stat().st_size < 2 * tarfile.BLOCKSIZE
 
 
-@lru_cache(SHARDS_OPEN)
+@lru_cache(MAX_CACHED_INDEXES)
 def _tracks(container: Path, size: int, modified: int) -> frozenset[str]:
     names: list[str] = []
-    with _open_hdf5(container) as file, _damage(container):
+    with _open_hdf5(container) as file, _as_audio_error(container):
         file.visititems(lambda name, item: names.append(name) if hasattr(item, "dtype") else None)
     return frozenset(names)
 
@@ -178,8 +178,8 @@ def _open_hdf5(container: Path) -> Any:
 
 
 @contextmanager
-def _damage(path: Path, kind: str = "unreadable") -> Iterator[None]:
-    """Damage that HDF5 meets, of whatever type it makes it, as our own error."""
+def _as_audio_error(path: Path, kind: str = "unreadable") -> Iterator[None]:
+    """Turns every error that h5py raises for a damaged file into an `AudioError`."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -187,10 +187,10 @@ def _damage(path: Path, kind: str = "unreadable") -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What HDF5 says in brackets, without its numbers."""
+    """The cause in brackets in a message of HDF5, without its numbers; without brackets the start of the message."""
     before, _, inside = str(error).strip("'").partition(" (")
     return (inside.removesuffix(")") or before).partition(":")[0].partition(",")[0].strip()
 
 
-def _few(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     return f"{len(names)} sounds: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"

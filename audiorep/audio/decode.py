@@ -1,4 +1,4 @@
-"""Files to batches of windows, decoded by a few threads ahead of their use, in constant memory."""
+"""Batches of windows from files, decoded by threads while the model runs, in constant memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from audiorep.audio import pipes
 from audiorep.audio.decoders import RATES
 from audiorep.errors import AudioError, AudiorepError
 
-BATCH = 16  # windows run at once; larger batches are no faster on a CPU
-AHEAD = 4  # chunks decoded ahead of inference for each file
-DECODERS = 2  # files decoded at once
+BATCH_WINDOWS = 16  # larger batches are no faster on a CPU
+QUEUED_CHUNKS = 4  # of each file, decoded before the model needs them
+DECODER_THREADS = 2  # each decodes one file at a time
 
 _Item = TypeVar("_Item")
 
@@ -41,16 +41,16 @@ class Stretch:
     start: float = 0.0
     """Seconds."""
     end: float | None = None
-    """Seconds; None is the file's end."""
+    """Seconds; None is the end of the file."""
     channel: str = "mean"
-    """As `audio.blocks` takes it."""
+    """`mean`, `left`, `right` or a channel's number from 1 (see `audio.blocks`)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
 
     @property
     def number(self) -> int | None:
-        """The channel's number from 1, where it is named by that."""
+        """The channel's number from 1; None if `channel` is a word."""
         return int(self.channel) if self.channel.isdecimal() else None
 
     def blocks(self, sample_rate: int, notes: list[str]) -> Iterator[np.ndarray]:
@@ -58,7 +58,7 @@ class Stretch:
         return audio.blocks(self.path, sample_rate, self.start, self.end, self.channel, notes)
 
     def seconds(self) -> float:
-        """Its length by the file's headers."""
+        """Length in seconds, by the file's headers."""
         length = audio.probe(self.path).seconds
         return (length if self.end is None else min(self.end, length)) - self.start
 
@@ -72,7 +72,7 @@ class Waveform:
     1.0
 
     Raises:
-        AudioError: they are no floats, or of another shape, or the rate is no number of Hz.
+        AudioError: the samples are not floats, their shape is another one, or the rate is not a whole number of Hz.
     """
 
     samples: np.ndarray
@@ -80,7 +80,7 @@ class Waveform:
     sample_rate: float
     """Hz, a whole number."""
     path: Path = Path("waveform")
-    """What results and errors call it."""
+    """The name of the waveform in results and errors."""
     number = None
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Waveform:
         return audio.blocks_of(samples, int(self.sample_rate), sample_rate, self.path, notes)
 
     def seconds(self) -> float:
-        """Its length."""
+        """Length in seconds."""
         return len(self.samples) / self.sample_rate
 
 
@@ -120,11 +120,11 @@ class Windowing:
     length: int
     """Samples in a window."""
     hop: int
-    """Samples from the start of one to that of the next."""
+    """Samples from the start of one window to the start of the next."""
     padding: str = "zeros"
-    """What follows a sound that is shorter than a window (see `audio.pad`)."""
+    """How a sound that is shorter than a window is padded (see `audio.pad`)."""
     views: int = 0
-    """Windows spread evenly over each sound; 0: all windows, one hop apart."""
+    """Number of windows, spread evenly over each sound; 0: all windows, one hop apart."""
 
 
 @dataclass(frozen=True)
@@ -133,29 +133,29 @@ class Chunk:
 
     path: Path
     starts: np.ndarray
-    """(n,) first samples."""
+    """(n,) first sample of each window."""
     windows: np.ndarray
     """(n, N)."""
     seconds: float
-    """Of sound that these windows are the first to hold."""
+    """Length of the sound that these windows hold and earlier windows do not."""
     end: float | AudiorepError | None = None
-    """The file's length in seconds if it ends here, its error if it fails here, None if more follows."""
+    """In the last chunk of a file: its length in seconds, or the error that ended it. In other chunks: None."""
     channel: int | None = None
-    """Its number from 1, where each channel is heard by itself."""
+    """The channel's number from 1, if each channel is a sound of its own."""
     notes: tuple[str, ...] = ()
-    """Sentences on how the file was heard, where it ends here."""
+    """In the last chunk of a file: sentences on how it was read (see `audio.blocks`)."""
 
 
-def of_channels(paths: Iterable[Path], channel: str) -> Iterator[Stretch]:
-    """What to hear of each file for a choice of `channels.CHOICES`: `each` is one stretch a channel.
+def channel_stretches(paths: Iterable[Path], channel: str) -> Iterator[Stretch]:
+    """The stretches to read from each file for `channel`, one of `channels.CHOICES`; `each` gives one stretch for each channel.
 
-    A file that cannot be read is one stretch: its reader says why.
+    A file that cannot be read gives one stretch; the code that reads it reports the error.
     """
     for path in paths:
         if channel != "each":
             yield Stretch(path, channel=channel)
             continue
-        pipes.keep(path)
+        pipes.copy_now(path)
         try:
             count = audio.probe(path).channels
         except AudioError:
@@ -164,7 +164,10 @@ def of_channels(paths: Iterable[Path], channel: str) -> Iterator[Stretch]:
 
 
 def batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
-    """Chunks gathered until they hold a batch of windows."""
+    """Lists of consecutive chunks with at least `BATCH_WINDOWS` windows together; all windows of a list have the same length.
+
+    A list is shorter at the end, and before a chunk whose windows have another length.
+    """
     gathered: list[Chunk] = []
     count = 0
     for chunk in chunks:
@@ -173,7 +176,7 @@ def batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
             gathered, count = [], 0
         gathered.append(chunk)
         count += len(chunk.windows)
-        if count >= BATCH:
+        if count >= BATCH_WINDOWS:
             yield gathered
             gathered, count = [], 0
     if gathered:
@@ -181,24 +184,24 @@ def batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
 
 
 class Decoder:
-    """Chunks of windows of each file in order, decoded ahead of their use by a few threads."""
+    """Iterates over the chunks of each file in order, which threads decode in advance."""
 
     def __init__(self, sources: Iterable[Source], windowing: Windowing) -> None:
         self._sources = iter(sources)
         self._windowing = windowing
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(DECODERS, "decode")
-        self._kept = ExitStack()
-        self._kept.enter_context(pipes.kept())
+        self._pool = ThreadPoolExecutor(DECODER_THREADS, "decode")
+        self._copies = ExitStack()
+        self._copies.enter_context(pipes.keep_copies())
 
     def __iter__(self) -> Iterator[Chunk]:
         waiting: deque[queue.Queue[Chunk]] = deque()
         while True:
-            while len(waiting) < 4 * DECODERS and (source := next(self._sources, None)) is not None:
+            while len(waiting) < 4 * DECODER_THREADS and (source := next(self._sources, None)) is not None:
                 sound = source if isinstance(source, Stretch | Waveform) else Stretch(Path(source))
                 if isinstance(sound, Stretch):
-                    pipes.keep(sound.path)  # here, where Ctrl-C ends the wait for it
-                chunks: queue.Queue[Chunk] = queue.Queue(AHEAD)
+                    pipes.copy_now(sound.path)  # in the main thread, where Ctrl-C can end the wait for the pipe
+                chunks: queue.Queue[Chunk] = queue.Queue(QUEUED_CHUNKS)
                 self._pool.submit(self._decode, sound, chunks)
                 waiting.append(chunks)
             if not waiting:
@@ -209,54 +212,54 @@ class Decoder:
             yield chunk
 
     def close(self) -> None:
-        """Stops the threads; what they had decoded is dropped."""
+        """Stops the threads and drops the chunks that nobody has read."""
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._kept.close()
+        self._copies.close()
 
     def _decode(self, sound: Stretch | Waveform, out: queue.Queue[Chunk]) -> None:
         path = sound.path
         no_windows = np.zeros((0, self._windowing.length), np.float32)
-        nothing = Chunk(path, np.zeros(0, np.int64), no_windows, 0.0, channel=sound.number)
+        empty = Chunk(path, np.zeros(0, np.int64), no_windows, 0.0, channel=sound.number)
         try:
             for chunk in self._chunks(sound):
                 self._put(chunk, out)
         except AudiorepError as error:
-            self._put(replace(nothing, end=error), out)
+            self._put(replace(empty, end=error), out)
         except _StoppedError:
             pass
-        except Exception as error:  # a fault of one file must not end the others
-            self._put(replace(nothing, end=AudioError(f"{path} could not be decoded ({type(error).__name__}: {error}).")), out)
+        except Exception as error:  # an error in one file must not end the others
+            self._put(replace(empty, end=AudioError(f"{path} could not be decoded ({type(error).__name__}: {error}).")), out)
 
     def _chunks(self, sound: Stretch | Waveform) -> Iterator[Chunk]:
         rate = self._windowing.sample_rate
-        heard, told = 0, 0.0
+        samples, counted_seconds = 0, 0.0
         notes: list[str] = []
 
-        def counted() -> Iterator[np.ndarray]:
-            nonlocal heard
+        def counted_blocks() -> Iterator[np.ndarray]:
+            nonlocal samples
             for block in sound.blocks(rate, notes):
-                heard += len(block)
+                samples += len(block)
                 yield block
 
-        held: Chunk | None = None
-        for group in _groups(self._windows(counted(), sound), BATCH):
-            if held is not None:
-                yield held
+        last: Chunk | None = None
+        for group in _groups(self._windows(counted_blocks(), sound), BATCH_WINDOWS):
+            if last is not None:
+                yield last
             starts = np.array([start for start, _ in group])
-            seconds = heard / rate - told
-            told += seconds
-            held = Chunk(sound.path, starts, np.stack([window for _, window in group]), seconds, channel=sound.number)
-        if held is None:
+            seconds = samples / rate - counted_seconds
+            counted_seconds += seconds
+            last = Chunk(sound.path, starts, np.stack([window for _, window in group]), seconds, channel=sound.number)
+        if last is None:
             raise AudioError(f"{sound.path} is too short: it has no samples at {rate} Hz.")
-        seconds = heard / rate
-        yield replace(held, seconds=held.seconds + seconds - told, end=seconds, notes=tuple(notes))
+        seconds = samples / rate
+        yield replace(last, seconds=last.seconds + seconds - counted_seconds, end=seconds, notes=tuple(notes))
 
     def _windows(self, stream: Iterator[np.ndarray], sound: Stretch | Waveform) -> Iterator[tuple[int, np.ndarray]]:
-        cut = self._windowing
-        if not cut.views:
-            return audio.windows(stream, cut.length, cut.hop, cut.padding)
-        return audio.views(stream, cut.length, int(sound.seconds() * cut.sample_rate), cut.views, cut.padding)
+        how = self._windowing
+        if not how.views:
+            return audio.windows(stream, how.length, how.hop, how.padding)
+        return audio.views(stream, how.length, int(sound.seconds() * how.sample_rate), how.views, how.padding)
 
     def _put(self, chunk: Chunk, out: queue.Queue[Chunk]) -> None:
         while not self._stop.is_set():
@@ -268,7 +271,7 @@ class Decoder:
 
 
 class _StoppedError(Exception):
-    """The user of the decoder has gone."""
+    """The decoder was closed."""
 
 
 def _groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

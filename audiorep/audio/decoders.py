@@ -1,4 +1,4 @@
-"""A sound file as its samples one after another, whatever its container: decoded forwards, stream after stream."""
+"""Decodes the samples of a sound file in order, stream after stream, from disk, a pipe, a tar or an HDF5 file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import soundfile
 import soxr
 
 from audiorep.audio import containers, pipes
-from audiorep.audio.formats import Part, Plan, mp3_plan, plan
+from audiorep.audio.formats import Part, Plan, plan, plan_mp3
 from audiorep.audio.formats.splice import Region, splice
 from audiorep.errors import AudioError
 
 RATES = (100, 10_000_000)
-"""Hz that a header may name: from the slowest hydrophone to beyond the fastest bat detector."""
+"""Lowest and highest sample rate in Hz of a header: slow hydrophones and fast bat detectors lie within them."""
 
-_SKIPPED = 1 << 20  # values decoded at a time on the way to a place that cannot be sought
-_ENDLESS = 1 << 48  # frames; what libsndfile calls a length that it does not know
+_SKIP_VALUES = 1 << 20  # decoded at a time to skip frames where the codec cannot seek
+_UNKNOWN_FRAMES = 1 << 48  # libsndfile gives a larger number of frames if it does not know the length
 
 
 class Decoder(Protocol):
@@ -35,22 +35,23 @@ class Decoder(Protocol):
     subtype: str
 
     def skip(self, frames: int) -> None:
-        """Goes on to a sample, of a stream that nothing was read of."""
+        """Skips the first `frames` frames; called before anything is read."""
         ...
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
-        """(frames, channels) from here on; fewer at the end."""
+        """The next (frames, channels) samples; fewer frames at the end."""
         ...
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         ...
 
 
 class _Soundfile(soundfile.SoundFile):  # type: ignore[misc]
     """A stream that libsndfile decodes, read forwards only.
 
-    soundfile seeks to where it already is after each block; some codecs cannot seek, and in others it costs.
+    soundfile seeks to its own position after each block. Some codecs cannot seek, and in others it is slow, so this class
+    says that it cannot.
     """
 
     def __init__(self, source: bytes | Path | IO[bytes]) -> None:
@@ -58,21 +59,21 @@ class _Soundfile(soundfile.SoundFile):  # type: ignore[misc]
         super().__init__(source)
 
     def seekable(self) -> bool:
-        """Not for soundfile."""
+        """False, so that soundfile does not seek."""
         return False
 
     def skip(self, frames: int) -> None:
-        """Goes on to a sample, by seeking where the codec can."""
+        """Skips `frames` frames by seeking, or by decoding where the codec cannot seek."""
         if not frames:
             return
         try:
             self.seek(frames)
-        except soundfile.LibsndfileError:  # reading goes on where it was
-            while frames > 0 and (found := len(self.read(min(frames, max(1, _SKIPPED // self.channels)), "float32", True))):
-                frames -= found
+        except soundfile.LibsndfileError:  # the position has not changed
+            while frames > 0 and (count := len(self.read(min(frames, max(1, _SKIP_VALUES // self.channels)), "float32", True))):
+                frames -= count
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         super().close()
         if hasattr(self._source, "close"):
             self._source.close()
@@ -80,20 +81,20 @@ class _Soundfile(soundfile.SoundFile):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class _Stream:
-    """What one part of a file holds."""
+    """Rate, channels and length of one part of a file."""
 
     part: Part
     sample_rate: int
     channels: int
-    promised: int
-    """Frames, by the header."""
+    declared_frames: int
+    """Length by the header."""
 
 
 class Sound:
-    """All streams of a file as one: the first says its rate and channels, and others are fitted to it.
+    """All streams of a file as one sound; later streams are converted to the rate and channels of the first.
 
     Raises:
-        AudioError: the file is missing, a folder, empty, or not audio that libsndfile reads.
+        AudioError: the file is missing, a folder, empty, or in a format that libsndfile does not read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,19 +102,19 @@ class Sound:
         self._files = ExitStack()
         self._container = containers.container_of(path)
         try:
-            self._place = self._files.enter_context(pipes.on_disk(path)) if self._container is None else path
-            self._plan = self._look()
-            self._ready: Decoder | None = self._open(self._plan.parts[0])
-            if self._ready.format == "MP3" and self._plan == Plan():
-                self._plan_again()
-            self.encoding = f"{self._ready.format} {self._ready.subtype}"
+            self._place = self._files.enter_context(pipes.seekable_path(path)) if self._container is None else path
+            self._plan = self._make_plan()
+            self._first_decoder: Decoder | None = self._open(self._plan.parts[0])
+            if self._first_decoder.format == "MP3" and self._plan == Plan():
+                self._replan_as_mp3()
+            self.encoding = f"{self._first_decoder.format} {self._first_decoder.subtype}"
             self._streams = [self._measure(part, number) for number, part in enumerate(self._plan.parts)]
         except BaseException:
             self.close()
             raise
         self.sample_rate, self.channels = self._streams[0].sample_rate, self._streams[0].channels
-        self.frames = sum(self._fitted(stream, stream.promised) for stream in self._streams)
-        self.cut = self._plan.cut
+        self.frames = sum(self._at_first_rate(stream, stream.declared_frames) for stream in self._streams)
+        self.is_cut_off = self._plan.is_cut_off
 
     def __enter__(self) -> Sound:
         return self
@@ -122,52 +123,52 @@ class Sound:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the file."""
-        if ready := getattr(self, "_ready", None):
-            ready.close()
+        """Closes the file."""
+        if decoder := getattr(self, "_first_decoder", None):
+            decoder.close()
         self._files.close()
 
     def blocks(self, first: int, last: int, size: int) -> Iterator[np.ndarray]:
-        """(n, channels) float32 from frame `first` up to `last`, of `size` frames or fewer.
+        """Consecutive (n, channels) float32 blocks of at most `size` frames, from frame `first` up to `last`.
 
         Raises:
-            AudioError: the file ends before.
+            AudioError: the file ends before `last`.
         """
-        begins = 0
+        start = 0
         for stream in self._streams:
-            ends = begins + self._fitted(stream, stream.promised)
-            if first < ends and begins < last:
-                yield from self._stretch(stream, max(first, begins) - begins, min(last, ends) - begins, size, begins)
-            begins = ends
+            end = start + self._at_first_rate(stream, stream.declared_frames)
+            if first < end and start < last:
+                yield from self._stretch(stream, max(first, start) - start, min(last, end) - start, size, start)
+            start = end
 
     def truncated(self, position: int, reason: str) -> AudioError:
-        """That the file ends, or cannot be read any further, at frame `position`."""
-        found, promised = position / self.sample_rate, self.frames / self.sample_rate
-        length = f"it ends at {found:.2f} s"
-        if found < promised:
-            length = f"its header promises {promised:.2f} s, {found:.2f} s can be read"
+        """The error for a file that ends, or can be read no further, at frame `position`."""
+        readable, declared = position / self.sample_rate, self.frames / self.sample_rate
+        length = f"it ends at {readable:.2f} s"
+        if readable < declared:
+            length = f"its header promises {declared:.2f} s, {readable:.2f} s can be read"
         return AudioError(f"{self.path} is damaged: {length} ({reason}). Re-copy the file.", "truncated")
 
-    def _stretch(self, stream: _Stream, first: int, last: int, size: int, begins: int) -> Iterator[np.ndarray]:
-        """A stretch of one stream, fitted to the first one's rate and channels."""
+    def _stretch(self, stream: _Stream, first: int, last: int, size: int, start: int) -> Iterator[np.ndarray]:
+        """A stretch of one stream, at the rate and with the channels of the first; `start` is the stream's first frame."""
         ratio = stream.sample_rate / self.sample_rate
         resampler = None
         if stream.sample_rate != self.sample_rate:
             resampler = soxr.ResampleStream(stream.sample_rate, self.sample_rate, self.channels, "float32")
-        ready = self._ready if stream is self._streams[0] else None
-        decoder = ready or self._open(stream.part)
-        if ready is not None:
-            self._ready = None
+        opened = self._first_decoder if stream is self._streams[0] else None
+        decoder = opened or self._open(stream.part)
+        if opened is not None:
+            self._first_decoder = None
         try:
-            for block in self._read(decoder, round(first * ratio), round(last * ratio), size, begins, ratio):
-                fitted = block if block.shape[1] == self.channels else _remix(block, self.channels)
-                yield fitted if resampler is None else resampler.resample_chunk(fitted)
+            for block in self._read(decoder, round(first * ratio), round(last * ratio), size, start, ratio):
+                remixed = block if block.shape[1] == self.channels else _remix(block, self.channels)
+                yield remixed if resampler is None else resampler.resample_chunk(remixed)
             if resampler is not None:
                 yield resampler.resample_chunk(np.zeros((0, self.channels), np.float32), last=True)
         finally:
             decoder.close()
 
-    def _read(self, decoder: Decoder, first: int, last: int, size: int, begins: int, ratio: float) -> Iterator[np.ndarray]:
+    def _read(self, decoder: Decoder, first: int, last: int, size: int, start: int, ratio: float) -> Iterator[np.ndarray]:
         position = first
         try:
             decoder.skip(first)
@@ -175,106 +176,106 @@ class Sound:
                 wanted = min(size, last - position)
                 block = decoder.read(wanted, "float32", always_2d=True)
                 position += len(block)
-                if len(block) < wanted and not self._plan.guessed:
-                    raise self.truncated(begins + round(position / ratio), "the data ends early")
+                if len(block) < wanted and not self._plan.length_is_guessed:
+                    raise self.truncated(start + round(position / ratio), "the data ends early")
                 if len(block):
                     yield block
                 if len(block) < wanted:
                     return
         except soundfile.LibsndfileError as error:
-            raise self.truncated(begins + round(position / ratio), _reason(error)) from None
+            raise self.truncated(start + round(position / ratio), _reason(error)) from None
 
-    def _fitted(self, stream: _Stream, frames: int) -> int:
-        """A stream's frames at the first one's rate."""
+    def _at_first_rate(self, stream: _Stream, frames: int) -> int:
+        """A number of frames of a stream, in frames of the first stream's rate."""
         return round(frames * self.sample_rate / stream.sample_rate)
 
-    def _look(self) -> Plan:
+    def _make_plan(self) -> Plan:
         """How the file must be read.
 
         Raises:
-            AudioError: it is not there, or nothing that can be read.
+            AudioError: the file is missing or cannot be read.
         """
-        if self._container is not None and self._container.suffix in containers.HDF5:
+        if self._container is not None and self._container.suffix in containers.HDF5_SUFFIXES:
             return Plan()
         if self._container is None:
-            _refuse(self.path, self._place)
+            _refuse_other_files(self.path, self._place)
         try:
-            with self._bytes() as file:  # libsndfile would not say why it may not
+            with self._open_bytes() as file:  # opened here, because libsndfile would not say why it cannot
                 return plan(Region.whole(file))
         except OSError as error:
             raise AudioError(f"{self.path} cannot be opened: {error.strerror or error}.") from None
 
-    def _plan_again(self) -> None:
-        """Looks at what proved to be MP3 behind bytes that are not, or one of its kin."""
-        with self._bytes() as file:
-            self._plan = mp3_plan(Region.whole(file))
-        if self._plan.parts[0].pieces and self._ready is not None:
-            self._ready.close()
-            self._ready = self._open(self._plan.parts[0])
+    def _replan_as_mp3(self) -> None:
+        """Makes the plan again for a file that libsndfile decodes as MP3 (or MP1, MP2) although it starts with other bytes."""
+        with self._open_bytes() as file:
+            self._plan = plan_mp3(Region.whole(file))
+        if self._plan.parts[0].pieces and self._first_decoder is not None:
+            self._first_decoder.close()
+            self._first_decoder = self._open(self._plan.parts[0])
 
-    def _bytes(self) -> IO[bytes]:
-        """The file's bytes, also where it lies in a tar."""
+    def _open_bytes(self) -> IO[bytes]:
+        """The file opened for reading bytes, from disk or from a tar."""
         return self._place.open("rb") if self._container is None else containers.read_member(self.path, self._container)
 
     def _open(self, part: Part) -> Decoder:
-        if self._container is not None and self._container.suffix in containers.HDF5:
+        if self._container is not None and self._container.suffix in containers.HDF5_SUFFIXES:
             return containers.Track(self.path, self._container)
         source: bytes | Path | IO[bytes]
         try:
             if part.pieces:
-                source = splice(self._bytes(), part.pieces)
+                source = splice(self._open_bytes(), part.pieces)
             elif self._container is not None:
-                source = self._bytes()
+                source = self._open_bytes()
             else:
-                source = self._place if os.name == "nt" else os.fsencode(self._place)  # names need not be UTF-8
+                source = self._place if os.name == "nt" else os.fsencode(self._place)  # a name need not be UTF-8
             return _Soundfile(source)
         except OSError as error:
             raise AudioError(f"{self.path} cannot be opened: {error.strerror or error}.") from None
         except soundfile.LibsndfileError as error:
             reason = _reason(error)
-            if "does not exist" in reason:  # libsndfile's answer to a damaged mp3
+            if "does not exist" in reason:  # libsndfile says this of a damaged MP3
                 reason = "its data is damaged"
             raise AudioError(f"{self.path} cannot be read as audio ({reason}). {_advice(self.path)}") from None
 
     def _measure(self, part: Part, number: int) -> _Stream:
-        """What a part holds, by its own header."""
-        decoder = self._ready if number == 0 and self._ready else self._open(part)
+        """Rate, channels and length of a part, by its header."""
+        decoder = self._first_decoder if number == 0 and self._first_decoder else self._open(part)
         rate, channels, frames = decoder.samplerate, decoder.channels, decoder.frames
         if not RATES[0] <= rate <= RATES[1]:
             raise AudioError(
                 f"{self.path} has {rate} samples a second by its header; {RATES[0]} to {RATES[1]} are allowed. "
-                "If the header is wrong, write it anew with the true rate."
+                "If the header is wrong, write the file again with the true rate."
             )
-        if frames > _ENDLESS:
+        if frames > _UNKNOWN_FRAMES:
             frames = _count(decoder)
-        if decoder is not self._ready or decoder.frames > _ENDLESS:
+        if decoder is not self._first_decoder or decoder.frames > _UNKNOWN_FRAMES:
             decoder.close()
-            if decoder is self._ready:
-                self._ready = None
-        return _Stream(part, rate, channels, round(frames * part.promised))
+            if decoder is self._first_decoder:
+                self._first_decoder = None
+        return _Stream(part, rate, channels, round(frames * part.declared_ratio))
 
 
 def _count(decoder: Decoder) -> int:
-    """Frames of a stream whose header does not say, by decoding it."""
+    """The frames of a stream whose header does not give its length, counted by decoding it."""
     frames = 0
     try:
-        while found := len(decoder.read(max(1, _SKIPPED // decoder.channels), "float32", True)):
-            frames += found
-    except soundfile.LibsndfileError:  # it is met again, and told, when these samples are used
+        while count := len(decoder.read(max(1, _SKIP_VALUES // decoder.channels), "float32", True)):
+            frames += count
+    except soundfile.LibsndfileError:  # the same error is raised again when the samples are read
         pass
     return frames
 
 
 def _remix(block: np.ndarray, channels: int) -> np.ndarray:
-    """(n, c) as (n, channels): one channel is repeated, several are averaged."""
-    with np.errstate(invalid="ignore", over="ignore"):  # infinities: for the caller to refuse
+    """An (n, channels) block from an (n, c) block: the mean of its channels, repeated."""
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller refuses infinite samples
         mean = block.mean(axis=1, keepdims=True, dtype=np.float32)
     return np.repeat(mean, channels, axis=1)
 
 
-def _refuse(path: Path, place: Path) -> None:
-    """Raises an error for what cannot be a sound file."""
-    name = pipes.shown(path)
+def _refuse_other_files(path: Path, place: Path) -> None:
+    """Raises an error if `place`, which the user calls `path`, is missing, a folder, empty or a sound without header."""
+    name = pipes.name_of(path)
     try:
         if place.is_symlink() and not place.exists():
             raise AudioError(f"{name} is a link to {place.readlink()}, which does not exist.", "missing")

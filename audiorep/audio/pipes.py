@@ -1,4 +1,4 @@
-"""Sounds that can be read once only, from standard input (`-`) or a named pipe, kept on disk while they are in use."""
+"""Sounds from standard input (`-`) or a named pipe: each is copied to a temporary file, because it can be read only once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from typing import IO
 from audiorep.errors import AudioError
 
 STDIN = Path("-")
-"""The name of standard input; a file of that name is written `./-`."""
+"""The path that stands for standard input; a file named `-` is given as `./-`."""
 
-_COPIED = 1 << 20  # bytes at a time
+_COPY_BYTES = 1 << 20  # copied at a time
 
-_kept: dict[Path, Path | AudioError] = {}
-_users = 0
-_lock = threading.Lock()  # of `_users`
+_copies: dict[Path, Path | AudioError] = {}
+_users = 0  # blocks of `keep_copies` that are open
+_users_lock = threading.Lock()
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether what is at `path` can be read but once."""
+    """Whether `path` is standard input, a named pipe or a socket, which can be read only once."""
     if path == STDIN:
         return True
     try:
@@ -37,45 +37,45 @@ def is_pipe(path: Path) -> bool:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """While it lasts, what came out of a pipe stays on disk, to be read as often as need be."""
+def keep_copies() -> Iterator[None]:
+    """Keeps the copies of pipes on disk until the block ends, so that each can be read several times."""
     global _users
-    with _lock:
+    with _users_lock:
         _users += 1
     try:
         yield
     finally:
-        with _lock:
+        with _users_lock:
             _users -= 1
-            done = [] if _users else list(_kept.values())
+            unused = [] if _users else list(_copies.values())
             if not _users:
-                _kept.clear()
-        for copy in done:
+                _copies.clear()
+        for copy in unused:
             if isinstance(copy, Path):
                 copy.unlink(missing_ok=True)
 
 
-def keep(path: Path) -> None:
-    """Reads a pipe to its end now, if it is one, rather than when it is first used; a fault is raised then."""
-    if _users and path not in _kept and is_pipe(path):
+def copy_now(path: Path) -> None:
+    """Copies `path` to disk now, if it is a pipe and `keep_copies` is open; `seekable_path` raises an error of this copy."""
+    if _users and path not in _copies and is_pipe(path):
         try:
-            _kept[path] = _copy(path)
+            _copies[path] = _copy(path)
         except AudioError as error:
-            _kept[path] = error
+            _copies[path] = error
 
 
 @contextmanager
-def on_disk(path: Path) -> Iterator[Path]:
-    """A path whose bytes can be sought in: `path` itself, or the copy of what came out of a pipe.
+def seekable_path(path: Path) -> Iterator[Path]:
+    """A file on disk with the bytes of `path`: `path` itself, or the copy of a pipe.
 
     Raises:
-        AudioError: nothing came out of it, or there is no room for it.
+        AudioError: the pipe gave no data, or its copy cannot be written.
     """
     if not is_pipe(path):
         yield path
         return
-    keep(path)
-    copy = _kept.get(path)
+    copy_now(path)
+    copy = _copies.get(path)
     if isinstance(copy, AudioError):
         raise copy
     if copy is not None:
@@ -89,23 +89,23 @@ def on_disk(path: Path) -> Iterator[Path]:
 
 
 def _copy(path: Path) -> Path:
-    """A temporary file with all that comes out of the pipe, in constant memory."""
+    """A temporary file with all data of the pipe, copied in constant memory."""
     handle, name = tempfile.mkstemp(prefix="audiorep-", suffix=".pipe")
     copy = Path(name)
     try:
         with os.fdopen(handle, "wb") as file, _source(path) as source:
-            shutil.copyfileobj(source, file, _COPIED)
+            shutil.copyfileobj(source, file, _COPY_BYTES)
             size = file.tell()
     except OSError as error:
         copy.unlink(missing_ok=True)
-        raise AudioError(f"{shown(path)} cannot be kept in {copy.parent}: {error.strerror or error}.") from None
+        raise AudioError(f"{name_of(path)} cannot be copied to {copy.parent}: {error.strerror or error}.") from None
     except BaseException:
         copy.unlink(missing_ok=True)
         raise
     if size == 0:
         copy.unlink()
         example = " Pipe a sound into it, for example: cat sound.flac | audiorep predict -" if path == STDIN else ""
-        raise AudioError(f"{shown(path)} gave no data.{example}", "empty")
+        raise AudioError(f"{name_of(path)} gave no data.{example}", "empty")
     return copy
 
 
@@ -116,13 +116,13 @@ def _source(path: Path) -> Iterator[IO[bytes]]:
             yield file
     elif sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise AudioError(
-            "Standard input is no pipe and no file. Pipe a sound into it, for example: cat sound.flac | audiorep predict -",
+            "Standard input is not a pipe or a file. Pipe a sound into it, for example: cat sound.flac | audiorep predict -",
             "missing",
         )
     else:
         yield sys.stdin.buffer
 
 
-def shown(path: Path) -> str:
-    """Its name in a sentence."""
+def name_of(path: Path) -> str:
+    """The name of `path` in a sentence."""
     return "Standard input (-)" if path == STDIN else str(path)

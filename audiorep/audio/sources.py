@@ -1,4 +1,4 @@
-"""The sound files that a user means by files, folders and patterns, and what in them was passed over."""
+"""Finds the sound files that a user names by files, folders and patterns, and the files that it passes over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from audiorep.audio import pipes
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"})
-"""Files taken for audio when a folder is searched; a file named outright is always tried."""
+"""Suffixes of sound files in a folder or a pattern; a file that the user names is always tried."""
 
 _OTHERS = """
     3ga 3gp 8svx aa aac aax ac3 adts aifc amr ape asf avi awb avr bwf dff dsf dss dts dtshd eac3 ec3 f32 f4a
@@ -22,35 +22,36 @@ _OTHERS = """
     wave weba webm wma wmv wv wve xa xi
 """
 OTHER_SUFFIXES = frozenset(f".{name}" for name in _OTHERS.split())
-"""Files that may well hold sound, which a search names, as it does those without a suffix, but does not take."""
+"""Suffixes of files that may hold sound but are not read. `find` reports them, and files without a suffix."""
 
-_NAMED = 5  # of what was passed over
+_MAX_NAMES = 5  # of files in the sentence on those passed over
 
 
 def find(paths: Iterable[str | os.PathLike[str]], on_passed_over: Callable[[Path], None] = lambda path: None) -> Iterator[Path]:
-    """Every sound file in `paths`: files as they are, folders searched recursively, patterns with `*`, `?`, `[` expanded.
+    """Every sound file in `paths`: files as given, folders searched recursively, patterns with `*`, `?`, `[` expanded.
 
-    Links to folders are followed, but not round in a circle. `-` is standard input. What is not there, or may not be
-    opened, a link that leads nowhere, and what holds no sound file are given as they are: their reader reports them, and
-    the others go on. `on_passed_over` is told of files in folders and patterns that may hold sound in other formats.
+    Links to folders are followed, but a folder is not searched again below itself. `-` is standard input. A path that does
+    not exist or cannot be opened, a broken link, and a folder or pattern without sound files are returned as given: the code
+    that reads them reports the error. `on_passed_over` is called with each file in a folder or pattern that may hold sound in
+    another format.
     """
     for given in paths:
         path = Path(given)
         if path == pipes.STDIN and os.fspath(given) != "-":
             yield path.absolute()  # ./-
         else:
-            yield from _found(path, on_passed_over) or [path]
+            yield from _search(path, on_passed_over) or [path]
 
 
-def passed_over(paths: Sequence[Path]) -> str:
-    """A sentence on files that were passed over."""
-    names = ", ".join(str(path) for path in paths[:_NAMED])
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    what = "1 file of another format was" if len(paths) == 1 else f"{len(paths)} files of other formats were"
-    return f"{what} passed over: {names}{more}. Convert them, or name them outright to try them as they are."
+def describe_passed_over(paths: Sequence[Path]) -> str:
+    """A sentence for the user on files that were passed over."""
+    names = ", ".join(str(path) for path in paths[:_MAX_NAMES])
+    more = f" and {len(paths) - _MAX_NAMES} more" if len(paths) > _MAX_NAMES else ""
+    files = "1 file of another format was" if len(paths) == 1 else f"{len(paths)} files of other formats were"
+    return f"{files} passed over: {names}{more}. Convert them, or give their own paths to try them as they are."
 
 
-def _found(given: Path, on_passed_over: Callable[[Path], None]) -> list[Path]:
+def _search(given: Path, on_passed_over: Callable[[Path], None]) -> list[Path]:
     try:
         if given == pipes.STDIN:
             return [given]
@@ -61,32 +62,34 @@ def _found(given: Path, on_passed_over: Callable[[Path], None]) -> list[Path]:
         else:
             root = Path(given.anchor) if given.is_absolute() else Path()
             parts = given.relative_to(root).parts if given.is_absolute() else given.parts
-            once = [part for part, before in zip(parts, ("", *parts), strict=False) if part != "**" or before != "**"]
-            candidates = _expand(root, once, ())
+            without_repeats = [
+                part for part, before in zip(parts, ("", *parts), strict=False) if part != "**" or before != "**"
+            ]
+            candidates = _expand(root, without_repeats, ())
         return _sound_files(set(candidates), given, on_passed_over)
-    except (OSError, ValueError):  # too long a name, or a folder that may not be entered: for its reader to report
+    except (OSError, ValueError):  # the name is too long, or the folder cannot be entered: the reader reports it
         return [given]
 
 
 def _sound_files(candidates: Iterable[Path], given: Path, on_passed_over: Callable[[Path], None]) -> list[Path]:
-    """Sorted; what is hidden counts only where `given` names it."""
-    taken = []
+    """The sound files of `candidates`, sorted; hidden files only if `given` names the hidden part of their path."""
+    sounds = []
     for path in sorted(candidates):
         if any(part.startswith(".") and part not in given.parts for part in path.parts):
             continue
         suffix = path.suffix.lower()
         if path.is_dir():
             if not os.access(path, os.R_OK | os.X_OK):
-                taken.append(path)
+                sounds.append(path)
         elif (suffix in SUFFIXES and (path.is_file() or not path.exists())) or (not suffix and not path.exists()):
-            taken.append(path)
+            sounds.append(path)
         elif not suffix or suffix in OTHER_SUFFIXES or suffix in SUFFIXES:
             on_passed_over(path)
-    return taken
+    return sounds
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Everything in a folder at any depth, but no folder in itself; folders that may not be read too."""
+    """All files in a folder at any depth, and folders that cannot be read; links to a folder in `above` are not followed."""
     own = _identity(folder)
     if own in above:
         return
@@ -104,7 +107,10 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
 
 
 def _expand(folder: Path, parts: Sequence[str], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """What in a folder matches a pattern, part by part; `**` stands for any number of folders, none in itself."""
+    """The paths in a folder that match the `parts` of a pattern; `**` matches any number of folders.
+
+    Below `**`, links to a folder in `above` are not followed.
+    """
     part, rest = parts[0], parts[1:]
     if part == "**":
         own = _identity(folder)
@@ -129,14 +135,14 @@ def _expand(folder: Path, parts: Sequence[str], above: tuple[tuple[int, int], ..
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         return list(os.scandir(folder))
-    except OSError:  # a file where the pattern has a folder
+    except OSError:  # a file, where the pattern needs a folder
         return []
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # a link that leads to itself
         return False
 
 

@@ -1,4 +1,4 @@
-"""Streams of blocks as equally long windows, in constant memory."""
+"""Windows of equal length from a stream of blocks, in constant memory."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-TAIL = 0.1  # of a window: less new sound than this at the end does not get a window of its own
+MIN_TAIL_SHARE = 0.1  # of a window; a shorter rest at the end of a sound gets no window of its own
 
 
 def windows(stream: Iterable[np.ndarray], length: int, hop: int, padding: str = "zeros") -> Iterator[tuple[int, np.ndarray]]:
-    """(first sample, (length,) window) for every `hop` samples of a stream of blocks, in constant memory.
+    """(first sample, (length,) window) for every `hop` samples of a stream of blocks.
 
-    A stream shorter than a window is padded to one (see `pad`). What is left at the end gets a window of its own, moved back so
-    that it holds only sound, if it brings at least a tenth of a window that no other window has.
+    A stream that is shorter than a window is padded to one window (see `pad`). A rest at the end that no window holds gets a
+    window of its own if it is at least a tenth of a window long; that window ends where the stream ends.
     """
     buffer, buffer_start, position, total = np.zeros(0, np.float32), 0, 0, 0
     for block in stream:
@@ -26,7 +26,7 @@ def windows(stream: Iterable[np.ndarray], length: int, hop: int, padding: str = 
         buffer, buffer_start = buffer[keep_from - buffer_start :], keep_from
     if position == 0 and total:
         yield 0, pad(buffer, length, padding)
-    elif total - (position - hop + length) >= max(1, TAIL * length):
+    elif total - (position - hop + length) >= max(1, MIN_TAIL_SHARE * length):
         start = total - length
         yield start, buffer[start - buffer_start :]
 
@@ -34,9 +34,9 @@ def windows(stream: Iterable[np.ndarray], length: int, hop: int, padding: str = 
 def views(
     stream: Iterable[np.ndarray], length: int, total: int, count: int, padding: str = "zeros"
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(first sample, (length,) window) of `count` windows spread evenly over a stream of `total` samples, in constant memory.
+    """(first sample, (length,) window) of `count` windows spread evenly over a stream of `total` samples.
 
-    A stream shorter than a window gives one, padded.
+    A stream that is shorter than a window gives one window, which is padded.
     """
     starts = np.linspace(0, total - length, count).round().astype(int).tolist() if total > length else [0]
     buffer, buffer_start = np.zeros(0, np.float32), 0
@@ -47,14 +47,14 @@ def views(
             yield start, buffer[start - buffer_start : start - buffer_start + length]
         keep_from = min(starts[0] - buffer_start, len(buffer)) if starts else len(buffer)
         buffer, buffer_start = buffer[keep_from:], buffer_start + keep_from
-    for start in starts:  # a short stream, or one that resampling left a sample short
+    for start in starts:  # the stream is short, or resampling made it one sample shorter
         yield start, pad(buffer[start - buffer_start :], length, "zeros" if start else padding)
 
 
 def pad(waveform: np.ndarray, samples: int, padding: str = "zeros") -> np.ndarray:
-    """`waveform` cut at its end, or padded there with `zeros` or with its last sample (`edge`), to (samples,).
+    """`waveform` cut or padded at its end to (samples,); `padding` is `zeros`, `edge` (the last sample) or `edge_frames`.
 
-    `edge_frames` leaves a short one as it is: its spectrogram is padded (see `models.front_end.EdgeFrames`).
+    `edge_frames` returns a short waveform unchanged, because its spectrogram is padded (see `models.front_end.EdgeFrames`).
     """
     missing = max(0, samples - len(waveform))
     if missing and padding == "edge_frames":

@@ -69,15 +69,15 @@ def predict(
     passed_over: list[Path] = []
     files = list(sources.find(paths, passed_over.append))
     if passed_over:
-        terminal.say(visible(sources.passed_over(passed_over)))
+        terminal.say(visible(sources.describe_passed_over(passed_over)))
     done = failed = 0
     try:
         with (
-            pipes.kept(),
+            pipes.keep_copies(),
             Outputs(output or [], format, files, channels_apart=channel == "each") as outputs,
             terminal.progress("Listening", terminal.total_seconds(files)) as advance,
         ):
-            for result in classifier.files(decode.of_channels(files, channel), advance):
+            for result in classifier.files(decode.channel_stretches(files, channel), advance):
                 found = [] if isinstance(result, Failure) else result.view(view, top, threshold)
                 lost = outputs.write(result, found)
                 done += 1

@@ -22,7 +22,7 @@ class SoundIndex:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
                 path = Path(folder, name)
-                if path.suffix in containers.HDF5:
+                if path.suffix in containers.HDF5_SUFFIXES:
                     for track in sorted(containers.tracks(path)):
                         self._found.setdefault(track.rpartition("/")[2], path / track)
                 elif path.suffix.lower() in SUFFIXES and not name.startswith("."):

@@ -143,16 +143,16 @@ def test_pipe_is_read_like_the_file(pipe, tmp_path, format, subtype):
 
 def test_pipe_can_be_read_again_and_again_while_it_is_kept(pipe):
     path = pipe(encoded("FLAC"))
-    with pipes.kept():
+    with pipes.keep_copies():
         assert audio.probe(path).seconds == 2
-        with pipes.kept():
+        with pipes.keep_copies():
             assert len(audio.read(path, 16000, 0.5, 1.5)) == 16000
         assert len(audio.read(path, 16000)) == 32000
 
 
 def test_pipe_that_gave_nothing_is_refused_each_time(pipe):
     path = pipe(b"")
-    with pipes.kept():
+    with pipes.keep_copies():
         for _ in range(2):
             with pytest.raises(AudioError, match=r"0\.pipe gave no data") as caught:
                 audio.probe(path)
@@ -187,7 +187,7 @@ def test_full_disk_is_a_sentence(pipe, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "fdopen", lambda handle, mode: os.close(handle) or Full())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "here"))
     (tmp_path / "here").mkdir()
-    with pytest.raises(AudioError, match=r"0\.pipe cannot be kept in .*here: No space left on device"):
+    with pytest.raises(AudioError, match=r"0\.pipe cannot be .*here: No space left on device"):
         audio.probe(path)
     assert list((tmp_path / "here").iterdir()) == []
 

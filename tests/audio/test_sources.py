@@ -105,7 +105,7 @@ def test_pipe_in_a_folder_is_passed_over_rather_than_waited_for(tmp_path):
     ],
 )
 def test_what_was_passed_over_is_one_line(count, text):
-    line = sources.passed_over([Path(f"{k}.m4a") for k in range(count)])
+    line = sources.describe_passed_over([Path(f"{k}.m4a") for k in range(count)])
     assert line.startswith(text)
     assert "\n" not in line
 

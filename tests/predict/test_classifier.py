@@ -182,7 +182,7 @@ def test_batches_stay_small_however_long_a_file_is(level):
     session = FakeSession()
     list(Classifier(session).files([level("a.wav", 0.1), level("long.wav", 0.1, 100), level("b.wav", 0.1)]))
     assert sum(session.batches) == 201
-    assert max(session.batches) < 2 * decode.BATCH
+    assert max(session.batches) < 2 * decode.BATCH_WINDOWS
 
 
 def test_files_that_fail_cost_the_others_nothing(level, tmp_path):
@@ -262,7 +262,7 @@ def test_files_are_asked_for_only_a_little_ahead(level):
     for _ in range(100):
         next(results)
     results.close()
-    assert asked < 100 + decode.BATCH + 4 * decode.DECODERS + 1
+    assert asked < 100 + decode.BATCH_WINDOWS + 4 * decode.DECODER_THREADS + 1
 
 
 def test_memory_stays_flat_over_many_and_long_files(level):

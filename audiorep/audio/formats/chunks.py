@@ -1,7 +1,7 @@
-"""Where the samples lie in files made of chunks (WAV, RF64, W64, AIFF, CAF) and in AU: what is declared, and what is there.
+"""Finds the samples in files made of chunks (WAV, RF64, W64, AIFF, CAF) and in AU files, and their true length.
 
-Decoders believe the declaration. It is too small where a 32-bit number was wrapped or never brought up to date, too large
-where the file was cut, and 0 or the largest number where the recorder could not seek back to write it.
+Decoders trust the declared length. It is too small if a 32-bit number overflowed or was not updated, too large if the file
+was cut off, and 0 or the largest number if the recorder could not seek back to write it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from audiorep.audio.formats.splice import Piece, Region
 
-MOST = 10_000  # chunks before the samples, and after them: more are no chunks
-SLACK = 64  # bytes; some recorders count the header among the samples
+MAX_CHUNKS = 10_000  # before the samples, and after them; what looks like more is not chunks
+SLACK_BYTES = 64  # by which a declared length may be wrong; some recorders count the header as samples
 
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
-_W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of every other name
-_NO_SOUND = (b"TAG", b"ID3", b"APETAGEX")  # tags of other formats, which some programs append
-_KNOWN = frozenset(
+_W64_NAME_END = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of every other chunk name
+_TAG_MARKS = (b"TAG", b"ID3", b"APETAGEX")  # tags of other formats, which some programs append
+_KNOWN_NAMES = frozenset(
     b"LIST list fact PEAK bext iXML _PMX id3  ID3  JUNK junk PAD  FLLR cue  plst smpl inst acid axml chna umid afsp DISP levl "
     b"guan wamd MARK COMT INST MIDI AESD APPL NAME AUTH (c)  ANNO ID3  CHAN FVER SAUR basc trns cart link".split(b" ")
 ) | {b"id3 ", b"ID3 ", b"PAD ", b"cue ", b"(c) "}
@@ -26,52 +26,52 @@ _KNOWN = frozenset(
 
 @dataclass(frozen=True)
 class Samples:
-    """The chunk of samples."""
+    """The chunk that holds the samples."""
 
     start: int
-    """Its first byte."""
+    """First byte of the samples."""
     declared: int | None
-    """Bytes; None where the recorder did not know."""
+    """Bytes of samples by the header; None if the recorder did not know the length."""
     patches: tuple[tuple[int, bytes], ...]
-    """(position, bytes) in the header that make a decoder read on to the end of the file."""
+    """(position, bytes) to write into the header, so that a decoder reads to the end of the file."""
     chunks: Chunks | None
-    """How chunks after it are read; None where none can follow."""
+    """How to read the chunks that follow; None if none can follow."""
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """How a container writes the name and the size of a chunk."""
+    """How a container stores the name and the size of a chunk."""
 
     header: int
-    """Bytes of both."""
+    """Bytes of name and size together."""
     padding: int
-    """Chunks begin at multiples of it."""
+    """Every chunk begins at a multiple of this number of bytes."""
     name_and_size: Callable[[bytes], tuple[bytes, int]]
-    """The size is that of the body."""
+    """Reads a header; the size is that of the chunk's body."""
 
-    def at(self, file: Region, position: int) -> tuple[bytes, int] | None:
-        """The chunk there, or None at the file's end."""
+    def read(self, file: Region, position: int) -> tuple[bytes, int] | None:
+        """(name, size of the body) of the chunk at `position`, or None at the end of the file."""
         head = file.at(position, self.header)
         return self.name_and_size(head) if len(head) == self.header else None
 
     def walk(self, file: Region, position: int) -> Iterator[tuple[int, bytes, int]]:
-        """(position, name, size of the body) of every chunk from there on, as long as sizes can be."""
-        for _ in range(MOST):
-            if (found := self.at(file, position)) is None:
+        """(position, name, size of the body) of every chunk from `position` on, up to one with a negative size."""
+        for _ in range(MAX_CHUNKS):
+            if (chunk := self.read(file, position)) is None:
                 return
-            yield position, *found
-            if found[1] < 0:
+            yield position, *chunk
+            if chunk[1] < 0:
                 return
-            position = self.next(position, found[1])
+            position = self.next(position, chunk[1])
 
     def next(self, position: int, size: int) -> int:
-        """Where the chunk after it begins."""
+        """Where the next chunk begins, after one at `position` with a body of `size` bytes."""
         end = position + self.header + size
         return end + -end % self.padding
 
 
-def find(file: Region) -> Samples | None:
-    """The samples of a file whose header is of a known kind; None of all others, and where it names none."""
+def find_samples(file: Region) -> Samples | None:
+    """The samples of a file in one of these formats; None for other files, and if the file has no chunk of samples."""
     head = file.at(0, 40)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return _wav(file, head[:4])
@@ -87,41 +87,41 @@ def find(file: Region) -> Samples | None:
 
 
 def pieces_to_end(file: Region, samples: Samples) -> list[Piece]:
-    """The file with a header that declares all of it to be samples."""
+    """Pieces of a file whose header says that the samples go on to the end of `file`."""
     header = bytearray(file.at(0, samples.start))
     for position, data in samples.patches:
         header[position : position + len(data)] = data
     return [bytes(header), file.piece(samples.start, file.size - samples.start)]
 
 
-def behind(file: Region, samples: Samples) -> tuple[bool, int | None]:
-    """Whether what follows the declared samples is sound too, and where another file joined to this one begins."""
+def after_samples(file: Region, samples: Samples) -> tuple[bool, int | None]:
+    """Whether more samples follow the declared ones, and where another file begins that is joined to this one (or None)."""
     end = samples.start + (samples.declared or 0)
     if samples.chunks is None:
-        rest = file.at(end, 4)
-        return (False, end) if rest in (b".snd", b"dns.") else (file.size - end > SLACK, None)
+        mark = file.at(end, 4)
+        return (False, end) if mark in (b".snd", b"dns.") else (file.size - end > SLACK_BYTES, None)
     for first in sorted({end + -end % samples.chunks.padding, end}, reverse=True):
-        is_chunks, joined = _follow(file, samples.chunks, first)
+        is_chunks, joined = _chunks_follow(file, samples.chunks, first)
         if is_chunks or joined is not None:
             return False, joined
-    return file.size - end > SLACK and not file.at(end, 8).startswith(_NO_SOUND), None
+    return file.size - end > SLACK_BYTES and not file.at(end, 8).startswith(_TAG_MARKS), None
 
 
-def _follow(file: Region, chunks: Chunks, position: int) -> tuple[bool, int | None]:
-    """Whether chunks follow there, and where a joined file begins among them."""
-    known = False
-    for _ in range(MOST):
+def _chunks_follow(file: Region, chunks: Chunks, position: int) -> tuple[bool, int | None]:
+    """Whether chunks begin at `position`, and where a joined file begins among them (or None)."""
+    known = False  # whether a chunk has a known name
+    for _ in range(MAX_CHUNKS):
         if position >= file.size:
             return known or position <= file.size + chunks.padding, None
-        if find(file.behind(position)) is not None:
+        if find_samples(file.starting_at(position)) is not None:
             return known, position
-        found = chunks.at(file, position)
-        if found is None:
+        chunk = chunks.read(file, position)
+        if chunk is None:
             return known or file.size - position < chunks.header, None
-        name, size = found
+        name, size = chunk
         if size < 0 or not all(32 <= byte < 127 for byte in name):
             break
-        known = known or name in _KNOWN
+        known = known or name in _KNOWN_NAMES
         position = chunks.next(position, size)
     return known, None
 
@@ -131,15 +131,15 @@ def _wav(file: Region, mark: bytes) -> Samples | None:
     chunks = Chunks(8, 2, lambda head: struct.unpack(f"{order}4sI", head))
     size_64, patches = 0, [(0, mark if mark == b"RIFX" else b"RIFF"), (4, struct.pack(f"{order}I", 8))]
     for position, name, size in chunks.walk(file, 12):
-        if name == b"ds64":  # in RF64 (EBU 3306), where the chunk's own size is too small a number
+        if name == b"ds64":  # of RF64 (EBU 3306): 64-bit sizes, because the size field of a chunk has only 32 bits
             size_64 = int.from_bytes(file.at(position + 16, 8), "little")
             patches.append((position, b"JUNK"))
         elif name == b"data":
             declared = size_64 if size == 0xFFFFFFFF and size_64 else size
-            # what a recorder writes that cannot seek back (ffmpeg, sox, arecord), or that was stopped
+            # sizes that recorders write if they cannot seek back (ffmpeg, sox, arecord) or were stopped
             open_ended = 0x7FFF_F000 <= declared <= 0x8000_0000 or 0xFFFF_F000 <= declared <= 0xFFFF_FFFF or declared >> 62
             known = declared <= file.size - position - 8 or not open_ended
-            patches.append((position + 4, bytes(4)))  # no length at all: libsndfile reads to the end
+            patches.append((position + 4, bytes(4)))  # with size 0 libsndfile reads to the end
             return Samples(position + 8, declared if known else None, tuple(patches), chunks)
     return None
 
@@ -154,15 +154,15 @@ def _aiff(file: Region) -> Samples | None:
             patches.append((position + 4, bytes(4)))
             open_ended = 0x7F00_0000 <= size <= 0x8000_0000 or size >= 0xFFFF_0000
             known = size <= file.size - position - 8 or not open_ended
-            # offset and block size stand before the first sample
+            # the fields offset and block size come before the first sample
             return Samples(position + 16, max(0, size - 8) if known else None, tuple(patches), chunks)
     return None
 
 
 def _w64(file: Region) -> Samples | None:
     def name_and_size(head: bytes) -> tuple[bytes, int]:
-        named = head[4:16] == _W64_TAIL or head[:16] == _W64_RIFF
-        return head[:4] if named else b"\0", struct.unpack_from("<q", head, 16)[0] - 24
+        is_name = head[4:16] == _W64_NAME_END or head[:16] == _W64_RIFF
+        return head[:4] if is_name else b"\0", struct.unpack_from("<q", head, 16)[0] - 24
 
     chunks = Chunks(24, 8, name_and_size)
     for position, name, size in chunks.walk(file, 40):
@@ -178,7 +178,7 @@ def _caf(file: Region) -> Samples | None:
     for position, name, size in chunks.walk(file, 8):
         if name == b"data":
             length = struct.pack(">q", file.size - position - 12)
-            # the number of edits stands before the first sample
+            # the number of edits comes before the first sample
             declared = max(0, size - 4) if 0 <= size < 1 << 62 else None
             return Samples(position + 16, declared, ((position + 4, length),), chunks)
     return None

@@ -1,4 +1,4 @@
-"""A file to be read that is made of stretches of another one, and of bytes that stand in for its headers."""
+"""A readable file made of stretches of another file and of bytes that replace its headers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from itertools import accumulate
 from typing import IO
 
 Piece = bytes | tuple[int, int]
-"""Bytes as they are, or (first byte, number of bytes) of the file."""
+"""Bytes, or a stretch of the file: (first byte, number of bytes)."""
 
-_BUFFER = 1 << 16  # bytes; decoders ask for a few at a time
+_BUFFER_BYTES = 1 << 16  # decoders read a few bytes at a time
 
 
 def splice(file: IO[bytes], pieces: Sequence[Piece]) -> io.BufferedReader:
-    """The pieces one after another, as a file; it owns `file`, and needs no memory for its stretches."""
-    return io.BufferedReader(_Spliced(file, pieces), _BUFFER)
+    """A file with the content of all pieces in order. It closes `file` when it is closed, and keeps no stretch in memory."""
+    return io.BufferedReader(_Spliced(file, pieces), _BUFFER_BYTES)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A file from one of its bytes on, in which positions count from there."""
+    """The part of a file from byte `start` on, `size` bytes long; positions in it count from `start`."""
 
     file: IO[bytes]
     start: int
@@ -31,25 +31,25 @@ class Region:
 
     @classmethod
     def whole(cls, file: IO[bytes]) -> Region:
-        """All of a file."""
+        """The whole file."""
         return cls(file, 0, file.seek(0, os.SEEK_END))
 
     def at(self, position: int, size: int) -> bytes:
-        """`size` bytes from `position` on, or as many as there are."""
+        """The `size` bytes from `position` on; fewer at the end."""
         self.file.seek(self.start + position)
         return self.file.read(max(0, min(size, self.size - position)))
 
-    def behind(self, position: int) -> Region:
+    def starting_at(self, position: int) -> Region:
         """The region from `position` on."""
         return Region(self.file, self.start + position, self.size - position)
 
     def piece(self, position: int, size: int) -> tuple[int, int]:
-        """That stretch, for `splice`."""
+        """The stretch of `size` bytes from `position` on, as a piece for `splice`."""
         return self.start + position, size
 
 
 class _Spliced(io.RawIOBase):
-    """Reads from one piece at a time."""
+    """The raw file behind `splice`; one read never crosses the end of a piece."""
 
     def __init__(self, file: IO[bytes], pieces: Sequence[Piece]) -> None:
         self._file, self._pieces = file, pieces
@@ -78,13 +78,13 @@ class _Spliced(io.RawIOBase):
         inside, wanted = self._position - self._starts[number], min(len(buffer), self._starts[number + 1] - self._position)
         piece = self._pieces[number]
         if isinstance(piece, bytes):
-            found = piece[inside : inside + wanted]
+            data = piece[inside : inside + wanted]
         else:
             self._file.seek(piece[0] + inside)
-            found = self._file.read(wanted)
-        buffer[: len(found)] = found
-        self._position += len(found)
-        return len(found)
+            data = self._file.read(wanted)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
     def close(self) -> None:
         self._file.close()
