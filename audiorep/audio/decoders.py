@@ -198,7 +198,7 @@ class Sound:
         if self._container is not None and self._container.suffix in containers.HDF5_SUFFIXES:
             return Plan()
         if self._container is None:
-            _refuse_other_files(self.path, self._place)
+            _check_file(self.path, self._place)
         try:
             with self._open_bytes() as file:  # opened here, because libsndfile would not say why it cannot
                 return plan(Region.whole(file))
@@ -273,7 +273,7 @@ def _remix(block: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(mean, channels, axis=1)
 
 
-def _refuse_other_files(path: Path, place: Path) -> None:
+def _check_file(path: Path, place: Path) -> None:
     """Raises an error if `place`, which the user calls `path`, is missing, a folder, empty or a sound without header."""
     name = pipes.name_of(path)
     try:

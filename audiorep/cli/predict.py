@@ -74,7 +74,7 @@ def predict(
     try:
         with (
             pipes.keep_copies(),
-            Outputs(output or [], format, files, channels_apart=channel == "each") as outputs,
+            Outputs(output or [], format, files, separate_channels=channel == "each") as outputs,
             terminal.progress("Listening", terminal.total_seconds(files)) as advance,
         ):
             for result in classifier.files(decode.channel_stretches(files, channel), advance):

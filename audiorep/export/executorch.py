@@ -46,7 +46,7 @@ def export(
     seen = fixed_shape.inputs(model.info, calibration) if precision == "int8" else []
     with replacing(path) as partial:
         partial.write_bytes(_converted(model, seen).buffer)
-        model_info.append(partial, model.info.in_precision(precision) if seen else model.info)
+        model_info.append(partial, model.info.with_precision(precision) if seen else model.info)
         return accept(model, ExecuTorchSession(partial), clips, path, precision)
 
 

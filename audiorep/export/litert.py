@@ -51,7 +51,7 @@ def export(
         if seen:
             with silenced():
                 partial.write_bytes(_quantized(_renamed(partial.read_bytes()), seen))
-        model_info.append(partial, model.info.in_precision(precision) if seen else model.info)
+        model_info.append(partial, model.info.with_precision(precision) if seen else model.info)
         return accept(model, LiteRtSession(partial), clips, path, precision)
 
 

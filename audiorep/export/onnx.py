@@ -94,7 +94,7 @@ def bundle(model: Checkpoint, fused: nn.Module, form: str | None = None) -> byte
     from audiorep.models.front_end import forms
 
     form = form or forms(model.front_end.config)[0]
-    info = model.info.noting(front_end_form=form)
+    info = model.info.with_provenance(front_end_form=form)
     proto = _graph(model, fused, form)
     for key, value in info.to_metadata().items():
         proto.metadata_props.add(key=key, value=value)

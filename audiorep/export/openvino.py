@@ -55,7 +55,7 @@ def export(
 
     path = Path(path)
     fused = model.fuse().model
-    told = model if precision == "fp32" else replace(model, info=model.info.in_precision(precision))
+    told = model if precision == "fp32" else replace(model, info=model.info.with_precision(precision))
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.xml"
 

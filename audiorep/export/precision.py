@@ -126,7 +126,7 @@ def _finished(model: Any, precision: str, **about: Any) -> bytes:
     metadata = {entry.key: entry for entry in model.metadata_props}
     if any(key.startswith(PREFIX) for key in metadata):  # others are the quantizer's own
         info = ModelInfo.from_metadata({key: entry.value for key, entry in metadata.items()}, Path("bundle"))
-        metadata[f"{PREFIX}provenance"].value = json.dumps(info.in_precision(precision, **about).provenance)
+        metadata[f"{PREFIX}provenance"].value = json.dumps(info.with_precision(precision, **about).provenance)
         model = tabulate(model, FrontEndConfig(**info.front_end))
     return shorten(model, [LOG_MEL]).SerializeToString()
 

@@ -1,1 +1,1 @@
-"""What a model says of itself, and every check of it."""
+"""The description that a model carries (labels, rates, windows, front end, provenance), and its checks."""

@@ -1,4 +1,4 @@
-"""The one-file format: what a deployed model says of itself, kept as metadata inside its file."""
+"""`ModelInfo`: the description of a model, which is stored as metadata in its file."""
 
 from __future__ import annotations
 
@@ -22,40 +22,47 @@ FORMAT_VERSION = 1
 PREFIX = "audiorep."
 _OLD_NAMES = {"licence": "license"}
 MEMBER = "audiorep.json"
-"""What a format without metadata of its own carries, in a zip archive at its end (see `append`)."""
+"""The archive member with the metadata, for formats that have no metadata of their own (see `append`)."""
 SEAL = "model"
-"""Beside the metadata in it: length and CRC-32 of the model before the archive."""
+"""The key in `MEMBER` of the length and the CRC-32 of the model before the archive."""
 ACTIVATIONS = ("softmax", "sigmoid")
 PADDINGS = ("zeros", "edge", "edge_frames")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model needs to be run and judged, in a checkpoint's `config.json` and a bundle's metadata alike."""
+    """The description of a model: all that is needed to run and evaluate it.
+
+    It is stored in the `config.json` of a checkpoint and in the metadata of a deployed model.
+
+    Raises:
+        BundleError: a field has a wrong type or a value that is not allowed; the text names all such fields.
+    """
 
     name: str
-    """Architecture, or the name its maker gave it."""
+    """Architecture, or a name that its author gave."""
     labels: dict[str, list[str]]
     """Class names of each head, in the order of its scores."""
     sample_rate: int
-    """Hz of the waveform it takes."""
+    """Hz of the waveform that the model takes."""
     window_seconds: float
-    """Length of sound it sees at once."""
+    """Length of the sound that the model takes at once."""
     hop_seconds: float
     """Default distance between windows in a long recording."""
     front_end: dict[str, Any]
-    """Settings of the log-mel inside (see `audiorep.models.front_end.FrontEndConfig`)."""
+    """Settings of the log-mel front end (see `audiorep.models.front_end.FrontEndConfig`)."""
     activation: str = "softmax"
-    """How logits became scores: `softmax` (one label a window) or `sigmoid` (any number of labels)."""
+    """How logits become scores: `softmax` (one label a window) or `sigmoid` (any number of labels)."""
     padding: str = "zeros"
-    """What follows a clip shorter than a window: `zeros`, `edge` (its last sample), `edge_frames` (its last log-mel frame)."""
+    """What a clip that is shorter than a window is padded with: `zeros`, `edge` (its last sample) or `edge_frames` (its last
+    log-mel frame)."""
     views: int = 0
-    """Windows whose scores a clip's are the mean of when it is evaluated, spread evenly from its start to its end; 0: all
-    windows, one hop apart."""
+    """Number of windows in evaluation, spread evenly over a clip, whose scores are averaged; 0: all windows, one hop apart."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
-    """Score from which a label is reported, per class of each head; a missing head reports from 0 (softmax) or 0.5."""
+    """Lowest score at which a label is reported, for each class of each head; for a head that is missing here, 0 with softmax
+    and 0.5 with sigmoid."""
     license: str = "unknown"
-    """Of the weights."""
+    """License of the weights."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Data, code version, date and measured accuracy."""
     format_version: int = FORMAT_VERSION
@@ -76,7 +83,7 @@ class ModelInfo:
 
     @property
     def window_samples(self) -> int:
-        """Samples in a window: one short, so that a centered STFT yields a whole number of frames."""
+        """Samples in a window: one less than the length, so that a centered STFT yields a whole number of frames."""
         return round(self.window_seconds * self.sample_rate) - 1
 
     @property
@@ -89,25 +96,28 @@ class ModelInfo:
         default = 0.0 if self.activation == "softmax" else 0.5
         return self.thresholds.get(head) or [default] * len(self.labels[head])
 
-    def noting(self, **about: Any) -> ModelInfo:
-        """The same with more in its provenance."""
-        return dataclasses.replace(self, provenance={**self.provenance, **about})
+    def with_provenance(self, **entries: Any) -> ModelInfo:
+        """A copy with more entries in its provenance."""
+        return dataclasses.replace(self, provenance={**self.provenance, **entries})
 
-    def in_precision(self, precision: str, **about: Any) -> ModelInfo:
-        """The same of a file of fewer bits, whose accuracy is not known: what was measured is called that of float32."""
-        kept = {("measured_in_float32" if key == "measured" else key): value for key, value in self.provenance.items()}
-        return dataclasses.replace(self, provenance={**kept, "precision": precision, **about})
+    def with_precision(self, precision: str, **entries: Any) -> ModelInfo:
+        """A copy for a file in another precision, with more entries in its provenance.
+
+        The accuracy in that precision is not known, so the key `measured` becomes `measured_in_float32`.
+        """
+        renamed = {("measured_in_float32" if key == "measured" else key): value for key, value in self.provenance.items()}
+        return dataclasses.replace(self, provenance={**renamed, "precision": precision, **entries})
 
     def to_metadata(self) -> dict[str, str]:
-        """Flat strings for a model file; every value but the task is JSON."""
+        """Strings for the metadata of a model file, {`audiorep.` and the field: its value in JSON}; the task is added."""
         return {f"{PREFIX}{key}": json.dumps(value) for key, value in {**dataclasses.asdict(self), "task": self.task}.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> ModelInfo:
-        """The information in a model file's metadata.
+        """The description in the metadata of a model file; `path` is named in errors.
 
         Raises:
-            BundleError: it was not written by audiorep, by a newer version, or is damaged.
+            BundleError: the metadata is not from audiorep, is from a newer version, or is damaged.
         """
         values = {}
         for key, text in metadata.items():
@@ -120,10 +130,10 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], path: Path) -> ModelInfo:
-        """The information in a mapping, refused with `path` where a field is missing or unknown to this version.
+        """The description in a mapping {field: value}; unknown fields are ignored, and `path` is named in errors.
 
         Raises:
-            BundleError: as `from_metadata`.
+            BundleError: for the same reasons as in `from_metadata`, or a field is missing.
         """
         if not values:
             raise BundleError(
@@ -149,7 +159,7 @@ class ModelInfo:
             raise BundleError(f"{path}, {error}") from None
 
     def _type_checks(self) -> list[tuple[bool, str]]:
-        """Whether each field is of its kind; what it may be beyond that is for `_checks`."""
+        """Whether each field has its type; `_checks` checks the values."""
         numbers = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
         whole = {"sample_rate": self.sample_rate, "views": self.views, "format_version": self.format_version}
         texts = {"name": self.name, "activation": self.activation, "padding": self.padding, "license": self.license}
@@ -162,8 +172,11 @@ class ModelInfo:
                 (isinstance(v, dict) and is_shallow(v) and is_plain(v), f"{n} is {brief(v)}; a table of plain values is needed")
                 for n, v in tables.items()
             ),
-            (checks.lists(self.labels), f"labels are {brief(self.labels)}; a list of names for each head is needed"),
-            (checks.lists(self.thresholds), f"thresholds are {brief(self.thresholds)}; a list of numbers a head is needed"),
+            (checks.is_lists_by_head(self.labels), f"labels are {brief(self.labels)}; a list of names for each head is needed"),
+            (
+                checks.is_lists_by_head(self.thresholds),
+                f"thresholds are {brief(self.thresholds)}; a list of numbers for each head is needed",
+            ),
         ]
 
     def _checks(self) -> list[tuple[bool, str]]:
@@ -177,7 +190,7 @@ class ModelInfo:
             *checks.windows(self.window_seconds, self.hop_seconds, self.sample_rate),
             (self.activation in ACTIVATIONS, f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}"),
             (self.padding in PADDINGS, f"padding is {self.padding!r}; allowed are {', '.join(PADDINGS)}"),
-            (0 <= self.views <= checks.MOST_VIEWS, f"views is {brief(self.views)}; 0 to {checks.MOST_VIEWS} is allowed"),
+            (0 <= self.views <= checks.MAX_VIEWS, f"views is {brief(self.views)}; 0 to {checks.MAX_VIEWS} is allowed"),
             *checks.thresholds(self.thresholds, self.labels),
             *checks.front_end(self.front_end, self.sample_rate, self.window_seconds),
             *checks.provenance(self.provenance),
@@ -185,10 +198,10 @@ class ModelInfo:
 
 
 def append(path: Path, info: ModelInfo) -> None:
-    """Adds what a model says of itself to the end of its file, as a zip archive, with the length and CRC of what was there.
+    """Appends the description of a model to its file, as a zip archive that also holds the length and CRC-32 of the model.
 
-    For formats that have no metadata and do not mind what follows them: LiteRT's and ExecuTorch's FlatBuffers are read from
-    their start, zip archives from their end (TensorFlow Lite's own metadata keeps label files in the same way).
+    This is for formats without metadata that allow bytes after the model: the FlatBuffers of LiteRT and ExecuTorch are read
+    from their start, and zip archives from their end. TensorFlow Lite's metadata stores label files in the same way.
     """
     model = path.read_bytes()
     seal = {SEAL: json.dumps([len(model), zlib.crc32(model)])}
@@ -196,11 +209,11 @@ def append(path: Path, info: ModelInfo) -> None:
         archive.writestr(zipfile.ZipInfo(MEMBER), json.dumps({**info.to_metadata(), **seal}, ensure_ascii=False))
 
 
-def appended(path: Path) -> ModelInfo:
-    """What `append` added to the model in `path`.
+def read_appended(path: Path) -> ModelInfo:
+    """The description that `append` added to the model file at `path`.
 
     Raises:
-        BundleError: it is missing, or not an audiorep model, or damaged.
+        BundleError: the file is missing, is not an audiorep model, or is damaged.
     """
     if not path.is_file():
         raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a model file is needed.")
@@ -213,19 +226,27 @@ def appended(path: Path) -> ModelInfo:
         values = from_json(content.decode())
         length, checksum = from_json(values.pop(SEAL))
         with path.open("rb") as file:
-            whole = zlib.crc32(file.read(length)) == checksum
+            intact = zlib.crc32(file.read(length)) == checksum
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         raise BundleError(f"{path}: its metadata is damaged. Export the model again.") from None
-    if not whole:
+    if not intact:
         raise BundleError(f"{path} is damaged: its content is not what was exported. Copy or export it again.")
     return ModelInfo.from_metadata(values, path)
 
 
 def _member(path: Path) -> bytes | None:
-    """What `MEMBER` holds in the archive at the end of a file; None if there is none that can be read."""
+    """The content of `MEMBER` in the archive at the end of a file; None if it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            packed = archive.getinfo(MEMBER).file_size > LARGEST_JSON  # a few bytes can stand for gigabytes
-            return None if packed else archive.read(MEMBER)
-    except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, ValueError, OSError, zlib.error):  # it has no one error
+            too_large = archive.getinfo(MEMBER).file_size > LARGEST_JSON  # a few bytes can unpack to gigabytes
+            return None if too_large else archive.read(MEMBER)
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        OSError,
+        zlib.error,
+    ):  # all that zipfile raises
         return None

@@ -1,1 +1,1 @@
-"""Sounds to labels with times, and the files that hold them."""
+"""Labels with times from sounds, and the files they are written to."""

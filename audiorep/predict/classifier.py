@@ -1,4 +1,4 @@
-"""The `Classifier`: files, long recordings and waveforms to labels with times; decoding runs beside inference."""
+"""The `Classifier`: labels with times for files and waveforms; files are decoded while the model runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUNDLED = Path(__file__).parent.parent / "assets" / "esc50_nano.onnx"
 
 
 class Classifier:
-    """A model with its labels, ready for sounds.
+    """A model with its labels, which recognizes sounds.
 
     >>> classifier = audiorep.load()
     >>> classifier("samples/siren.flac").label
@@ -41,19 +41,19 @@ class Classifier:
         runtime: str | None = None,
         precision: str = "fp32",
     ) -> Classifier:
-        """A model from an exported file or, with torch installed, a checkpoint folder; without a path the bundled one.
+        """The model in an exported file or a checkpoint folder (which needs torch); without a path, the one in the package.
 
         Args:
             path: `.onnx`, `.xml`, another runtime's file, or a checkpoint folder.
-            threads: processor threads; all, if not given.
-            runtime: a key of `audiorep.runtimes.RUNTIMES`; the first that opens such a file, if not given.
-            precision: of the arithmetic: `fp32`, or `bf16` where the runtime and the processor have it.
+            threads: processor threads; default: all.
+            runtime: a key of `audiorep.runtimes.RUNTIMES`; default: the first that opens such a file.
+            precision: precision of the arithmetic: `fp32`, or `bf16` if the runtime and the processor support it.
 
         Raises:
-            BundleError: a file that is no model, or nothing there.
-            CheckpointError: a folder that is no checkpoint.
-            ConfigError: a runtime that does not open it.
-            MissingExtraError: the packages that run it are not installed.
+            BundleError: the file does not exist or is not a model.
+            CheckpointError: the folder is not a checkpoint.
+            ConfigError: the runtime cannot open the file.
+            MissingExtraError: the packages of the runtime are not installed.
 
         >>> audiorep.load().info.sample_rate
         16000
@@ -65,7 +65,7 @@ class Classifier:
     @overload
     def __call__(self, source: Stretch | Waveform) -> Recording: ...
     @overload
-    def __call__(self, source: str | os.PathLike[str]) -> Any: ...  # a recording of a file, results of a folder
+    def __call__(self, source: str | os.PathLike[str]) -> Any: ...  # a `Recording` for a file, `Results` for a folder
     @overload
     def __call__(self, source: Iterable[Source]) -> Results: ...
     def __call__(self, source: Any, sample_rate: float | None = None) -> Recording | Results:
@@ -73,16 +73,16 @@ class Classifier:
 
         Args:
             source: a path, a list of paths, or samples: (N,) or (N, C) floats in -1..1, as soundfile reads them. Channels are
-                averaged. A folder is searched at any depth, and a pattern such as `field/*.wav` expanded.
-            sample_rate: Hz of the samples, any rate; needed for an array and for nothing else.
+                averaged. A folder is searched at any depth, and a pattern such as `field/*.wav` is expanded.
+            sample_rate: Hz of the samples; needed for an array, and only for an array.
 
         Returns:
-            The `Recording` of a file or an array. The `Results` of several files, a list: one that cannot be used is a
-            `Failure` in its place and costs the others nothing. `files` gives the same one by one.
+            A `Recording` for a file or an array. For several files `Results`, a list in their order, with a `Failure` for each
+            file that cannot be used. The method `files` gives the same results one by one.
 
         Raises:
             AudioError: the one file, or the array, cannot be used; the text says why.
-            ConfigError: an array without its rate, or a path with one.
+            ConfigError: an array was given without its rate, or a path with a rate.
 
         >>> classifier = audiorep.load()
         >>> classifier("samples/crow.flac").top(1)[0][0]
@@ -99,15 +99,15 @@ class Classifier:
             return self.file(Waveform(np.asarray(source), sample_rate))
         if sample_rate is not None:
             raise ConfigError("A file says its own sample rate; leave sample_rate out.")
-        if isinstance(source, Stretch | Waveform) or (isinstance(source, str | os.PathLike) and _is_one(Path(source))):
+        if isinstance(source, Stretch | Waveform) or (isinstance(source, str | os.PathLike) and _is_single_sound(Path(source))):
             return self.file(source)
         return Results(self.files(_expanded([source] if isinstance(source, str | os.PathLike) else source)))
 
     def scores(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
-        """(B, N) or (N,) float32 mono at `info.sample_rate` Hz, of any length, to {head: scores (B, K)}.
+        """{head: scores (B, K)} of (B, N) or (N,) mono floats at `info.sample_rate` Hz, of any length.
 
         Raises:
-            AudioError: another shape, no samples, or NaN.
+            AudioError: the array has another shape or type, no samples, or holds NaN or infinite values.
         """
         waveforms = np.asarray(waveforms)
         if waveforms.dtype.kind != "f":
@@ -122,10 +122,10 @@ class Classifier:
         return self.session(batch)
 
     def with_windows(self, window_seconds: float | None = None, hop_seconds: float | None = None) -> Classifier:
-        """The same model hearing windows of another length, or moving on by another hop; a lone length keeps the overlap.
+        """The same model with another window length or another hop; if only the length is given, the overlap stays the same.
 
         Raises:
-            BundleError: they are not positive, or the hop is longer than the window, which would skip sound.
+            BundleError: a value is not positive, or the hop is longer than the window, which would skip sound.
         """
         window = self.info.window_seconds if window_seconds is None else window_seconds
         hop = self.info.hop_seconds * window / self.info.window_seconds if hop_seconds is None else hop_seconds
@@ -145,37 +145,36 @@ class Classifier:
     def files(
         self, paths: Iterable[Source], on_progress: Callable[[float], None] | None = None, views: int = 0
     ) -> Iterator[Recording | Failure]:
-        """The scores of each file, in order; memory does not grow with their number or length.
+        """The scores of each file, in order, in memory that does not grow with the number or length of files.
 
-        A file is heard in windows one hop apart, or in `views` windows spread evenly over it.
-
-        Files are decoded by threads beside inference, and windows of several files share a batch. A file that cannot be
-        used becomes a `Failure` and the rest go on. `on_progress` is told the seconds of sound just scored. Ctrl-C in a
-        long recording gives what was scored of it, marked incomplete, before it goes on up.
+        The windows of a file are one hop apart, or there are `views` windows spread evenly over it. Threads decode files
+        while the model runs, and windows of several files share a batch. A file that cannot be used gives a `Failure`, and
+        the others are not affected. `on_progress` is called with the seconds of sound just scored. If Ctrl-C is pressed, the
+        scores so far of the current recording are given first, marked incomplete; then `KeyboardInterrupt` is raised.
 
         Raises:
-            BundleError: `views` would take for ever, or the model fails or gives scores that are no numbers.
+            BundleError: `views` is not allowed, or the model fails or gives scores that are not numbers.
         """
         decoder = Decoder(paths, windowing(replace(self.info, views=views)))
-        scored: list[_Scored] = []  # windows of the file that is under way
+        scored: list[_ScoredChunk] = []  # of the current file
         try:
             for chunks in batches(decoder):
                 for chunk, scores in zip(chunks, self._run(chunks), strict=True):
-                    scored.append(_Scored(replace(chunk, windows=chunk.windows[:0].copy()), scores))
+                    scored.append(_ScoredChunk(replace(chunk, windows=chunk.windows[:0].copy()), scores))
                     if on_progress is not None:
                         on_progress(chunk.seconds)
                     if chunk.end is not None:
                         done, scored = scored, []
                         yield self._result(done)
         except KeyboardInterrupt:
-            if heard := [part for part in scored if len(part.chunk.starts)]:
-                yield self._recording(heard)
+            if with_windows := [part for part in scored if len(part.chunk.starts)]:
+                yield self._recording(with_windows)
             raise
         finally:
             decoder.close()
 
     def _run(self, chunks: list[Chunk]) -> list[dict[str, np.ndarray]]:
-        """The scores of each chunk's windows; all chunks make one batch."""
+        """The scores of each chunk's windows; the windows of all chunks are one batch."""
         sizes = [len(chunk.windows) for chunk in chunks]
         if not any(sizes):
             return [{} for _ in chunks]
@@ -184,11 +183,11 @@ class Classifier:
         parts = {head: np.split(values, borders) for head, values in scores.items()}
         return [{head: values[index] for head, values in parts.items()} for index in range(len(chunks))]
 
-    def _result(self, scored: list[_Scored]) -> Recording | Failure:
+    def _result(self, scored: list[_ScoredChunk]) -> Recording | Failure:
         last = scored[-1].chunk
         return Failure(last.path, last.end, last.channel) if isinstance(last.end, AudiorepError) else self._recording(scored)
 
-    def _recording(self, scored: list[_Scored]) -> Recording:
+    def _recording(self, scored: list[_ScoredChunk]) -> Recording:
         last = scored[-1].chunk
         starts = np.concatenate([part.chunk.starts for part in scored]) / self.info.sample_rate
         scores = {head: np.concatenate([part.scores[head] for part in scored]) for head in self.info.labels}
@@ -201,26 +200,26 @@ load = Classifier.load
 
 
 def windowing(info: ModelInfo) -> Windowing:
-    """How a model's sounds are cut into windows."""
+    """How sounds are cut into windows for a model."""
     return Windowing(info.sample_rate, info.window_samples, info.hop_samples, info.padding, info.views)
 
 
-def _is_one(path: Path) -> bool:
-    """Whether a path stands for one sound, and is no folder or pattern."""
-    folder = os.path.isdir(path)  # noqa: PTH112 (a name that is too long is no folder, and no error yet)
+def _is_single_sound(path: Path) -> bool:
+    """Whether a path stands for one sound, and not for a folder or a pattern."""
+    folder = os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises an error for a name that is too long)
     return not folder and (os.path.lexists(path) or not any(mark in str(path) for mark in "*?["))
 
 
 def _expanded(sources: Iterable[Source]) -> Iterator[Source]:
-    """The sources with folders and patterns in place of which their sounds come."""
+    """The sources, with every folder and pattern replaced by the sounds in it."""
     for source in sources:
         yield from audio.find([source]) if isinstance(source, str | os.PathLike) else [source]
 
 
 @dataclass(frozen=True)
-class _Scored:
+class _ScoredChunk:
     """A chunk and its scores."""
 
     chunk: Chunk
-    """Without its windows, so that a long file's sound is not kept."""
+    """Its windows are removed, so that the sound of a long file is not kept in memory."""
     scores: dict[str, np.ndarray]

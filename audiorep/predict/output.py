@@ -1,4 +1,4 @@
-"""Predictions as files that other tools read: CSV, JSON lines, Audacity labels, Raven selection tables."""
+"""Writes predictions to files that other programs read: CSV, JSON lines, Audacity labels, Raven selection tables."""
 
 from __future__ import annotations
 
@@ -34,72 +34,72 @@ RAVEN_COLUMNS = (
 
 
 class Writer(Protocol):
-    """Takes results as they come; leaves complete files behind, or on request none."""
+    """Writes results one after another; the files are complete after `close`, and absent or unchanged after `discard`."""
 
-    apart: bool
-    """Each recording has a file of its own."""
-    streams: bool
-    """What is written is seen at once by whoever reads, and may have to wait for that."""
+    file_per_recording: bool
+    """Whether each recording has a file of its own."""
+    is_stream: bool
+    """Whether results go to a device or a pipe, where a write may wait for the reader."""
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
-        """Adds one file's result, as a whole."""
+        """Adds the complete result of one file."""
         ...
 
     def close(self) -> None:
-        """Gives the files their names."""
+        """Completes the files and gives them their final names."""
         ...
 
     def discard(self) -> None:
-        """Leaves nothing behind that is not complete."""
+        """Removes files that are not complete."""
         ...
 
 
 class _File:
-    """A text file under a temporary name until it is closed; a device or pipe is written to as results come."""
+    """A text file that has a temporary name until it is closed; a device or a pipe is written to at once."""
 
-    apart = False
+    file_per_recording = False
 
     def __init__(self, path: Path) -> None:
-        self._path, self._given = path, ExitStack()
+        self._path, self._context = path, ExitStack()
         with write_errors(path):
             if path.is_dir():
                 raise ConfigError(f"{path} is a folder; this format writes one file for all recordings.")
-            self.streams = is_stream(path)
-            if self.streams:
-                self._file = self._given.enter_context(open_text_stream(path))
+            self.is_stream = is_stream(path)
+            if self.is_stream:
+                self._file = self._context.enter_context(open_text_stream(path))
             else:
-                self._file = self._given.enter_context(open_text(self._given.enter_context(replacing(path))))
+                self._file = self._context.enter_context(open_text(self._context.enter_context(replacing(path))))
 
-    def put(self, text: str) -> None:
-        """Writes what belongs together."""
+    def write_text(self, text: str) -> None:
+        """Writes the text of one result."""
         with write_errors(self._path):
             self._file.write(text)
-            if self.streams:
+            if self.is_stream:
                 self._file.flush()
 
     def close(self) -> None:
         with write_errors(self._path):
-            self._given.close()
+            self._context.close()
 
     def discard(self) -> None:
-        with suppress(OSError, ConfigError):  # what is left to write has no place to go, which was told already
-            self._given.__exit__(ConfigError, ConfigError(), None)
+        with suppress(OSError, ConfigError):  # the last buffered text cannot be written, and that error was reported before
+            self._context.__exit__(ConfigError, ConfigError(), None)
 
 
 class CsvWriter(_File):
-    """A row for each label; a file that failed has a row with its error. Channels heard apart have a column after the path."""
+    """Writes one row for each label, or one with the error of a file; separate channels have a column after the path."""
 
-    def __init__(self, path: Path, channels_apart: bool = False) -> None:
+    def __init__(self, path: Path, separate_channels: bool = False) -> None:
         super().__init__(path)
-        self._channels_apart = channels_apart
-        self.put(_as_rows([(COLUMNS[0], *(["channel"] if channels_apart else []), *COLUMNS[1:])]))
+        self._channels_apart = separate_channels
+        self.write_text(_as_rows([(COLUMNS[0], *(["channel"] if separate_channels else []), *COLUMNS[1:])]))
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
-        """Adds one file's rows."""
+        """Adds the rows of one file."""
         source = (result.path, *([result.channel] if self._channels_apart else []))
-        failed = [(*source, "", "", "", "", "", result.error)] if isinstance(result, Failure) else []
-        found = [(*source, f"{d.start:.3f}", f"{d.end:.3f}", d.head, d.label, f"{d.score:.4f}", "") for d in detections]
-        self.put(_as_rows([*failed, *found]))
+        errors = [(*source, "", "", "", "", "", result.error)] if isinstance(result, Failure) else []
+        labels = [(*source, f"{d.start:.3f}", f"{d.end:.3f}", d.head, d.label, f"{d.score:.4f}", "") for d in detections]
+        self.write_text(_as_rows([*errors, *labels]))
 
 
 def _as_rows(rows: Iterable[Sequence[object]]) -> str:
@@ -109,69 +109,72 @@ def _as_rows(rows: Iterable[Sequence[object]]) -> str:
 
 
 class JsonLinesWriter(_File):
-    """An object for each file."""
+    """Writes one JSON object for each file."""
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
-        """Adds one file's line."""
-        self.put(json.dumps(as_dict(result, detections), ensure_ascii=False) + "\n")
+        """Adds the line of one file."""
+        self.write_text(json.dumps(as_dict(result, detections), ensure_ascii=False) + "\n")
 
 
 class LabelFiles:
-    """A label file for each recording, in a folder that mirrors the recordings' own; no two have one name."""
+    """Writes one label file for each recording, in a folder with the same subfolders as the recordings; names are unique."""
 
     suffix: str
-    apart, streams = True, False
+    file_per_recording, is_stream = True, False
 
     def __init__(self, folder: Path, root: Path) -> None:
         with write_errors(folder):
             if folder.exists() and not folder.is_dir():
-                raise ConfigError(f"{folder} is a file; this format writes one file a recording into a folder.")
+                raise ConfigError(f"{folder} is a file; this format writes one file for each recording into a folder.")
         self._folder, self._root = link_target(folder), root
         self._written: set[tuple[int, int]] = set()
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
-        """Writes one recording's file; a failure has none."""
+        """Writes the file of one recording; a failure has no file."""
         if isinstance(result, Failure):
             return
-        place = self._folder / _below(result.path, self._root)
+        place = self._folder / _relative_path(result.path, self._root)
         if result.channel is not None:
             place = place.with_name(f"{place.name}.channel{result.channel}")
         with write_errors(place.with_name(place.name + self.suffix)):
-            path = next(path for path in _numbered(place, self.suffix) if _identity(path) not in self._written)
+            path = next(path for path in _candidate_paths(place, self.suffix) if _identity(path) not in self._written)
             write_text(path, self.text(result, detections))
-            if (made := _identity(path)) is not None:
-                self._written.add(made)
+            if (identity := _identity(path)) is not None:
+                self._written.add(identity)
 
     def text(self, recording: Recording, detections: Sequence[Detection]) -> str:
-        """The file's content."""
-        raise AssertionError("each format has its own")
+        """The content of the file of one recording."""
+        raise AssertionError("each format defines its own text")
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Does nothing: each file is complete when it is written."""
 
     def discard(self) -> None:
-        """Nothing is left to do."""
+        """Does nothing: each file is complete when it is written."""
 
 
-def _below(recording: Path, root: Path) -> Path:
-    """Where a recording lies below the recordings' common folder, by the names it was given and not by where links lead."""
-    place = Path(os.path.relpath(_spelt_out(recording), root))
+def _relative_path(recording: Path, root: Path) -> Path:
+    """The path of a recording relative to the common folder of all recordings, as given, without following links."""
+    place = Path(os.path.relpath(_absolute(recording), root))
     return Path(place.name) if os.pardir in place.parts else place
 
 
-def _spelt_out(path: str | os.PathLike[str]) -> Path:
+def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.normpath(Path(path).absolute()))
 
 
-def _numbered(place: Path, suffix: str) -> Iterator[Path]:
-    """Names for a recording's file, for where its own is taken: of a file system without capitals, or by way of links."""
+def _candidate_paths(place: Path, suffix: str) -> Iterator[Path]:
+    """Paths for the file of a recording; the second and later ones are for a path that is taken.
+
+    Two recordings can have one path if the file system ignores case, or through links.
+    """
     yield place.with_name(f"{place.name}{suffix}")
     for number in count(2):
         yield place.with_name(f"{place.name}.{number}{suffix}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from others, however it is named; None where there is none."""
+    """Device and inode of a file, which are the same under all its names; None if it does not exist."""
     try:
         about = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -180,22 +183,22 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 class AudacityFiles(LabelFiles):
-    """Tab-separated start, end and label, for Audacity's File > Import > Labels."""
+    """Writes start, end and label separated by tabs, for Audacity's File > Import > Labels."""
 
     suffix = ".audacity.txt"
 
     def text(self, recording: Recording, detections: Sequence[Detection]) -> str:
-        """A line for each label."""
+        """One line for each label."""
         return "".join(f"{d.start:.6f}\t{d.end:.6f}\t{visible(d.label)} {d.score:.2f}\n" for d in detections)
 
 
 class RavenFiles(LabelFiles):
-    """Selection tables for Raven."""
+    """Writes selection tables for Raven."""
 
     suffix = ".raven.txt"
 
     def text(self, recording: Recording, detections: Sequence[Detection]) -> str:
-        """A header and a line for each label, over all frequencies the model hears."""
+        """A header and one line for each label, over all frequencies up to half the model's sample rate."""
         lines = ["\t".join(RAVEN_COLUMNS)]
         top, channel = recording.info.sample_rate / 2, recording.channel or 1
         for number, d in enumerate(detections, 1):
@@ -205,70 +208,79 @@ class RavenFiles(LabelFiles):
 
 
 FORMATS: dict[str, Callable[[Path, Path, bool], Writer]] = {
-    "csv": lambda path, root, channels_apart: CsvWriter(path, channels_apart),
-    "jsonl": lambda path, root, channels_apart: JsonLinesWriter(path),
-    "audacity": lambda path, root, channels_apart: AudacityFiles(path, root),
-    "raven": lambda path, root, channels_apart: RavenFiles(path, root),
+    "csv": lambda path, root, separate_channels: CsvWriter(path, separate_channels),
+    "jsonl": lambda path, root, separate_channels: JsonLinesWriter(path),
+    "audacity": lambda path, root, separate_channels: AudacityFiles(path, root),
+    "raven": lambda path, root, separate_channels: RavenFiles(path, root),
 }
-"""What to write where: (output path, common folder of the recordings, whether channels are heard apart) to a writer."""
+"""{format: function from (output path, common folder of the recordings, whether channels are separate) to a writer}."""
 
 
 class Outputs:
-    """Several writers as a context, which completes their files at its end and when the user stops it.
+    """The writers of all outputs, as a context manager that completes their files at its end and after Ctrl-C.
 
-    Left by any other exception it leaves files as they were before: a table that is cut off looks like one that is not.
+    After any other exception, files are as they were before: a table that is cut off would look like a complete one.
+
+    Args:
+        paths: output files, or folders for `audacity` and `raven`.
+        format: a key of `FORMATS`, for paths whose suffix is not one; or None.
+        recordings: all files that will be recognized; none of them is overwritten.
+        separate_channels: whether each channel is a recording of its own.
+
+    Raises:
+        ConfigError: an output cannot be written or is a recording, or its format is not known.
     """
 
     def __init__(
-        self, paths: Sequence[Path], format: str | None, recordings: Sequence[Path], channels_apart: bool = False
+        self, paths: Sequence[Path], format: str | None, recordings: Sequence[Path], separate_channels: bool = False
     ) -> None:
-        parents = [str(_spelt_out(recording).parent) for recording in recordings]
+        parents = [str(_absolute(recording).parent) for recording in recordings]
         root = Path(os.path.commonpath(parents)) if parents else Path()
         self._writers: list[Writer] = []
         if format and not paths:
-            raise ConfigError(f"--format {format} says how to write; name the output too: --output PATH.")
+            raise ConfigError(f"--format {format} needs an output: add --output PATH.")
         if len({os.path.realpath(path) for path in paths}) < len(paths):
-            raise ConfigError(f"{', '.join(map(str, paths))}: the same output is named twice.")
+            raise ConfigError(f"{', '.join(map(str, paths))}: the same output is given twice.")
         _refuse_recordings(paths, recordings)
         try:
             for path in paths:
-                self._writers.append(_writer(path, format, root, channels_apart))
-        except BaseException:  # nothing was written yet: older files of the other names stay as they are
+                self._writers.append(_writer(path, format, root, separate_channels))
+        except BaseException:  # nothing was written yet: existing files stay as they are
             for writer in self._writers:
                 writer.discard()
             raise
-        waits = any(writer.streams for writer in self._writers)
-        self._undisturbed = nullcontext if waits else delay_signals  # who waits for a reader must hear Ctrl-C
+        may_wait = any(writer.is_stream for writer in self._writers)
+        self._delay_signals = nullcontext if may_wait else delay_signals  # Ctrl-C must end a wait for a reader
 
     def __enter__(self) -> Outputs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         complete = kind is None or issubclass(kind, KeyboardInterrupt)
-        with self._undisturbed(), ExitStack() as all_of_them:
+        with self._delay_signals(), ExitStack() as all_of_them:
             for writer in self._writers:
                 all_of_them.callback(writer.close if complete else writer.discard)
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> list[WriteError]:
-        """Adds one file's result to every output; gives why the recording's own label files cannot be written.
+        """Adds the result of one file to every output; returns the errors of label files of this recording.
 
         Raises:
-            WriteError: an output of all recordings cannot be written, or there is no room for anything.
+            WriteError: an output for all recordings cannot be written, or the disk is full or read-only.
         """
-        lost = []
-        with self._undisturbed():
+        errors = []
+        with self._delay_signals():
             for writer in self._writers:
                 try:
                     writer.write(result, detections)
                 except WriteError as error:
-                    if error.disk_unwritable or not writer.apart:
+                    if error.disk_unwritable or not writer.file_per_recording:
                         raise
-                    lost.append(error)
-        return lost
+                    errors.append(error)
+        return errors
 
 
 def _refuse_recordings(paths: Sequence[Path], recordings: Sequence[Path]) -> None:
-    """Refuses to write over what is to be heard."""
+    """Raises an error if an output is one of the recordings."""
     outputs: dict[object, Path] = {}
     for path in paths:
         with write_errors(path):
@@ -277,23 +289,23 @@ def _refuse_recordings(paths: Sequence[Path], recordings: Sequence[Path]) -> Non
     for recording in recordings if outputs else ():
         try:
             output = outputs.get(_identity(Path(recording)))
-        except OSError:  # its reader reports it
+        except OSError:  # the code that reads it reports the error
             continue
         if output is not None:
-            raise ConfigError(f"{output} is one of the recordings, which are never overwritten; name another output.")
+            raise ConfigError(f"{output} is one of the recordings, which are never overwritten; give another output.")
 
 
-def _writer(path: Path, format: str | None, root: Path, channels_apart: bool) -> Writer:
+def _writer(path: Path, format: str | None, root: Path, separate_channels: bool) -> Writer:
     suffix = path.suffix.removeprefix(".").lower()
     name = suffix if suffix in FORMATS else format or suffix
     if name not in FORMATS:
         problem = f"the format {name!r} is not known" if name else "no format is given"
         raise ConfigError(f"{path}: {problem}; --format takes {', '.join(FORMATS)}.")
-    return FORMATS[name](path, root, channels_apart)
+    return FORMATS[name](path, root, separate_channels)
 
 
 def as_dict(result: Recording | Failure, detections: Sequence[Detection]) -> dict[str, object]:
-    """One file's result as plain values."""
+    """The result of one file as values that JSON can hold."""
     source: dict[str, object] = {"path": str(result.path)}
     if result.channel is not None:
         source["channel"] = result.channel

@@ -1,4 +1,4 @@
-"""Results of recognition: the labels of a sound with times and scores, and why a file failed."""
+"""Results of recognition: labels with times and scores, and the errors of files that failed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from audiorep.errors import AudiorepError
 from audiorep.info.model_info import ModelInfo
 
 View = Literal["auto", "file", "windows", "merged"]
-"""One answer a file, one a window, or one for windows in a row that agree; `auto` is `file` for short files, else `merged`."""
+"""Labels for the whole file, for each window, or for each run of windows with the same label; `auto` is `file` for short files
+and `merged` for long ones."""
 
-LONG_SECONDS = 30.0  # files up to this get one answer under `auto`, longer ones times
+LONG_SECONDS = 30.0  # a longer file has the view `merged` under `auto`
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One label over one stretch of a recording.
+    """One label for one stretch of a recording.
 
-    >>> found = audiorep.load()("samples/crow.flac").detections()[0]
-    >>> found.label, found.start, found.end
+    >>> detection = audiorep.load()("samples/crow.flac").detections()[0]
+    >>> detection.label, detection.start, detection.end
     ('crow', 0.0, 2.5)
     """
 
@@ -33,38 +34,38 @@ class Detection:
     head: str
     label: str
     score: float
-    """0..1: the window's, or the highest of the windows merged."""
+    """Score in 0..1: of the window, or the highest of the merged windows."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The scores of every window of one sound, and the labels that follow from them.
+    """The scores of all windows of one sound, and its labels.
 
     >>> recording = audiorep.load()("samples/crow.flac")
     >>> recording.label, recording.seconds, recording.scores["label"].shape
     ('crow', 5.0, (3, 50))
-    >>> [found.start for found in recording.view("windows")]
+    >>> [detection.start for detection in recording.view("windows")]
     [0.0, 1.25, 2.5]
     """
 
     path: Path
     info: ModelInfo = field(repr=False)
     seconds: float
-    """Length of the sound."""
+    """Length of the sound in seconds."""
     starts: np.ndarray
     """(W,) seconds at which the windows begin."""
     scores: dict[str, np.ndarray]
-    """{head: (W, K)}."""
+    """{head: (W, K)} scores of each window."""
     complete: bool = True
-    """False where the user stopped it before its end; `seconds` then counts what was heard."""
+    """False if the user stopped before the end of the file; `seconds` is then the length of the part that was scored."""
     channel: int | None = None
-    """Its number from 1, where each channel is a recording of its own."""
+    """The channel's number from 1, if each channel is a recording of its own."""
     notes: tuple[str, ...] = ()
-    """Sentences on how the file was heard, for example that its channels cancelled each other out."""
+    """Sentences on how the file was read, for example that its channels cancelled each other out."""
 
     @property
     def title(self) -> str:
-        """The file's name, and the channel's number where each is a recording of its own."""
+        """The file's path, with the channel's number if each channel is a recording of its own."""
         return f"{self.path}{'' if self.channel is None else f' (channel {self.channel})'}"
 
     def mean(self, head: str | None = None) -> np.ndarray:
@@ -87,18 +88,18 @@ class Recording:
         return min(float(self.starts[window]) + self.info.window_seconds, self.seconds)
 
     def whole(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
-        """The `top` labels of the whole file that reach `threshold` (default: the model's own), best first."""
-        found = []
+        """The `top` labels of the whole file whose score reaches `threshold` (default: the model's), best first."""
+        detections = []
         for head in self.scores:
             mean = self.mean(head)
-            found += [
+            detections += [
                 Detection(0.0, self.seconds, head, self.info.labels[head][k], float(mean[k]))
                 for k in self._reported(head, mean, top, threshold)
             ]
-        return found
+        return detections
 
     def detections(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
-        """The `top` labels of each window that reach `threshold` (default: the model's own), in order of time."""
+        """The `top` labels of each window whose score reaches `threshold` (default: the model's), in order of time."""
         return [
             Detection(
                 float(self.starts[window]),
@@ -113,22 +114,22 @@ class Recording:
         ]
 
     def merged(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
-        """Detections with touching or overlapping windows of the same label joined; the highest score is kept."""
-        done: list[Detection] = []
-        open_: dict[tuple[str, str], Detection] = {}
-        for found in self.detections(top, threshold):
-            key = found.head, found.label
-            before = open_.get(key)
-            if before is not None and found.start <= before.end + 1e-3:
-                open_[key] = Detection(before.start, found.end, *key, max(before.score, found.score))
+        """The detections, with those of the same label joined if their windows touch or overlap; the highest score is kept."""
+        finished: list[Detection] = []
+        current: dict[tuple[str, str], Detection] = {}
+        for detection in self.detections(top, threshold):
+            key = detection.head, detection.label
+            before = current.get(key)
+            if before is not None and detection.start <= before.end + 1e-3:
+                current[key] = Detection(before.start, detection.end, *key, max(before.score, detection.score))
                 continue
             if before is not None:
-                done.append(before)
-            open_[key] = found
-        return sorted([*done, *open_.values()], key=lambda d: (d.start, -d.score))
+                finished.append(before)
+            current[key] = detection
+        return sorted([*finished, *current.values()], key=lambda d: (d.start, -d.score))
 
     def view(self, view: View = "auto", top: int = 1, threshold: float | None = None) -> list[Detection]:
-        """The detections of a view of the recording."""
+        """The detections of one `View` of the recording: those of `whole`, `detections` or `merged`."""
         if view == "auto":
             view = "file" if self.seconds <= LONG_SECONDS else "merged"
         if view == "windows":
@@ -136,12 +137,12 @@ class Recording:
         return self.whole(top, threshold) if view == "file" else self.merged(top, threshold)
 
     def rows(self, view: View = "auto", top: int = 1, threshold: float | None = None) -> list[dict[str, Any]]:
-        """A dictionary for each detection of a view, as `pandas.DataFrame` takes them.
+        """One dictionary for each detection of a view, for example for `pandas.DataFrame`.
 
         >>> audiorep.load()("samples/siren.flac").rows()[0]["label"]
         'siren'
         """
-        return [{**_source(self), **vars(found), "error": ""} for found in self.view(view, top, threshold)]
+        return [{**_source(self), **vars(detection), "error": ""} for detection in self.view(view, top, threshold)]
 
     def _reported(self, head: str, scores: np.ndarray, top: int, threshold: float | None) -> list[int]:
         limits = self.info.threshold(head) if threshold is None else [threshold] * len(scores)
@@ -150,7 +151,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be used, and why.
+    """A file that could not be used, with its error.
 
     >>> audiorep.load()(["nothing.wav"])[0].error
     AudioError('nothing.wav does not exist.')
@@ -159,15 +160,15 @@ class Failure:
     path: Path
     error: AudiorepError
     channel: int | None = None
-    """Its number from 1, where each channel is a recording of its own."""
+    """The channel's number from 1, if each channel is a recording of its own."""
 
     def rows(self, view: View = "auto", top: int = 1, threshold: float | None = None) -> list[dict[str, Any]]:
-        """One row with the error, in the columns of `Recording.rows`."""
+        """One row with the error and the columns of `Recording.rows`."""
         return [{**_source(self), **dict.fromkeys(Detection.__dataclass_fields__), "error": str(self.error)}]
 
 
 class Results(list[Recording | Failure]):
-    """The results of several sounds, in order.
+    """The results of several sounds, a list in their order.
 
     >>> results = audiorep.load()(["samples/siren.flac", "samples/rain.flac"])
     >>> [recording.label for recording in results.recordings]
@@ -178,16 +179,16 @@ class Results(list[Recording | Failure]):
 
     @property
     def recordings(self) -> list[Recording]:
-        """Those that could be used."""
+        """The results of the sounds that could be used."""
         return [result for result in self if isinstance(result, Recording)]
 
     @property
     def failures(self) -> list[Failure]:
-        """Those that could not."""
+        """The failures of the sounds that could not be used."""
         return [result for result in self if isinstance(result, Failure)]
 
     def rows(self, view: View = "auto", top: int = 1, threshold: float | None = None) -> list[dict[str, Any]]:
-        """The rows of all, for example for `pandas.DataFrame`; a sound that failed has one with its error."""
+        """The rows of all results, for example for `pandas.DataFrame`; a sound that failed has one row with its error."""
         return [row for result in self for row in result.rows(view, top, threshold)]
 
 

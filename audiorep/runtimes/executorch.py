@@ -33,7 +33,7 @@ class ExecuTorchSession:
         self._torch = require("torch", extra="train")
         with silenced(*TORCH_LOGGERS):
             runtime = require("executorch.runtime", extra="executorch").Runtime.get()
-        self.info = model_info.appended(path)
+        self.info = model_info.read_appended(path)
         settle(threads)
         try:
             with silenced():

@@ -34,7 +34,7 @@ class LiteRtSession:
                 require("ai_edge_litert", extra="litert"),
                 require("ai_edge_litert.interpreter", extra="litert"),
             )
-        self.info = model_info.appended(path)
+        self.info = model_info.read_appended(path)
         try:
             with silenced():
                 self._interpreter = interpreter.Interpreter(str(path), num_threads=threads or cores() or 1)

@@ -12,7 +12,7 @@ from audiorep import models
 from audiorep.config import Config, refuse
 from audiorep.datasets import Splits
 from audiorep.errors import ConfigError
-from audiorep.info.checks import LONGEST_WINDOW
+from audiorep.info.checks import MAX_WINDOW_SECONDS
 from audiorep.info.model_info import PADDINGS
 from audiorep.models.front_end import FRONT_ENDS, FrontEndConfig
 from audiorep.training.augment import AugmentConfig
@@ -193,8 +193,8 @@ class TrainConfig(Config):
                 f"architecture is {self.architecture!r}; there are {', '.join(models.ARCHITECTURES)}",
             ),
             (
-                0 < self.window_seconds <= LONGEST_WINDOW and 0 <= self.cut_seconds <= LONGEST_WINDOW,
-                f"window_seconds and cut_seconds must lie in 0..{LONGEST_WINDOW:g}, the window above 0",
+                0 < self.window_seconds <= MAX_WINDOW_SECONDS and 0 <= self.cut_seconds <= MAX_WINDOW_SECONDS,
+                f"window_seconds and cut_seconds must lie in 0..{MAX_WINDOW_SECONDS:g}, the window above 0",
             ),
             (0 <= self.hop_seconds <= self.window_seconds, f"hop_seconds is {self.hop_seconds}; 0 to a window is allowed"),
             (

@@ -150,7 +150,7 @@ def test_each_channel_has_its_rows_objects_and_label_files(tmp_path):
     paths = [write(tmp_path / "a.wav", LEFT, RIGHT), tmp_path / "gone.wav"]
     results = list(Classifier(_Peak()).files(channel_stretches(paths, "each")))
     for output, format in (("a.csv", None), ("a.jsonl", None), ("labels", "audacity"), ("tables", "raven")):
-        with Outputs([tmp_path / output], format, paths, channels_apart=True) as outputs:
+        with Outputs([tmp_path / output], format, paths, separate_channels=True) as outputs:
             for result in results:
                 outputs.write(result, [] if isinstance(result, Failure) else result.whole())
     with (tmp_path / "a.csv").open(newline="") as file:

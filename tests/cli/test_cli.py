@@ -296,8 +296,8 @@ def test_window_and_formats_are_as_asked(run, tmp_path):
     run("predict", siren, "-o", tmp_path / "a.csv", "-o", tmp_path / "labels", "--format", "audacity")
     assert (tmp_path / "a.csv").is_file()
     assert (tmp_path / "labels" / "siren.flac.audacity.txt").is_file()
-    assert "name the output too" in run("predict", siren, "--format", "csv").err
-    assert "named twice" in run("predict", siren, "-o", tmp_path / "b.csv", "-o", tmp_path / "b.csv").err
+    assert "--output" in run("predict", siren, "--format", "csv").err
+    assert "twice" in run("predict", siren, "-o", tmp_path / "b.csv", "-o", tmp_path / "b.csv").err
 
 
 @pytest.mark.slow

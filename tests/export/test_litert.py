@@ -215,7 +215,7 @@ def test_int8_keeps_the_labels_and_what_the_model_says_of_itself(int8):
     session = open_session(path)
     assert isinstance(session, Checked)
     assert isinstance(session.session, LiteRtSession)
-    assert session.info == telling().info.in_precision("int8")
+    assert session.info == telling().info.with_precision("int8")
     assert parity.clips == 20
     assert parity.agreement == 1.0
     assert 1e-5 < parity.mean < 0.02
@@ -324,7 +324,7 @@ def test_the_command_writes_int8_from_a_folder_of_sounds(tmp_path):
     done = processes.run(processes.audiorep("export", tmp_path / "run", *options))
     assert (done.returncode, done.stderr) == (0, "")
     assert "MB, waveform in, pitch out" in done.stdout
-    assert open_session(path).info == model.info.in_precision("int8")
+    assert open_session(path).info == model.info.with_precision("int8")
 
 
 @pytest.mark.full

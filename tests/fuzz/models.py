@@ -95,12 +95,12 @@ def appended(chance: Random, seeds: Path, place: Path) -> None:
     """What LiteRT's and ExecuTorch's files carry at their end."""
     info, content = _whole(seeds)[0], _with_information(seeds, place)
     changed = flipped(chance, content, chance.choice([0, 1000]))
-    demand(model_info.appended(_write(place / "m.tflite", changed)) == info, "other metadata was accepted")
+    demand(model_info.read_appended(_write(place / "m.tflite", changed)) == info, "other metadata was accepted")
 
 
 def appended_cut(chance: Random, seeds: Path, place: Path) -> None:
     """The same, cut short."""
-    model_info.appended(_write(place / "m.tflite", cut(chance, _with_information(seeds, place))))
+    model_info.read_appended(_write(place / "m.tflite", cut(chance, _with_information(seeds, place))))
     demand(False, "a truncated file was accepted")
 
 

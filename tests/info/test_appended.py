@@ -9,7 +9,7 @@ import pytest
 from support.info import make_info
 
 from audiorep.errors import BundleError
-from audiorep.info.model_info import MEMBER, append, appended
+from audiorep.info.model_info import MEMBER, append, read_appended
 
 MODEL = bytes(range(256)) * 40
 
@@ -23,7 +23,7 @@ def written(tmp_path):
 
 
 def test_what_was_appended_is_read_back_and_the_model_is_untouched(written):
-    assert appended(written) == make_info(license="CC0", labels={"label": ["café", "b"]})
+    assert read_appended(written) == make_info(license="CC0", labels={"label": ["café", "b"]})
     assert written.read_bytes()[: len(MODEL)] == MODEL
 
 
@@ -38,7 +38,7 @@ def test_the_same_model_gives_the_same_bytes(written, tmp_path):
 def test_a_file_cut_short_is_refused(written, kept):
     written.write_bytes(written.read_bytes()[:kept])
     with pytest.raises(BundleError, match=r"model\.bin is not an audiorep model, or was cut short.*audiorep export"):
-        appended(written)
+        read_appended(written)
 
 
 @pytest.mark.parametrize("place", [0, 1, 5000, len(MODEL) - 1])
@@ -47,7 +47,7 @@ def test_a_changed_byte_of_the_model_is_refused(written, place):
     content[place] ^= 1
     written.write_bytes(content)
     with pytest.raises(BundleError, match=r"model\.bin is damaged: its content is not what was exported"):
-        appended(written)
+        read_appended(written)
 
 
 def test_no_changed_byte_of_the_metadata_comes_through(written):
@@ -57,7 +57,7 @@ def test_no_changed_byte_of_the_metadata_comes_through(written):
         content[place] ^= 0x15
         written.write_bytes(content)
         try:
-            found = appended(written)
+            found = read_appended(written)
         except BundleError:
             continue
         assert found == make_info(license="CC0", labels={"label": ["café", "b"]})  # dates and other bytes of no meaning
@@ -67,7 +67,7 @@ def test_bytes_missing_from_the_middle_are_refused(written):
     content = written.read_bytes()
     written.write_bytes(content[:50] + content[60:])
     with pytest.raises(BundleError, match="is damaged"):
-        appended(written)
+        read_appended(written)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "3", '{"model": 3}', '{"model": "[1]"}', '{"model": "[\\"a\\", 2]"}'])
@@ -77,15 +77,15 @@ def test_metadata_that_cannot_be_used_is_refused(tmp_path, text):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MEMBER, text)
     with pytest.raises(BundleError, match="its metadata is damaged"):
-        appended(path)
+        read_appended(path)
 
 
 def test_other_archives_files_and_folders_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("labels.txt", json.dumps(["a"]))
     with pytest.raises(BundleError, match="is not an audiorep model"):
-        appended(tmp_path / "other.zip")
+        read_appended(tmp_path / "other.zip")
     with pytest.raises(BundleError, match=r"none\.bin does not exist"):
-        appended(tmp_path / "none.bin")
+        read_appended(tmp_path / "none.bin")
     with pytest.raises(BundleError, match="is a folder"):
-        appended(tmp_path)
+        read_appended(tmp_path)

@@ -70,9 +70,9 @@ def test_rates_of_elephants_and_bats_are_allowed(rate):
 
 
 def test_model_and_front_end_hear_the_same_rate():
-    assert "its front end hears 8000 Hz and the model 16000 Hz; they must be equal" in refusal(
-        sample_rate=16_000, front_end=asdict(FrontEndConfig(8000, 20, 10))
-    )
+    text = refusal(sample_rate=16_000, front_end=asdict(FrontEndConfig(8000, 20, 10)))
+    assert "8000 Hz" in text
+    assert "16000 Hz" in text
     assert make_info(sample_rate=8000, front_end=asdict(FrontEndConfig(8000, 20, 10))).sample_rate == 8000
 
 

@@ -221,7 +221,7 @@ def test_unknown_format_is_refused_with_those_there_are(tmp_path, name, problem)
 @pytest.mark.parametrize("format", ["audacity", "raven"])
 def test_file_in_place_of_the_folder_is_refused(tmp_path, format):
     (tmp_path / "out").touch()
-    assert "is a file; this format writes one file a recording into a folder" in refusal([tmp_path / "out"], format)
+    assert "is a file" in refusal([tmp_path / "out"], format)
 
 
 @pytest.mark.parametrize("format", ["csv", "jsonl"])
