@@ -1,1 +1,1 @@
-"""The command line: a command parses its arguments, calls the library once and prints."""
+"""The command line: each command parses its arguments, calls the library once and prints the result."""

@@ -1,4 +1,4 @@
-"""`python -m audiorep.cli`, which is the command `audiorep`."""
+"""Makes `python -m audiorep.cli` the same as the command `audiorep`."""
 
 from audiorep.cli.main import main
 

@@ -1,4 +1,4 @@
-"""What networks cost and how fast they run, side by side."""
+"""The command `bench`: cost and speed of networks, side by side."""
 
 from __future__ import annotations
 
@@ -24,46 +24,59 @@ if TYPE_CHECKING:
 
 def bench(
     networks: Annotated[
-        list[str] | None, typer.Argument(help="Architectures (random weights) and checkpoint folders; default: arin_base.")
+        list[str] | None, typer.Argument(help="Architectures (with random weights) or checkpoint folders; default: arin_base.")
     ] = None,
-    forms: Annotated[str, typer.Option(help="training, merged (the authors' form), fused; comma-separated.")] = "merged,fused",
+    forms: Annotated[
+        str, typer.Option(help="Forms of the network: training, merged (as the authors merge), fused; comma-separated.")
+    ] = "merged,fused",
     runtimes: Annotated[
-        str, typer.Option(help="eager, channels_last, compiled (PyTorch), onnx, openvino; comma-separated.")
+        str, typer.Option(help="Runtimes: eager, channels_last, compiled (all PyTorch), onnx, openvino; comma-separated.")
     ] = "eager,onnx",
-    precisions: Annotated[str, typer.Option(help="fp32, bf16, int8; comma-separated.")] = "fp32",
-    batches: Annotated[str, typer.Option(help="Clips in a call; comma-separated.")] = "1",
+    precisions: Annotated[str, typer.Option(help="Precisions: fp32, bf16, int8; comma-separated.")] = "fp32",
+    batches: Annotated[str, typer.Option(help="Batch sizes in clips; comma-separated.")] = "1",
     baseline: Annotated[
-        str | None, typer.Option(help="Whose speed is 1, for example arin_base:merged:eager; default: the first.")
+        str | None,
+        typer.Option(help="Case whose speed counts as 1, for example arin_base:merged:eager; default: the first case."),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=2, help="Turns that each takes; all take theirs in every round.")] = 20,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds of measurement; in each round every case runs once.")] = 20,
     given: Annotated[
-        str, typer.Option("--input", help="spectrogram: the network alone; waveform: the front end inside.")
+        str, typer.Option("--input", help="Input of the model: spectrogram (network alone) or waveform (with its front end).")
     ] = "spectrogram",
-    front_end: Annotated[str, typer.Option(help="Of architectures: vggsound, light, speech_light …")] = "vggsound",
-    seconds: Annotated[float, typer.Option(help="Window of architectures.")] = 5.12,
-    classes: Annotated[int, typer.Option(min=1, help="Of architectures.")] = 309,
-    calibration: Annotated[Path | None, typer.Option(help="Folder of sounds to calibrate int8 on.")] = None,
+    front_end: Annotated[
+        str, typer.Option(help="Front end of the architectures: vggsound, light, speech_light …")
+    ] = "vggsound",
+    seconds: Annotated[float, typer.Option(help="Window of the architectures in seconds.")] = 5.12,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes of the architectures.")] = 309,
+    calibration: Annotated[Path | None, typer.Option(help="Folder of sounds that calibrate int8.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Name for .json, .csv, .md and .png files, without suffix.")
+        Path | None, typer.Option("--output", "-o", help="Path without suffix for the .json, .csv, .md and .png files.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A minute: arin_nano, its light front end, five rounds.")] = False,
-    layers: Annotated[bool, typer.Option("--layers", help="Where the time of each case goes, operator by operator.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Run for about a minute: arin_nano with the light front end, five rounds.")
+    ] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Show the time of each operator instead.")] = False,
     end_to_end: Annotated[
-        Path | None, typer.Option("--end-to-end", help="Folder of sounds: from files to labels, and cold starts.")
+        Path | None, typer.Option("--end-to-end", help="Folder of sounds: measure from files to labels, and cold starts.")
     ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Measure parameters, MACs, memory, latency and throughput of networks, forms and runtimes in one schedule of turns."""
+    """Measure parameters, MACs, memory, latency and throughput of networks, forms and runtimes, in alternating rounds."""
     require("torch", extra="train")
     names = networks or (["arin_nano"] if quick else ["arin_base"])
     if quick:
         front_end, rounds = "light" if front_end == "vggsound" else front_end, min(rounds, 5)
     settings: dict[str, Any] = {"forms": _split(forms), "runtimes": _split(runtimes), "precisions": _split(precisions)}
-    settings |= {"batches": _whole(batches), "front_end": front_end, "seconds": seconds, "classes": classes, "input": given}
+    settings |= {
+        "batches": _whole_numbers(batches),
+        "front_end": front_end,
+        "seconds": seconds,
+        "classes": classes,
+        "input": given,
+    }
     if output is not None:
         _check_writable(output)
-    with terminal.stopping("Stopped; nothing was written."):
+    with terminal.stop_message("Stopped; nothing was written."):
         if end_to_end is not None:
             _end_to_end(_plan(names, settings), end_to_end, rounds, threads, output, as_json)
         elif layers:
@@ -71,8 +84,8 @@ def bench(
         else:
             with terminal.progress("Measuring", None) as advance:
                 settings |= {"baseline": baseline, "sounds": calibration}
-                done = audiorep.bench(names, rounds=rounds, threads=threads, say=terminal.say, on_turn=advance, **settings)
-            _show(done, output, as_json)
+                result = audiorep.bench(names, rounds=rounds, threads=threads, say=terminal.say, on_turn=advance, **settings)
+            _show(result, output, as_json)
 
 
 def _plan(networks: list[str], settings: dict[str, Any]) -> Plan:
@@ -81,25 +94,25 @@ def _plan(networks: list[str], settings: dict[str, Any]) -> Plan:
     return Plan(tuple(networks), **settings)
 
 
-def _show(done: Bench, output: Path | None, as_json: bool) -> None:
+def _show(result: Bench, output: Path | None, as_json: bool) -> None:
     from audiorep.benchmark import table
 
     if as_json:
-        print(table.as_json(done))
+        print(table.as_json(result))
     else:
-        _show_rows(done)
+        _show_rows(result)
     if output is not None:
-        for path in table.write(done, output, terminal.typed_command()):
+        for path in table.write(result, output, terminal.typed_command()):
             terminal.say(f"Written: {path}")
 
 
-def _show_rows(done: Bench) -> None:
+def _show_rows(result: Bench) -> None:
     from audiorep.benchmark import table
     from audiorep.benchmark.environment import in_words
 
-    terminal.show_table(table.HEADER, [table.cells(row) for row in done.rows], right=set(range(4, len(table.HEADER))))
-    print(f"Speed over {done.baseline} at the same batch, median of {done.rounds} rounds; {in_words(done.environment)}")
-    for case in done.missing:
+    terminal.show_table(table.HEADER, [table.cells(row) for row in result.rows], right=set(range(4, len(table.HEADER))))
+    print(f"Speed over {result.baseline} at the same batch, median of {result.rounds} rounds; {in_words(result.environment)}")
+    for case in result.missing:
         print(f"Not measured: {case.network}, {case.form}, {case.runtime}, {case.precision}: {case.reason}")
 
 
@@ -118,13 +131,13 @@ def _layers(plan: Plan, threads: int | None, as_json: bool) -> None:
 
 
 def _show_profile(profile: Profile) -> None:
-    """The time of each kind of operator, and the slowest operators."""
+    """Prints the time of each kind of operator, and the slowest operators."""
     from audiorep.benchmark.layers import by_kind
 
-    found = profile.layers
-    total = sum(layer.milliseconds for layer in found)
-    print(f"\n{profile.title}, batch {profile.batch}: {total:.2f} ms in {len(found)} operators")
-    for rows in (by_kind(found), sorted(found, key=lambda layer: -layer.milliseconds)[:15]):
+    layers = profile.layers
+    total = sum(layer.milliseconds for layer in layers)
+    print(f"\n{profile.title}, batch {profile.batch}: {total:.2f} ms in {len(layers)} operators")
+    for rows in (by_kind(layers), sorted(layers, key=lambda layer: -layer.milliseconds)[:15]):
         cells = [[r.kind, r.name[-60:], f"{r.milliseconds:.3f}", f"{r.share:.1%}"] for r in rows]
         terminal.show_table(["kind", "operator", "ms", "share"], cells, right={2, 3})
         print()
@@ -138,8 +151,8 @@ def _end_to_end(plan: Plan, folder: Path, rounds: int, threads: int | None, outp
     used = threads or cores() or 1
     with terminal.progress("Labelling", None) as advance:
         results = measure(plan, folder, rounds, used, terminal.say, advance)
-    shown = [asdict(result) for result in results]
-    record = {"command": terminal.typed_command(), "rounds": rounds, "environment": environment(used), "results": shown}
+    values = [asdict(result) for result in results]
+    record = {"command": terminal.typed_command(), "rounds": rounds, "environment": environment(used), "results": values}
     if output is not None:
         write_json(output.with_name(output.name + ".json"), record)
     if as_json:
@@ -158,9 +171,9 @@ def _show_measured(result: Measured) -> None:
 
 
 def _check_writable(output: Path) -> None:
-    """Refuses a name before anything is measured, not after."""
+    """Raises an error for an output that cannot be written, before anything is measured."""
     if not output.name:
-        raise ConfigError(f"{output}: a name for the files is needed, for example results/mine.")
+        raise ConfigError(f"{output} is not a name for files; give one, for example results/mine.")
     reserve(output.with_name(f"{output.name}.json"))
 
 
@@ -168,8 +181,8 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _whole(text: str) -> tuple[int, ...]:
+def _whole_numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in _split(text))
     except ValueError:
-        raise ConfigError(f"--batches {text!r}: whole numbers are needed, for example 1,8.") from None
+        raise ConfigError(f"--batches {text!r} is not a list of whole numbers; give for example 1,8.") from None

@@ -1,4 +1,4 @@
-"""Smaller models with proof: quantize, verify, and whole chains of compression."""
+"""The commands `quantize`, `prune`, `low-rank`, `compress` and `verify`."""
 
 from __future__ import annotations
 
@@ -18,31 +18,37 @@ if TYPE_CHECKING:
     from audiorep.benchmark.api import ModelCost
     from audiorep.compress.api import Smaller
 
-Tuned = Annotated[int, typer.Option("--tune", min=0, help="Epochs of training afterwards.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the result, a new one.", show_default=False)]
+TuneEpochs = Annotated[int, typer.Option("--tune", min=0, help="Epochs of training after the step; 0: none.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="New folder for the result.", show_default=False)]
 Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder.", show_default=False)]
 
 
 def quantize(
     source: Checkpoint,
     data: DataRoot,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File: .onnx, or .xml for OpenVINO.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .onnx, or .xml for OpenVINO.", show_default=False)
+    ],
     loss: Annotated[
-        float, typer.Option(help="Share of clips that int8 may lose on the clips it is chosen by.", callback=share)
+        float,
+        typer.Option(
+            help="Largest loss of accuracy on the clips that choose the setting, as a share: 0.01 is one point.", callback=share
+        ),
     ] = 0.01,
     keep_float: Annotated[
-        list[str] | None, typer.Option("--keep-float", help="Layer to leave in float32; may be given again.")
+        list[str] | None, typer.Option("--keep-float", help="Layer that stays in float32; may be given several times.")
     ] = None,
     sensitivity: Annotated[
-        Path | None, typer.Option(help="CSV file for what each layer costs; measured only if asked for or needed.")
+        Path | None,
+        typer.Option(help="CSV file for the effect of each layer on the scores; measured only if this is given or needed."),
     ] = None,
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,
     as_json: Json = False,
 ) -> None:
-    """Make a static int8 model, calibrated, chosen and tested on real clips."""
-    with terminal.stopping("Stopped; nothing was written."):
+    """Make a static int8 model: calibrate it, choose its setting and test it on real clips."""
+    with terminal.stop_message("Stopped; nothing was written."):
         done = audiorep.quantize(
             source,
             data_set(data, data_format, test_fold, valid_fold),
@@ -54,36 +60,40 @@ def quantize(
         )
     if as_json:
         setting = {"setting": asdict(done.setting)} if done.setting else {}
-        judged = done.comparison.accuracy() if done.comparison else {}
-        shown = {"path": str(done.path), "chosen_on": done.chosen_on, "speed": done.speed, **setting, **judged}
-        print(json.dumps(shown, ensure_ascii=False))
+        accuracy = done.comparison.accuracy() if done.comparison else {}
+        values = {"path": str(done.path), "chosen_on": done.chosen_on, "speed": done.speed, **setting, **accuracy}
+        print(json.dumps(values, ensure_ascii=False))
         return
     if done.comparison:
         terminal.show_comparison(done.comparison)
-    slower = "; its gain is its size" if done.speed < 1 else ""
-    print(f"int8 has {done.speed:.2f} times float32's speed in this runtime, here{slower}")
+    slower = "; it is smaller, but not faster" if done.speed < 1 else ""
+    print(f"int8 runs at {done.speed:.2f} times the speed of float32 in this runtime on this machine{slower}")
 
 
 def prune(
     source: Checkpoint,
     data: DataRoot,
     output: Output,
-    keep: Annotated[float, typer.Option(help="Share of the cost that is left.")] = 0.5,
-    by: Annotated[str, typer.Option(help="The cost: macs, parameters, or latency in ONNX Runtime here.")] = "macs",
-    importance: Annotated[str, typer.Option(help="magnitude, norm (scale of the batch norm), or taylor.")] = "magnitude",
+    keep: Annotated[float, typer.Option(help="Share of the cost that remains.")] = 0.5,
+    by: Annotated[
+        str, typer.Option(help="Cost to reduce: macs, parameters, or latency (in ONNX Runtime on this machine).")
+    ] = "macs",
+    importance: Annotated[
+        str, typer.Option(help="Importance of a channel: magnitude, norm (scale of its batch norm), or taylor.")
+    ] = "magnitude",
     scope: Annotated[
-        str, typer.Option(help="Channels compete over the whole network (global) or each stage (stage).")
+        str, typer.Option(help="Where channels are compared: in the whole network (global) or in each stage (stage).")
     ] = "global",
-    multiple: Annotated[int, typer.Option(min=1, help="Channels of a layer remain a multiple of it.")] = 4,
-    tune: Tuned = 0,
+    multiple: Annotated[int, typer.Option(min=1, help="The number of channels of each layer stays a multiple of this.")] = 4,
+    tune: TuneEpochs = 0,
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,
 ) -> None:
-    """Make a checkpoint with fewer channels, and train it on if asked for."""
+    """Remove the least important channels of a checkpoint; with --tune, train it afterwards."""
     values = {"keep": keep, "by": by, "importance": importance, "scope": scope, "multiple": multiple}
     place = data_set(data, data_format, test_fold, valid_fold)
-    with terminal.stopping(f"Stopped; what is in {output} is not finished."):
+    with terminal.stop_message(f"Stopped; what is in {output} is not finished."):
         done = audiorep.prune(source, place, output, tune=tune, say=terminal.say, **values)
     _show_smaller(done)
 
@@ -92,17 +102,19 @@ def low_rank(
     source: Checkpoint,
     data: DataRoot,
     output: Output,
-    keep: Annotated[float, typer.Option(help="Share of the cost that is left; 0: by --energy.")] = 0.0,
-    by: Annotated[str, typer.Option(help="The cost: parameters, macs, or latency in ONNX Runtime here.")] = "parameters",
-    energy: Annotated[float, typer.Option(help="Of each layer's response that is kept.")] = 0.99,
-    tune: Tuned = 0,
+    keep: Annotated[float, typer.Option(help="Share of the cost that remains; 0: --energy decides.")] = 0.0,
+    by: Annotated[
+        str, typer.Option(help="Cost to reduce: parameters, macs, or latency (in ONNX Runtime on this machine).")
+    ] = "parameters",
+    energy: Annotated[float, typer.Option(help="Share of each layer's squared response that is kept.")] = 0.99,
+    tune: TuneEpochs = 0,
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,
 ) -> None:
-    """Make a checkpoint whose pointwise layers are products of thinner ones, and train it on if asked for."""
+    """Replace each pointwise layer of a checkpoint by two thinner ones; with --tune, train it afterwards."""
     place = data_set(data, data_format, test_fold, valid_fold)
-    with terminal.stopping(f"Stopped; what is in {output} is not finished."):
+    with terminal.stop_message(f"Stopped; what is in {output} is not finished."):
         done = audiorep.low_rank(source, place, output, tune=tune, say=terminal.say, keep=keep, by=by, energy=energy)
     _show_smaller(done)
 
@@ -110,16 +122,16 @@ def low_rank(
 def compress(
     source: Checkpoint,
     data: DataRoot,
-    recipe: Annotated[Path, typer.Option(help="TOML file of the steps.", show_default=False)],
+    recipe: Annotated[Path, typer.Option(help="TOML file with the steps.", show_default=False)],
     output: Output,
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,
     threads: Threads = None,
 ) -> None:
-    """Run a chain of compressions; the same command goes on where it stopped. Exit status 1 if a step lost too much."""
+    """Run a chain of compression steps; the same command resumes it. Exit status 1 if a step loses too much accuracy."""
     place = data_set(data, data_format, test_fold, valid_fold)
-    with terminal.stopping(f"Stopped. The same command goes on from the last whole step in {output}."):
+    with terminal.stop_message(f"Stopped. The same command continues from the last complete step in {output}."):
         done = audiorep.compress(source, place, recipe, output, threads=threads, say=terminal.say)
     from audiorep.compress import chain
 
@@ -131,7 +143,7 @@ def compress(
 
 
 def _show_smaller(done: Smaller) -> None:
-    """What a step did to the network's cost and its accuracy."""
+    """Prints the change of the network's cost and of its accuracy."""
     costs = {"parameters": done.parameters, "MACs": done.macs}
     print(", ".join(f"{name} {before:,} to {after:,} ({after / before:.0%})" for name, (before, after) in costs.items()))
     if done.comparison:
@@ -143,18 +155,23 @@ def verify(
     first: Annotated[
         Path, typer.Argument(metavar="A", help="Checkpoint folder or model file: the original.", show_default=False)
     ],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another one, which should do as well.", show_default=False)],
-    data: Annotated[Path, typer.Option(help="Labelled clips: as for evaluate.", show_default=False)],
-    split: Annotated[str, typer.Option(help="train, valid, test, or all.")] = "test",
-    loss: Annotated[float, typer.Option(help="Accuracy that B may lose, as a share: 0.01 is a point.", callback=share)] = 0.01,
+    second: Annotated[
+        Path,
+        typer.Argument(metavar="B", help="Checkpoint folder or model file to compare with the original.", show_default=False),
+    ],
+    data: Annotated[Path, typer.Option(help="Labelled clips, as for evaluate.", show_default=False)],
+    split: Annotated[str, typer.Option(help="Clips to use: train, valid, test, or all.")] = "test",
+    loss: Annotated[
+        float, typer.Option(help="Largest loss of accuracy of B, as a share: 0.01 is one point.", callback=share)
+    ] = 0.01,
     agreement: Annotated[
-        float, typer.Option(help="Share of clips on which both must give the same label.", callback=share)
+        float, typer.Option(help="Smallest share of clips on which both give the same label.", callback=share)
     ] = 0.0,
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Of timing a window, in which both take turns.")] = 10,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all numbers.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing; in each round both models run on a window.")] = 10,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all results.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two models on the same labelled clips; exit status 1 if the second is worse than allowed."""
@@ -162,7 +179,7 @@ def verify(
         reserve(output, first, second)
     place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.progress("Comparing", None) as advance:
-        found = audiorep.compare(
+        comparison = audiorep.compare(
             first,
             second,
             place,
@@ -174,16 +191,16 @@ def verify(
             on_progress=advance,
         )
     if output is not None:
-        write_json(output, found.summary())
+        write_json(output, comparison.summary())
     if as_json:
-        print(json.dumps(found.summary(), ensure_ascii=False))
+        print(json.dumps(comparison.summary(), ensure_ascii=False))
     else:
-        terminal.show_comparison(found)
+        terminal.show_comparison(comparison)
         terminal.show_table(
-            ["model", "kB", "runtime", "ms", "peak MB", "speed"], list(map(_cells, found.costs)), right={1, 3, 4, 5}
+            ["model", "kB", "runtime", "ms", "peak MB", "speed"], list(map(_cells, comparison.costs)), right={1, 3, 4, 5}
         )
-    if found.refusal is not None:
-        terminal.say(f"{second} does not pass for {first}: {found.refusal}.")
+    if comparison.refusal is not None:
+        terminal.say(f"{second} does not pass for {first}: {comparison.refusal}.")
         raise typer.Exit(SOME_FAILED)
 
 

@@ -1,4 +1,4 @@
-"""Data sets looked at and copied."""
+"""The commands `data check` and `data prepare`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from audiorep.errors import ConfigError
 
 def check(
     data: DataRoot,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Every problem as .csv or .json.")] = None,
-    shortest: Annotated[float, typer.Option(min=0.0, help="Clips below these seconds are too short.")] = 0.1,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File for all problems: .csv or .json.")] = None,
+    shortest: Annotated[float, typer.Option(min=0.0, help="Shorter clips, in seconds, are reported as too short.")] = 0.1,
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,
     as_json: Json = False,
 ) -> None:
-    """Find what is wrong with a data set: unreadable, silent, clipped, duplicate, leaking … Exit status 1 if anything is."""
+    """Find problems of a data set: unreadable, silent, clipped, duplicate, leaking clips … Exit status 1 if there are any."""
     from audiorep.datasets.problems import write
 
     if output is not None and output.suffix not in (".csv", ".json"):
-        raise ConfigError(f"{output}: problems are written as .csv or .json.")
+        raise ConfigError(f"{output} must end in .csv or .json.")
     place = data_set(data, data_format, test_fold, valid_fold)
     checked = audiorep.check_data(place, shortest_seconds=shortest, say=terminal.say, progress=terminal.progress)
     if output is not None:
@@ -42,16 +42,17 @@ def check(
 def prepare(
     data: DataRoot,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the shards; a stopped run there goes on.", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="Folder for the shards; a stopped run in it is continued.", show_default=False),
     ],
-    sample_rate: Annotated[int, typer.Option(min=1, help="Hz of the clips in the shards.")] = 16_000,
+    sample_rate: Annotated[int, typer.Option(min=1, help="Sample rate of the clips in the shards, in Hz.")] = 16_000,
     shard_clips: Annotated[int, typer.Option(min=1, help="Clips in each shard.")] = 1000,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a processor.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one for each processor.")] = None,
     data_format: Format = None,
     as_json: Json = False,
 ) -> None:
-    """Copy a data set into a few large tar files of mono FLAC (WebDataset), which train faster from slow or far disks."""
-    with terminal.stopping("Stopped; the same command goes on."):
+    """Copy a data set into large tar files of mono FLAC (WebDataset), which train faster from slow disks and networks."""
+    with terminal.stop_message("Stopped; the same command continues."):
         made = audiorep.prepare_data(
             audiorep.Data(data, data_format),
             output,

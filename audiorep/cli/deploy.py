@@ -1,4 +1,4 @@
-"""A checkpoint to a file that runs, any network merged, and what this machine can run."""
+"""The commands `export`, `fuse` and `doctor`."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from audiorep.files import write_json
 def export(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write; default: the checkpoint's name, here.")
+        Path | None, typer.Option("--output", "-o", help="File to write; default: the checkpoint's name, in this folder.")
     ] = None,
     to: Annotated[
-        str | None, typer.Option("--to", help="onnx, openvino, litert, executorch or coreml; default: by the output's suffix.")
+        str | None,
+        typer.Option("--to", help="Runtime: onnx, openvino, litert, executorch or coreml; default: by the output's suffix."),
     ] = None,
     precision: Annotated[
         str,
         typer.Option(
-            help="fp32, int8, or for onnx and openvino weights as fp16, int8_weights, int4_weights, shared8, shared4."
+            help="fp32 or int8; for onnx and openvino also fp16, int8_weights, int4_weights, shared8, shared4 (weights only)."
         ),
     ] = "fp32",
     clips: Annotated[
-        list[str] | None, typer.Option(help="Sounds to check the scores on; default: clips the training run lists.")
+        list[str] | None, typer.Option(help="Sounds to check the scores on; default: clips that the training run lists.")
     ] = None,
     calibration: Annotated[
-        list[str] | None, typer.Option(help="Sounds to measure int8's ranges on; default: the run's training clips.")
+        list[str] | None, typer.Option(help="Sounds to measure the ranges of int8 on; default: the run's training clips.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model that runs elsewhere: waveform in, scores out, checked against the checkpoint."""
-    with terminal.stopping("Stopped; nothing was written."):
+    """Write a model file for another runtime, from waveforms to scores, and check it against the checkpoint."""
+    with terminal.stop_message("Stopped; nothing was written."):
         made = audiorep.export(
             source,
             output,
@@ -50,8 +51,14 @@ def export(
         )
     parity = made.parity
     if as_json:
-        shown = vars(parity) if parity is not None else {}
-        values = {"path": str(made.path), "runtime": made.runtime, "bytes": made.bytes, **shown, "clips_from": made.clips_from}
+        checked = vars(parity) if parity is not None else {}
+        values = {
+            "path": str(made.path),
+            "runtime": made.runtime,
+            "bytes": made.bytes,
+            **checked,
+            "clips_from": made.clips_from,
+        }
         print(json.dumps(values))
         return
     print(f"{made.path}: {made.bytes / 1e6:.2f} MB, waveform in, {', '.join(made.heads)} out")
@@ -63,14 +70,14 @@ def export(
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say which runtimes are installed, what hardware each would use, and what to type for the rest."""
+    """Show which runtimes are installed, the hardware that each uses, and the command that installs the others."""
     from audiorep.benchmark.environment import environment
     from audiorep.runtimes import installed
 
     rows, about, problem = installed.runtimes(), environment(), torchvision_problem()
     if as_json:
-        told = {"environment": about, "runtimes": [vars(row) for row in rows], "problems": [problem] if problem else []}
-        print(json.dumps(told, ensure_ascii=False))
+        values = {"environment": about, "runtimes": [vars(row) for row in rows], "problems": [problem] if problem else []}
+        print(json.dumps(values, ensure_ascii=False))
         return
     instructions = f" ({', '.join(about['instructions'])})" if about["instructions"] else ""
     print(f"{about['processor']}, {about['cores']} cores{instructions}; Python {about['python']}, audiorep {about['audiorep']}")
@@ -87,20 +94,24 @@ def fuse(
     ],
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", help="Shape of an input, for example 1x3x224x224 or 2x16:int64; again for more."),
+        typer.Option("--input", help="Shape of an input, for example 1x3x224x224 or 2x16:int64; given once for each input."),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights for what the factory makes (.safetensors, .pt).")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights for the network that the factory makes (.safetensors, .pt).")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File for the merged network: .pt2 or .onnx.")] = None,
     report: Annotated[Path | None, typer.Option(help="JSON file for the whole report.")] = None,
-    dry_run: Annotated[bool, typer.Option("--plan", help="Only say what would be merged, from shapes alone.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--plan", help="Only show what would be merged, found from the shapes alone.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Merge any network's linear branches, norms and constants, prove that it computes the same, and say what was done."""
+    """Merge the linear branches, norms and constants of any network, check that it computes the same, and report it."""
     from audiorep.hub.api import plan
 
     if dry_run and output is not None:
-        raise ConfigError("--plan makes no network; leave out --output.")
-    with terminal.stopping("Stopped; nothing was written."):
+        raise ConfigError("--plan writes no network; leave out --output.")
+    with terminal.stop_message("Stopped; nothing was written."):
         if dry_run:
             planned = plan(source, *(inputs or []), weights=weights, say=terminal.say)
         else:

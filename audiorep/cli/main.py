@@ -1,4 +1,4 @@
-"""The command line: its commands by name, and what becomes of errors."""
+"""The command line: its commands, and how errors and signals end it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from audiorep.errors import AudiorepError
 
 
 class _Commands(TyperGroup):
-    """The commands; one that is stopped says what it keeps in its exception's notes."""
+    """The commands. When one is stopped, the notes of its exception say which results were saved."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command; Ctrl-C, SIGTERM and SIGHUP end it with a line and the status that a shell gives to them."""
+        """Runs a command; Ctrl-C, SIGTERM and SIGHUP end it with one line and the exit status of a shell."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
@@ -32,8 +32,9 @@ class _Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell gives to Ctrl-C; to other signals likewise
-UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF}  # a file that cannot be written is named where it is
+INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell gives after Ctrl-C
+WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF}
+"""Errors that mean, without the name of a file, that the standard output cannot be written."""
 
 app = typer.Typer(
     cls=_Commands,
@@ -43,8 +44,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
-models_app = typer.Typer(help="Look at networks and models.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Check and copy data sets.", no_args_is_help=True, rich_markup_mode=None)
+models_app = typer.Typer(help="Show networks and models.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")
 
@@ -73,26 +74,26 @@ models_app.command()(models.info)
 
 
 def main() -> None:
-    """Runs the command line; what is refused becomes one sentence and exit status 2."""
+    """Runs the command line; an error of the input becomes one sentence and exit status 2."""
     _open_streams()
     with interrupts.catch_signals() as signals:
         try:
             _run()
         except AudiorepError as error:
-            _refuse(str(error))
-        except BrokenPipeError:  # the reader of our output has left
-            _drop(sys.stdout)
+            _exit_with_error(str(error))
+        except BrokenPipeError:  # the program that read our output has ended
+            _discard_buffer(sys.stdout)
             sys.exit(SOME_FAILED)
         except OSError as error:
-            _drop(sys.stdout)
-            stream = "The standard output cannot be written" if error.errno in UNWRITTEN else "A file cannot be used"
-            _refuse(f"{f'{error.filename} cannot be used' if error.filename else stream}: {error.strerror or error}.")
+            _discard_buffer(sys.stdout)
+            stream = "The standard output cannot be written" if error.errno in WRITE_ERRNOS else "A file cannot be used"
+            _exit_with_error(f"{f'{error.filename} cannot be used' if error.filename else stream}: {error.strerror or error}.")
         except SystemExit as end:
             sys.exit(INTERRUPTED - signal.SIGINT + signals[0] if signals and end.code == INTERRUPTED else end.code)
         except BaseException:
             if not signals:
                 raise
-            terminal.say("Stopped.")  # in the midst of a library that makes an error of its own of it
+            terminal.say("Stopped.")  # a library turned the interrupt into an error of its own
             sys.exit(INTERRUPTED - signal.SIGINT + signals[0])
 
 
@@ -100,18 +101,21 @@ def _run() -> None:
     try:
         app(prog_name="audiorep")
     except SystemExit:
-        sys.stdout.flush()  # what cannot be written is told here, and not by the interpreter as it ends
+        sys.stdout.flush()  # an error of this write is reported here, and not by the interpreter as it ends
         raise
 
 
-def _refuse(sentence: str) -> NoReturn:
-    with suppress(OSError):  # nobody can be told
+def _exit_with_error(sentence: str) -> NoReturn:
+    with suppress(OSError):  # the error stream cannot be written either
         terminal.say(f"Error: {sentence}")
     sys.exit(WRONG_USAGE)
 
 
 def _open_streams() -> None:
-    """Makes both streams fit for any text, and gives those that are closed a place: the next file would take it."""
+    """Lets both streams accept any text, and opens closed streams on the null device.
+
+    The next file that is opened would otherwise get the descriptor of a closed stream.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -122,11 +126,11 @@ def _open_streams() -> None:
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         elif isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
+            stream.reconfigure(errors="backslashreplace")  # a file name need not be valid text
 
 
-def _drop(stream: TextIO) -> None:
-    """If what is left to write has no place to go, it goes nowhere, so that the interpreter does not try again as it ends."""
+def _discard_buffer(stream: TextIO) -> None:
+    """Sends buffered output that cannot be written to the null device, or the interpreter would try again as it ends."""
     try:
         stream.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""Networks and models looked at."""
+"""The commands `models list` and `models info`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from audiorep.escape import visible
 
 
 def list_(as_json: Json = False) -> None:
-    """The architectures, with parameters and multiply-accumulates at the paper's input."""
+    """List the architectures, with their parameters and multiply-accumulates (MACs) at the paper's input."""
     require("torch", extra="train")
     rows = []
     for row in audiorep.models.overview():
@@ -29,16 +29,16 @@ def list_(as_json: Json = False) -> None:
         return
     cells = [[name, f"{parameters:,}", f"{macs / 1e9:.3f} G", about] for name, parameters, macs, about in rows]
     terminal.show_table(["name", "parameters", "MACs", "about"], cells, right={1, 2})
-    print("309 classes, input 512×128, as trained; audiorep fuse shows what merging saves")
+    print("309 classes, input 512×128, before merging; audiorep fuse shows what merging saves")
 
 
 def info(
     path: Annotated[
-        Path | None, typer.Argument(help="Bundle (.onnx) or checkpoint folder; default: the one inside the package.")
+        Path | None, typer.Argument(help="Deployed model (.onnx) or checkpoint folder; default: the model in the package.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What is inside a model file: labels, rates, window, front end, license, provenance."""
+    """Show the description of a model: labels, sample rate, window, front end, license, provenance."""
     from audiorep.predict.classifier import BUNDLED
 
     classifier = audiorep.load(path)

@@ -1,4 +1,4 @@
-"""Exit statuses, and options that several commands share."""
+"""Exit statuses, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _Share = TypeVar("_Share", float, float | None)
 
 
 def data_set(root: Path, layout: str | None, test_folds: list[int] | None, valid_folds: list[int] | None) -> audiorep.Data:
-    """The labelled clips that a command's options describe."""
+    """The data set and folds that the options of a command name."""
     return audiorep.Data(root, layout, test_folds or (), valid_folds or ())
 
 
 def share(value: _Share) -> _Share:
-    """An option's value if it is a share, and no NaN, which passes bounds."""
+    """`value` if it is between 0 and 1; NaN is refused too, which typer's own bounds accept."""
     if value is not None and not 0 <= value <= 1:
         raise typer.BadParameter(f"{value} is not a share; 0 to 1 is allowed.")
     return value
@@ -30,28 +30,35 @@ def share(value: _Share) -> _Share:
 Model = Annotated[
     Path | None,
     typer.Option(
-        "--model", "-m", help="Bundle (.onnx), other exported file or checkpoint folder; default: the one inside the package."
+        "--model",
+        "-m",
+        help="Deployed model (.onnx or another exported file) or checkpoint folder; default: the one in the package.",
     ),
 ]
 
 View = Literal["auto", "file", "windows", "merged"]
 Channel = Annotated[
     Literal["mean", "left", "right", "each"],
-    typer.Option(help="Of sounds with several: their mean, one side, or each with a result of its own."),
+    typer.Option(help="For sounds with several channels: their mean, one side, or a result for each channel."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of processor threads; default: all.")]
 DataRoot = Annotated[
-    Path, typer.Argument(help="Folder of classes, CSV manifest, shards, or a data set in its own layout.", show_default=False)
+    Path,
+    typer.Argument(
+        help="Data set: folder of classes, CSV manifest, shards, or a layout that audiorep knows.", show_default=False
+    ),
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--data-format", help="Layout of the data, for example folder, csv or vggsound; default: recognized."),
+    typer.Option("--data-format", help="Layout of the data, for example folder, csv or vggsound; default: detected."),
 ]
-Folds = Annotated[list[int] | None, typer.Option("--test-fold", help="Fold to test on; may be given again.")]
-ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold to validate on; may be given again.")]
+Folds = Annotated[list[int] | None, typer.Option("--test-fold", help="Fold to test on; may be given several times.")]
+ValidFolds = Annotated[list[int] | None, typer.Option("--valid-fold", help="Fold to validate on; may be given several times.")]
 RuntimeName = Annotated[
     str | None,
-    typer.Option("--runtime", help="onnx, torch, torch_compiled, openvino, litert, executorch or coreml; default: by file."),
+    typer.Option(
+        "--runtime", help="onnx, torch, torch_compiled, openvino, litert, executorch or coreml; default: by the file's suffix."
+    ),
 ]
-Precision = Annotated[str, typer.Option(help="Of the arithmetic: fp32, or bf16 where runtime and processor have it.")]
+Precision = Annotated[str, typer.Option(help="Precision of the arithmetic: fp32, or bf16 if runtime and processor support it.")]

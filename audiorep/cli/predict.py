@@ -1,4 +1,4 @@
-"""Sounds to labels, and how often the labels are right."""
+"""The commands `predict` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -33,33 +33,35 @@ def predict(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Sound files, folders (searched recursively), patterns, and - for standard input.", show_default=False
+            help="Sound files, folders (searched recursively), patterns, or - for standard input.", show_default=False
         ),
     ],
     model: Model = None,
     output: Annotated[
         list[Path] | None,
         typer.Option(
-            "--output", "-o", help="File (.csv, .jsonl), or folder for --format audacity or raven; may be given again."
+            "--output", "-o", help="File (.csv, .jsonl), or folder for --format audacity or raven; may be given several times."
         ),
     ] = None,
-    format: Annotated[str | None, typer.Option(help="csv, jsonl, audacity or raven; default: the output's suffix.")] = None,
-    view: Annotated[
-        View, typer.Option(help="One answer a file, each window, or windows merged; auto: file up to 30 s, then merged.")
-    ] = "auto",
-    top: Annotated[int, typer.Option(min=1, help="Labels for each file or window.")] = 1,
-    threshold: Annotated[
-        float | None, typer.Option(callback=share, help="Report scores from here; default: the model's.")
+    format: Annotated[
+        str | None, typer.Option(help="Format of the output: csv, jsonl, audacity or raven; default: by its suffix.")
     ] = None,
-    window: Annotated[float | None, typer.Option(help="Seconds heard at once; default: the model's.")] = None,
-    hop: Annotated[float | None, typer.Option(help="Seconds between windows; default: the model's.")] = None,
+    view: Annotated[
+        View, typer.Option(help="Labels of the file, of each window, or of merged windows; auto: file up to 30 s, else merged.")
+    ] = "auto",
+    top: Annotated[int, typer.Option(min=1, help="Number of labels for each file or window.")] = 1,
+    threshold: Annotated[
+        float | None, typer.Option(callback=share, help="Lowest score that is reported; default: the model's.")
+    ] = None,
+    window: Annotated[float | None, typer.Option(help="Length of a window in seconds; default: the model's.")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next; default: the model's.")] = None,
     channel: Channel = "mean",
     threads: Threads = None,
     runtime: RuntimeName = None,
     precision: Precision = "fp32",
     as_json: Json = False,
 ) -> None:
-    """Recognize the sounds in files: labels with times and scores."""
+    """Recognize the sounds in files and print labels with times and scores."""
     from audiorep.audio import decode, pipes, sources
     from audiorep.escape import visible
     from audiorep.predict.output import Outputs
@@ -78,15 +80,15 @@ def predict(
             terminal.progress("Listening", terminal.total_seconds(files)) as advance,
         ):
             for result in classifier.files(decode.channel_stretches(files, channel), advance):
-                found = [] if isinstance(result, Failure) else result.view(view, top, threshold)
-                lost = outputs.write(result, found)
+                detections = [] if isinstance(result, Failure) else result.view(view, top, threshold)
+                errors = outputs.write(result, detections)
                 done += 1
-                failed += isinstance(result, Failure) or bool(lost)
-                for error in lost:
+                failed += isinstance(result, Failure) or bool(errors)
+                for error in errors:
                     terminal.say(f"Error: {error}")
-                terminal.show(result, found, as_json, several=len(files) > 1 or channel == "each")
+                terminal.show(result, detections, as_json, several=len(files) > 1 or channel == "each")
     except KeyboardInterrupt as stop:
-        stop.add_note(f"Stopped after {done} of {len(files)} files; what was written is complete for these.")
+        stop.add_note(f"Stopped after {done} of {len(files)} files; their results are complete.")
         raise
     if failed:
         terminal.say(f"{failed} of {f'{done} channels' if channel == 'each' else f'{len(files)} files'} could not be used.")
@@ -95,27 +97,28 @@ def predict(
 
 def evaluate(
     model: Annotated[
-        Path, typer.Argument(help="Bundle (.onnx), other exported file or checkpoint folder.", show_default=False)
+        Path, typer.Argument(help="Deployed model (.onnx or another exported file) or checkpoint folder.", show_default=False)
     ],
     data: DataRoot,
-    split: Annotated[str, typer.Option(help="train, valid, test, or all.")] = "test",
+    split: Annotated[str, typer.Option(help="Clips to use: train, valid, test, or all.")] = "test",
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all numbers.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all results.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG file for the confusion matrix.")] = None,
     data_format: Format = None,
     views: Annotated[
-        int | None, typer.Option(min=0, help="Windows spread over each clip; 0: all, one hop apart; default: the model's.")
+        int | None,
+        typer.Option(min=0, help="Number of windows spread over each clip; 0: all, one hop apart; default: the model's."),
     ] = None,
     threads: Threads = None,
     runtime: RuntimeName = None,
     precision: Precision = "fp32",
     as_json: Json = False,
 ) -> None:
-    """Measure a model on labelled clips, through the same path as predict."""
-    for made in (output, picture):
-        if made is not None:
-            reserve(made, model)
+    """Measure the accuracy of a model on labelled clips, with the same code as predict."""
+    for file in (output, picture):
+        if file is not None:
+            reserve(file, model)
     classifier = audiorep.load(model, threads, runtime, precision)
     place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.progress("Evaluating", None) as advance:

@@ -1,4 +1,4 @@
-"""Settings searched for accuracy and cost."""
+"""The command `search`: settings that give high accuracy at low cost."""
 
 from __future__ import annotations
 
@@ -16,39 +16,43 @@ from audiorep.escape import shell
 def search(
     data: DataRoot,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the search; a stopped one there goes on.", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="Folder for the search; a stopped search in it is continued.", show_default=False),
     ],
-    space: Annotated[Path, typer.Option(help="TOML file: a table [space] of what varies.", show_default=False)],
+    space: Annotated[Path, typer.Option(help="TOML file with a table [space] of the settings that vary.", show_default=False)],
     recipe: Annotated[
-        list[Path] | None, typer.Option(help="TOML file of settings that all trials share; of several the last wins.")
+        list[Path] | None, typer.Option(help="TOML file of settings that all trials share; of several files the last one wins.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="One shared setting, for example optimizer.weight_decay=0.1.")
+        list[str] | None, typer.Option("--set", help="One setting of all trials, for example optimizer.weight_decay=0.1.")
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="In all, those of earlier runs counted.")] = 50,
-    timeout: Annotated[float | None, typer.Option(min=0.0, help="Seconds after which no trial begins.")] = None,
-    objective: Annotated[str, typer.Option(help="What is kept small: macs, latency or parameters.")] = "macs",
+    trials: Annotated[int, typer.Option(min=1, help="Total number of trials, including those of earlier runs.")] = 50,
+    timeout: Annotated[float | None, typer.Option(min=0.0, help="Seconds after which no new trial starts.")] = None,
+    objective: Annotated[str, typer.Option(help="Cost to keep small: macs, latency or parameters.")] = "macs",
     max_cost: Annotated[
-        float | None, typer.Option(help="What costs more is not trained: MACs, milliseconds or parameters, by objective.")
+        float | None, typer.Option(help="Networks that cost more are not trained; in MACs, milliseconds or parameters.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of each trial; default: the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each trial; default: the recipe's.")] = None,
     warmup_epochs: Annotated[
-        int | None, typer.Option(min=0, help="Epochs before which no trial is stopped; default: a third.")
+        int | None, typer.Option(min=0, help="Epochs before a trial may be stopped; default: a third of all.")
     ] = None,
     startup_trials: Annotated[
-        int, typer.Option(min=1, help="Comparable trials that must have reached an epoch before one is stopped there.")
+        int,
+        typer.Option(min=1, help="Comparable trials that must have reached an epoch before another trial is stopped there."),
     ] = 5,
-    sampler: Annotated[str, typer.Option(help="tpe, or nsga2 for some hundreds of trials.")] = "tpe",
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn; of the trainings it is the recipe's.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at once, which share the processor's cores.")] = 1,
+    sampler: Annotated[str, typer.Option(help="Method that picks settings: tpe, or nsga2 for hundreds of trials.")] = "tpe",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the settings that are picked; trainings use the recipe's seed.")
+    ] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Trials that run at the same time and share the processor's cores.")] = 1,
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,
 ) -> None:
-    """Search settings for accuracy on validation clips and small cost at once; the same command resumes a search."""
+    """Search for settings with high accuracy on validation clips and low cost; the same command resumes a search."""
     from audiorep import config
 
-    found = audiorep.search(
+    outcome = audiorep.search(
         data_set(data, data_format, test_fold, valid_fold),
         output,
         space,
@@ -70,6 +74,6 @@ def search(
     )
     from audiorep.search.outcome import as_cells
 
-    header, cells = as_cells(found)
+    header, cells = as_cells(outcome)
     terminal.show_table(header, cells, right={1, 2, 3})
-    terminal.say(f"All trials, picture and recipes: {output}\nNext: audiorep train … --recipe {shell(output / cells[-1][0])}")
+    terminal.say(f"All trials, a picture and recipes: {output}\nNext: audiorep train … --recipe {shell(output / cells[-1][0])}")

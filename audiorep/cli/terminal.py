@@ -1,4 +1,4 @@
-"""What the command line shows: results, tables, progress, and words on the error stream."""
+"""Prints results and tables, shows progress, and writes messages to the error stream."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from audiorep.escape import visible
 
-if TYPE_CHECKING:  # what shows things must not slow the start: each function imports what it needs
+if TYPE_CHECKING:  # each function imports what it needs, so that the command line starts fast
     from audiorep.benchmark.api import Comparison
     from audiorep.datasets.api import Checked
     from audiorep.evaluation.evaluate import Evaluation
     from audiorep.predict.results import Detection, Failure, Recording
 
-SHOWN = 10  # problems of a kind that are listed
-FILE_WIDTH = 10_000  # columns of a table that goes to a file or a program, where nothing is folded
+MAX_LISTED = 10  # problems of each kind
+UNFOLDED_WIDTH = 10_000  # columns of a table that goes to a file or another program
 
 
-def show(result: Recording | Failure, found: Sequence[Detection], as_json: bool, several: bool) -> None:
-    """One file's result."""
+def show(result: Recording | Failure, detections: Sequence[Detection], as_json: bool, several: bool) -> None:
+    """Prints the result of one file."""
     from audiorep.predict.output import as_dict
     from audiorep.predict.results import Failure
 
@@ -35,24 +35,24 @@ def show(result: Recording | Failure, found: Sequence[Detection], as_json: bool,
         for note in result.notes:
             say(f"Note: {note} --channel chooses.")
     if as_json:
-        print(json.dumps(as_dict(result, found), ensure_ascii=False), flush=True)
+        print(json.dumps(as_dict(result, detections), ensure_ascii=False), flush=True)
     elif not isinstance(result, Failure):
-        _print_result(result, found, several)
+        _print_result(result, detections, several)
 
 
-def _print_result(recording: Recording, found: Sequence[Detection], several: bool) -> None:
-    whole = len(found) > 0 and all(d.start == 0 and d.end == recording.seconds for d in found)
-    if whole or not found:
-        labels = ", ".join(f"{visible(d.label)} {d.score:.0%}" for d in found) or "nothing above the threshold"
+def _print_result(recording: Recording, detections: Sequence[Detection], several: bool) -> None:
+    whole = len(detections) > 0 and all(d.start == 0 and d.end == recording.seconds for d in detections)
+    if whole or not detections:
+        labels = ", ".join(f"{visible(d.label)} {d.score:.0%}" for d in detections) or "nothing above the threshold"
         print(f"{visible(recording.title)}: {labels}" if several else labels, flush=True)
         return
     print(f"{visible(recording.title)} ({clock(recording.seconds)}{'' if recording.complete else ', stopped there'})")
-    for d in found:
+    for d in detections:
         print(f"  {clock(d.start)} – {clock(d.end)}  {visible(d.label)} {d.score:.0%}", flush=True)
 
 
 def clock(seconds: float) -> str:
-    """A time for people, for example `2:00.0` or `1:00:00.0`, rounded before it is divided: never sixty seconds."""
+    """A time such as `2:00.0` or `1:00:00.0`; it is rounded before it is split, so that it never shows 60 seconds."""
     minutes, tenths = divmod(round(10 * seconds), 600)
     hours, minutes = divmod(minutes, 60)
     rest = f"{tenths // 10:02d}.{tenths % 10}"
@@ -60,7 +60,7 @@ def clock(seconds: float) -> str:
 
 
 def show_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
-    """Metrics of each head, and on request of each class, weakest first."""
+    """Prints the metrics of each head, and with `every_class` those of each class, lowest recall first."""
     from audiorep.evaluation.metrics import in_words
 
     print(visible(evaluation.title))
@@ -78,25 +78,25 @@ def show_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
 
 
 def show_folds(summary: dict[str, Any]) -> None:
-    """Each metric's mean and deviation over the folds, and its values."""
+    """Prints the mean and standard deviation of each metric over the folds, and its value in each fold."""
     for head, metrics in summary["heads"].items():
         for name, values in metrics.items():
             scale, unit = (1.0, "") if name == "d_prime" else (100.0, " %")
             each = ", ".join(f"{scale * value:.1f}" for value in values["folds"])
-            found = f"{scale * values['mean']:.1f}{unit} ± {scale * values['deviation']:.1f}"
-            print(f"{head} {name.replace('_', ' ')}: {found} over {len(values['folds'])} folds ({each})")
+            mean = f"{scale * values['mean']:.1f}{unit} ± {scale * values['deviation']:.1f}"
+            print(f"{head} {name.replace('_', ' ')}: {mean} over {len(values['folds'])} folds ({each})")
 
 
 def show_problems(checked: Checked) -> None:
-    """The first problems of each kind, and a table of how many there are."""
+    """Prints the first problems of each kind, and a table with the number of each kind."""
     from audiorep.datasets.problems import KINDS
 
     problems = checked.problems
     counts = Counter(problem.kind for problem in problems)
-    shown: Counter[str] = Counter()
+    listed: Counter[str] = Counter()
     for problem in problems:
-        shown[problem.kind] += 1
-        if shown[problem.kind] <= SHOWN:
+        listed[problem.kind] += 1
+        if listed[problem.kind] <= MAX_LISTED:
             detail = problem.detail.removeprefix(problem.subject).strip()
             print(visible(f"{problem.kind}: {problem.subject}: {detail}"))
     if problems:
@@ -106,21 +106,21 @@ def show_problems(checked: Checked) -> None:
             [[kind, str(counts[kind]), text] for kind, text in KINDS.items() if counts[kind]],
             right={1},
         )
-    hidden = sum(max(count - SHOWN, 0) for count in counts.values())
+    hidden = sum(max(count - MAX_LISTED, 0) for count in counts.values())
     print(
         f"{checked.clips} clips, {len(problems)} problems"
-        + (f"; {hidden} not listed here, -o writes them all" if hidden else "")
+        + (f"; {hidden} are not listed here; --output writes all" if hidden else "")
     )
 
 
-def show_comparison(found: Comparison) -> None:
-    """The accuracy of two models on the same clips, and how they differ."""
-    first, difference = found.first, found.difference
+def show_comparison(comparison: Comparison) -> None:
+    """Prints the accuracy of two models on the same clips, and the difference between their scores."""
+    first, difference = comparison.first, comparison.difference
     for failure in first.scored.failures:
         say(f"Left out: {failure.error}")
-    print(f"{found.split}, {first.clips} clips")
+    print(f"{comparison.split}, {first.clips} clips")
     rows = [
-        [judged.name, f"{judged.accuracy:.1%}", f"{judged.low:.1%} – {judged.high:.1%}"] for judged in (first, found.second)
+        [model.name, f"{model.accuracy:.1%}", f"{model.low:.1%} – {model.high:.1%}"] for model in (first, comparison.second)
     ]
     show_table(["model", first.metric.replace("_", " "), "95 % interval"], rows, right={1, 2})
     print(
@@ -130,7 +130,7 @@ def show_comparison(found: Comparison) -> None:
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
-    """Columns as wide as their cells; those in `right` are aligned right. A terminal that is too narrow folds them."""
+    """Prints a table; the columns in `right` are aligned right, and cells are folded if a terminal is too narrow."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -140,20 +140,20 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: set[
         table.add_column(Text(title), justify="right" if place in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, color_system=None)
-    with console.capture() as shown:
+    console = Console(width=None if sys.stdout.isatty() else UNFOLDED_WIDTH, color_system=None)
+    with console.capture() as printed:
         console.print(table)
-    print("\n".join(line.rstrip() for line in shown.get().splitlines()))
+    print("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 
 def typed_command() -> str:
-    """What was typed, without the folders of this machine."""
+    """The command as typed, without the folders of this machine."""
     words = [re.sub(r"(?<![\w.])/\S*/", "", word) for word in sys.argv[1:]]
     return shlex.join(["audiorep", *words])
 
 
 def total_seconds(files: Sequence[Path]) -> float | None:
-    """Seconds of sound in all, or None where no one watches; unreadable files count nothing."""
+    """Seconds of sound in all files together, without unreadable ones; None if there is no progress bar to show."""
     if not sys.stderr.isatty():
         return None
     from audiorep import audio
@@ -170,7 +170,7 @@ def total_seconds(files: Sequence[Path]) -> float | None:
 
 @contextmanager
 def progress(title: str, total: float | None) -> Iterator[Callable[[float], None]]:
-    """A progress bar on the error stream, where that is a terminal."""
+    """A progress bar on the error stream, if that is a terminal; yields the function that advances it."""
     if not sys.stderr.isatty():
         yield lambda amount: None
         return
@@ -183,15 +183,15 @@ def progress(title: str, total: float | None) -> Iterator[Callable[[float], None
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     ]
-    to_file = not sys.stdout.isatty()  # what goes to a file must not be drawn on the terminal
+    to_file = not sys.stdout.isatty()  # output for a file must not appear on the terminal
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=not to_file) as bar:
         task = bar.add_task(title, total=total)
         yield lambda amount: bar.advance(task, amount)
 
 
 @contextmanager
-def stopping(sentence: str) -> Iterator[None]:
-    """Where the user stops the work within, `sentence` says what is kept of it."""
+def stop_message(sentence: str) -> Iterator[None]:
+    """If the user stops the block, `sentence` is printed at the end; it says which results were saved."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -200,5 +200,5 @@ def stopping(sentence: str) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line on the error stream, where it is in no program's way."""
+    """Prints a message on the error stream, so that the standard output holds only results."""
     print("\n".join(map(visible, text.split("\n"))), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Clips to a checkpoint, and the authors' checkpoints to ours."""
+"""The commands `train`, `distil` and `import`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from audiorep.errors import require
 from audiorep.escape import shell
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder for the checkpoint; a stopped run there goes on.", show_default=False)
+    Path,
+    typer.Option("--output", "-o", help="Folder for the checkpoint; a stopped run in it is continued.", show_default=False),
 ]
 Recipe = Annotated[
-    list[Path] | None, typer.Option(help="TOML file of settings that differ from the defaults; of several the last wins.")
+    list[Path] | None,
+    typer.Option(help="TOML file of settings that differ from the defaults; of several files the last one wins."),
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting, for example optimizer.learning_rate=0.001.")]
-Start = Annotated[Path | None, typer.Option(help="Checkpoint folder to fine-tune, of the same network.")]
+Start = Annotated[Path | None, typer.Option(help="Checkpoint folder of the same network to fine-tune.")]
 
 
 def train(
@@ -30,10 +32,12 @@ def train(
     recipe: Recipe = None,
     settings: Settings = None,
     start: Start = None,
-    every_fold: Annotated[bool, typer.Option("--every-fold", help="Train once for each official fold, tested on it.")] = False,
+    every_fold: Annotated[
+        bool, typer.Option("--every-fold", help="Train once for each official fold, and test on that fold.")
+    ] = False,
     data_format: Format = None,
 ) -> None:
-    """Train a network on labelled clips; the same command resumes a run that was stopped."""
+    """Train a network on labelled clips; the same command resumes a stopped run."""
     values = _values(settings, start)
     if every_fold:
         _train_every_fold(data, output, recipe, data_format, values)
@@ -45,7 +49,9 @@ def distil(
     data: DataRoot,
     teacher: Annotated[
         list[Path],
-        typer.Option(help="Checkpoint folder or deployed file to learn from; given again, their mean.", show_default=False),
+        typer.Option(
+            help="Checkpoint folder or deployed model to learn from; of several teachers the mean is used.", show_default=False
+        ),
     ],
     output: Output,
     recipe: Recipe = None,
@@ -53,13 +59,13 @@ def distil(
     start: Start = None,
     data_format: Format = None,
 ) -> None:
-    """Train a network on labelled clips and on what trained ones say of them; otherwise as train."""
+    """Train a network on labelled clips and on the outputs of trained teachers for them; otherwise as train."""
     values = _values(settings, start, {"distil": {"teachers": [str(folder) for folder in teacher]}})
     _train(data, output, recipe, data_format, values)
 
 
 def _values(settings: list[str] | None, start: Path | None, values: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The settings of the command's own options and of `--set`; of those in both the last."""
+    """The settings from the command's options and from `--set`, which wins if a setting is in both."""
     from audiorep import config
 
     given = {**(values or {}), **({"start": str(start)} if start is not None else {})}
@@ -67,7 +73,7 @@ def _values(settings: list[str] | None, start: Path | None, values: dict[str, An
 
 
 def _train(data: Path, output: Path, recipe: list[Path] | None, data_format: str | None, values: dict[str, Any]) -> None:
-    with terminal.stopping(f"Stopped. The same command goes on from the last whole epoch in {output}."):
+    with terminal.stop_message(f"Stopped. The same command continues from the last complete epoch in {output}."):
         evaluations = audiorep.train(
             audiorep.Data(data, data_format), output, recipe or (), say=terminal.say, progress=sys.stderr.isatty(), **values
         )
@@ -79,12 +85,12 @@ def _train(data: Path, output: Path, recipe: list[Path] | None, data_format: str
 def _train_every_fold(
     data: Path, output: Path, recipe: list[Path] | None, data_format: str | None, values: dict[str, Any]
 ) -> None:
-    with terminal.stopping(f"Stopped. The same command goes on from the last whole epoch in {output}."):
+    with terminal.stop_message(f"Stopped. The same command continues from the last complete epoch in {output}."):
         summary = audiorep.train_every_fold(
             audiorep.Data(data, data_format), output, recipe or (), say=terminal.say, progress=sys.stderr.isatty(), **values
         )
     terminal.show_folds(summary)
-    terminal.say(f"A checkpoint a fold, and folds.json: {output}")
+    terminal.say(f"A checkpoint for each fold, and folds.json: {output}")
 
 
 def import_(

