@@ -151,7 +151,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def reserve(output: Path, *inputs: Path) -> None:
-    """Checks before long work that the file `output` can be written and is none of the `inputs`.
+    """Checks, before long work, that the file `output` can be written and is not one of the `inputs`.
 
     Raises:
         ConfigError: `output` is one of `inputs` or a file in one of them, or it cannot be written.

@@ -17,7 +17,7 @@ from audiorep.errors import ConfigError
 def check(
     data: DataRoot,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File for all problems: .csv or .json.")] = None,
-    shortest: Annotated[float, typer.Option(min=0.0, help="Shorter clips, in seconds, are reported as too short.")] = 0.1,
+    shortest: Annotated[float, typer.Option(min=0.0, help="Length in seconds below which a clip is too short.")] = 0.1,
     test_fold: Folds = None,
     valid_fold: ValidFolds = None,
     data_format: Format = None,

@@ -54,7 +54,7 @@ class ModelInfo:
     activation: str = "softmax"
     """How logits become scores: `softmax` (one label a window) or `sigmoid` (any number of labels)."""
     padding: str = "zeros"
-    """What a clip that is shorter than a window is padded with: `zeros`, `edge` (its last sample) or `edge_frames` (its last
+    """How a clip that is shorter than a window is padded: with `zeros`, `edge` (its last sample) or `edge_frames` (its last
     log-mel frame)."""
     views: int = 0
     """Number of windows in evaluation, spread evenly over a clip, whose scores are averaged; 0: all windows, one hop apart."""

@@ -221,5 +221,5 @@ class _ScoredChunk:
     """A chunk and its scores."""
 
     chunk: Chunk
-    """Its windows are removed, so that the sound of a long file is not kept in memory."""
+    """The chunk without its windows, so that the sound of a long file is not kept in memory."""
     scores: dict[str, np.ndarray]
