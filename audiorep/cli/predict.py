@@ -88,7 +88,7 @@ def predict(
                     terminal.say(f"Error: {error}")
                 terminal.show(result, detections, as_json, several=len(files) > 1 or channel == "each")
     except KeyboardInterrupt as stop:
-        stop.add_note(f"Stopped after {done} of {len(files)} files; their results are complete.")
+        stop.add_note(f"Stopped after {done} of {len(files)} files; the results so far are kept.")
         raise
     if failed:
         terminal.say(f"{failed} of {f'{done} channels' if channel == 'each' else f'{len(files)} files'} could not be used.")
