@@ -138,12 +138,19 @@ class Chunk:
     """(n, N)."""
     seconds: float
     """Length of the sound that these windows hold and earlier windows do not."""
-    end: float | AudiorepError | None = None
-    """In the last chunk of a file: its length in seconds, or the error that ended it. In other chunks: None."""
+    length: float | None = None
+    """In the last chunk of a file that was read to its end: its length in seconds."""
+    error: AudiorepError | None = None
+    """In the last chunk of a file that cannot be used: why."""
     channel: int | None = None
     """The channel's number from 1, if each channel is a sound of its own."""
     notes: tuple[str, ...] = ()
     """In the last chunk of a file: sentences on how it was read (see `audio.blocks`)."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is the last chunk of its file."""
+        return self.length is not None or self.error is not None
 
 
 def channel_stretches(paths: Iterable[Path], channel: str) -> Iterator[Stretch]:
@@ -207,7 +214,7 @@ class Decoder:
             if not waiting:
                 return
             chunks = waiting.popleft()
-            while (chunk := chunks.get()).end is None:
+            while not (chunk := chunks.get()).is_last:
                 yield chunk
             yield chunk
 
@@ -225,11 +232,12 @@ class Decoder:
             for chunk in self._chunks(sound):
                 self._put(chunk, out)
         except AudiorepError as error:
-            self._put(replace(empty, end=error), out)
+            self._put(replace(empty, error=error), out)
         except _StoppedError:
             pass
         except Exception as error:  # an error in one file must not end the others
-            self._put(replace(empty, end=AudioError(f"{path} could not be decoded ({type(error).__name__}: {error}).")), out)
+            reason = AudioError(f"{path} could not be decoded ({type(error).__name__}: {error}).")
+            self._put(replace(empty, error=reason), out)
 
     def _chunks(self, sound: Stretch | Waveform) -> Iterator[Chunk]:
         rate = self._windowing.sample_rate
@@ -253,7 +261,7 @@ class Decoder:
         if last is None:
             raise AudioError(f"{sound.path} is too short: it has no samples at {rate} Hz.")
         seconds = samples / rate
-        yield replace(last, seconds=last.seconds + seconds - counted_seconds, end=seconds, notes=tuple(notes))
+        yield replace(last, seconds=last.seconds + seconds - counted_seconds, length=seconds, notes=tuple(notes))
 
     def _windows(self, stream: Iterator[np.ndarray], sound: Stretch | Waveform) -> Iterator[tuple[int, np.ndarray]]:
         how = self._windowing

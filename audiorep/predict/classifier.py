@@ -12,7 +12,7 @@ import numpy as np
 
 from audiorep import audio
 from audiorep.audio.decode import Chunk, Decoder, Source, Stretch, Waveform, Windowing, batches
-from audiorep.errors import AudioError, AudiorepError, ConfigError
+from audiorep.errors import AudioError, ConfigError
 from audiorep.info.model_info import ModelInfo
 from audiorep.predict.results import Failure, Recording, Results
 from audiorep.runtimes import Session, checked, open_session
@@ -163,7 +163,7 @@ class Classifier:
                     scored.append(_ScoredChunk(replace(chunk, windows=chunk.windows[:0].copy()), scores))
                     if on_progress is not None:
                         on_progress(chunk.seconds)
-                    if chunk.end is not None:
+                    if chunk.is_last:
                         done, scored = scored, []
                         yield self._result(done)
         except KeyboardInterrupt:
@@ -185,14 +185,14 @@ class Classifier:
 
     def _result(self, scored: list[_ScoredChunk]) -> Recording | Failure:
         last = scored[-1].chunk
-        return Failure(last.path, last.end, last.channel) if isinstance(last.end, AudiorepError) else self._recording(scored)
+        return self._recording(scored) if last.error is None else Failure(last.path, last.error, last.channel)
 
     def _recording(self, scored: list[_ScoredChunk]) -> Recording:
         last = scored[-1].chunk
         starts = np.concatenate([part.chunk.starts for part in scored]) / self.info.sample_rate
         scores = {head: np.concatenate([part.scores[head] for part in scored]) for head in self.info.labels}
-        complete = isinstance(last.end, float)
-        seconds = last.end if isinstance(last.end, float) else float(starts[-1]) + self.info.window_seconds
+        complete = last.length is not None
+        seconds = last.length if last.length is not None else float(starts[-1]) + self.info.window_seconds
         return Recording(last.path, self.info, seconds, starts, scores, complete, last.channel, last.notes)
 
 
