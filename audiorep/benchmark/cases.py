@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -173,7 +173,7 @@ def made_up(architecture: str, front_end: str, seconds: float, classes: int) -> 
         )
     settings = FRONT_ENDS[front_end]
     labels = {"label": [f"class {number}" for number in range(classes)]}
-    return untrained(architecture, ModelInfo(architecture, labels, settings.sample_rate, seconds, seconds, asdict(settings)))
+    return untrained(architecture, ModelInfo(architecture, labels, settings.sample_rate, seconds, seconds, settings.as_dict()))
 
 
 def source_of(name: str, plan: Plan) -> Checkpoint:

@@ -169,7 +169,9 @@ def usual(source: Checkpoint, threads: int | None = None) -> Way:
         torch.set_num_threads(threads)
     info, settings = source.info, source.front_end.config
     network = models.merge_branches(source.network) if isinstance(source.network, models.Arin) else source.network
-    mel = librosa.filters.mel(sr=info.sample_rate, n_fft=settings.n_fft, n_mels=settings.mels, htk=True, norm=None)
+    bands = {"n_mels": settings.mels, "fmin": settings.lowest_hz, "fmax": settings.top_hz}
+    mel = librosa.filters.mel(sr=info.sample_rate, n_fft=settings.n_fft, htk=True, norm=None, **bands)
+    frames = {"hop_length": settings.hop, "win_length": settings.window, "center": settings.centered, "pad_mode": "constant"}
     head, names = next(iter(info.labels.items()))
 
     def one(path: Path) -> str:
@@ -177,10 +179,8 @@ def usual(source: Checkpoint, threads: int | None = None) -> Way:
         sound = np.pad(sound, (0, max(0, info.window_samples - len(sound))))
         starts = range(0, len(sound) - info.window_samples + 1, info.hop_samples)
         windows = np.stack([sound[start : start + info.window_samples] for start in starts])
-        spectrum = librosa.stft(
-            windows, n_fft=settings.n_fft, hop_length=settings.hop, win_length=settings.window, pad_mode="constant"
-        )
-        log_mel = torch.from_numpy(np.log(mel @ np.abs(spectrum) + 1e-6).astype(np.float32)).transpose(1, 2)[:, None]
+        magnitude = np.abs(librosa.stft(windows, n_fft=settings.n_fft, **frames))
+        log_mel = torch.from_numpy(np.log(mel @ magnitude + settings.log_offset).astype(np.float32)).transpose(1, 2)[:, None]
         with torch.inference_mode():
             return names[int(network(log_mel)[head].softmax(-1).mean(0).argmax())]
 

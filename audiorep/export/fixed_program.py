@@ -25,8 +25,9 @@ class FixedPipeline(nn.Module):
         self.pipeline = Pipeline(model.front_end.exportable(form), model.fuse().model, model.info)
         self.pipeline.pad = nn.Identity()
         front_end = model.front_end.config
-        centers = front_end.hop * torch.arange(front_end.frames(model.info.window_samples), dtype=torch.int32)
-        self.register_buffer("centers", centers[None], persistent=False)  # (1, T), in samples
+        centers = front_end.first + front_end.hop * torch.arange(front_end.frames(model.info.window_samples), dtype=torch.int32)
+        centers[0] = 0  # the first frame is there for any sound
+        self.register_buffer("centers", centers[None], persistent=False)  # (1, T), the samples from which on there is a frame
         self.heads = list(model.info.labels)
 
     def forward(self, waveform: Tensor, samples: Tensor | None = None) -> dict[str, Tensor]:

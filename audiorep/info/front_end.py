@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from audiorep.config import Config, failed
 from audiorep.errors import ConfigError
@@ -13,6 +14,11 @@ RATES = (1_000, 1_000_000)
 LONGEST_TRANSFORM = 32_768  # samples; tables of a longer one would take gigabytes
 MOST_MELS = 512
 LONGEST_MS = 10_000.0
+OFFSETS = (1e-30, 1.0)
+"""Between which float32 can add an offset and take its logarithm."""
+SLOPES = ("hertz", "mel")
+ALWAYS = ("sample_rate", "window_ms", "hop_ms", "n_fft", "mels")
+"""Settings that are always written down; the others came later, and are where they differ from their defaults."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,16 @@ class FrontEndConfig(Config):
     """Length of the transform; the window is zero-padded to it."""
     mels: int = 128
     """Mel bands F."""
+    lowest_hz: float = 0.0
+    """Where the lowest mel band begins."""
+    highest_hz: float = 0.0
+    """Where the highest mel band ends; 0 is half the sample rate."""
+    slopes: str = "hertz"
+    """The scale on which the sides of a band are straight: `hertz` (as librosa's) or `mel` (as HTK's and TensorFlow's)."""
+    log_offset: float = 1e-6
+    """Added to a band's magnitude before the logarithm; the paper's. Another value shifts a network's whole input."""
+    centered: bool = True
+    """Frames are centered on multiples of the hop, with zeros beyond both ends; or else each lies within the sound."""
 
     def __post_init__(self) -> None:
         problems = self._type_problems() or self._problems()
@@ -45,20 +61,37 @@ class FrontEndConfig(Config):
         """Samples between frames."""
         return round(self.sample_rate * self.hop_ms / 1000)
 
+    @property
+    def top_hz(self) -> float:
+        """Where the highest mel band ends."""
+        return self.highest_hz or self.sample_rate / 2
+
+    @property
+    def first(self) -> int:
+        """Samples that the first frame needs: a window's where frames lie within the sound, else none."""
+        return 0 if self.centered else self.window
+
     def samples(self, seconds: float) -> int:
-        """Samples of a clip of `seconds`: one short, so that a centered STFT yields exactly `seconds / hop` frames."""
-        return round(self.sample_rate * seconds) - 1
+        """Samples of a clip of `seconds`: one short where frames are centered, which then yields `seconds / hop` frames."""
+        return round(self.sample_rate * seconds) - self.centered
 
     def frames(self, samples: int) -> int:
-        """Frames T that `samples` samples yield."""
-        return 1 + samples // self.hop
+        """Frames T that `samples` samples yield; at least one, if need be with zeros behind the sound."""
+        return 1 + max(samples - self.first, 0) // self.hop
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as models keep them: those of `ALWAYS`, and the others where they are not the default."""
+        standard = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if name in ALWAYS or value != standard[name]}
 
     def _type_problems(self) -> list[str]:
         whole = {"sample_rate": self.sample_rate, "n_fft": self.n_fft, "mels": self.mels}
-        numbers = {"window_ms": self.window_ms, "hop_ms": self.hop_ms}
+        names = ("window_ms", "hop_ms", "lowest_hz", "highest_hz", "log_offset")
+        numbers = {name: getattr(self, name) for name in names}
         return [
             *(f"{name} is {brief(value)}; a whole number is needed" for name, value in whole.items() if not is_whole(value)),
             *(f"{name} is {brief(value)}; a number is needed" for name, value in numbers.items() if not is_number(value)),
+            *failed([(isinstance(self.centered, bool), f"centered is {brief(self.centered)}; true or false is needed")]),
         ]
 
     def _problems(self) -> list[str]:
@@ -90,6 +123,16 @@ class FrontEndConfig(Config):
                 f"at most {LONGEST_TRANSFORM} allowed",
             ),
             (1 <= self.mels <= most, f"mels is {brief(self.mels)}; 1 to {brief(most)} fit n_fft {brief(self.n_fft)}"),
+            (
+                0 <= self.lowest_hz < self.top_hz <= self.sample_rate / 2,
+                f"lowest_hz {self.lowest_hz:g} and highest_hz {self.highest_hz:g}: the first must be the lower, both from "
+                f"0 to half of {self.sample_rate} Hz",
+            ),
+            (self.slopes in SLOPES, f"slopes is {brief(self.slopes)}; allowed are {', '.join(SLOPES)}"),
+            (
+                OFFSETS[0] <= self.log_offset <= OFFSETS[1],
+                f"log_offset is {self.log_offset:g}; {OFFSETS[0]:g} to {OFFSETS[1]:g} is allowed",
+            ),
         ]
         return failed(checks)
 
@@ -103,5 +146,8 @@ FRONT_ENDS: dict[str, FrontEndConfig] = {
     "nsynth": FrontEndConfig(16_000, 20, 10),
     "light": FrontEndConfig(16_000, 40, 20, n_fft=640, mels=64),
     "speech_light": FrontEndConfig(16_000, 25, 10, n_fft=512, mels=40),
+    "yamnet": FrontEndConfig(
+        16_000, 25, 10, n_fft=512, mels=64, lowest_hz=125, highest_hz=7500, slopes="mel", log_offset=0.001, centered=False
+    ),
 }
-"""The paper's six settings (its table 1), and lighter ones for the small networks."""
+"""The paper's six settings (its table 1), lighter ones for the small networks, and YAMNet's."""

@@ -83,8 +83,8 @@ class ModelInfo:
 
     @property
     def window_samples(self) -> int:
-        """Samples in a window: one less than the length, so that a centered STFT yields a whole number of frames."""
-        return round(self.window_seconds * self.sample_rate) - 1
+        """Samples in a window, as `FrontEndConfig.samples` counts them: one short where frames are centered."""
+        return round(self.window_seconds * self.sample_rate) - self.front_end.get("centered", True)
 
     @property
     def hop_samples(self) -> int:

@@ -1,7 +1,7 @@
 """Log-mel front end (paper, section 3.1).
 
-Magnitude STFT, periodic Hann window zero-padded and centered to `n_fft`, frames centered with constant zero padding,
-HTK mels over 0 Hz to half the sample rate without normalization, `ln(mel + 1e-6)`.
+Magnitude STFT, periodic Hann window zero-padded to `n_fft`, frames centered with constant zero padding, HTK mels over 0 Hz
+to half the sample rate without normalization, `ln(mel + 1e-6)`; the settings can ask for other frames, bands and offsets.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from torch.nn import functional
 from audiorep.errors import ConfigError
 from audiorep.info.front_end import FRONT_ENDS, FrontEndConfig
 
-LOG_OFFSET = 1e-6  # the paper's; another value shifts every network's input
-
 MEL_GROUPS = 4  # more save arithmetic, and cost an operator each
 
 CLIPS_AT_ONCE = 8  # on a CPU; the spectra of more spill out of its cache, and fresh memory is slow
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram: (B, N) float32 in -1..1 to (B, 1, T, F), T = 1 + N // hop.
+    """Log-mel spectrogram: (B, N) float32 in -1..1 to (B, 1, T, F), with T as `FrontEndConfig.frames` says.
 
     An FFT, for training and for running in torch; `exportable` gives the form for other runtimes. In float64 it equals
     librosa's to 1e-4 for any sound; float32 is twice as fast, and a band 70 dB below the frame's loudest may then be
@@ -52,13 +50,14 @@ class LogMel(nn.Module):
         return MatrixLogMel(self.config, form).to(self.mel.device)
 
     def _log_mel(self, waveform: Tensor) -> Tensor:
-        window, hop = self.config.window, self.config.hop
-        padded = functional.pad(waveform, (window // 2, window // 2))
-        frames = padded.unfold(-1, window, hop)[:, : self.config.frames(waveform.shape[-1])] * self.window  # (B, T, W)
+        window, hop, samples = self.config.window, self.config.hop, waveform.shape[-1]
+        around = (window // 2, window // 2) if self.config.centered else (0, max(0, window - samples))
+        padded = functional.pad(waveform, around)
+        frames = padded.unfold(-1, window, hop)[:, : self.config.frames(samples)] * self.window  # (B, T, W)
         spectrum = torch.fft.rfft(frames, n=self.config.n_fft).to(torch.complex64)  # (B, T, n_fft/2 + 1)
         parts = torch.view_as_real(spectrum)
         magnitude = torch.addcmul(parts[..., 0].square(), parts[..., 1], parts[..., 1]).sqrt()  # three times abs()'s speed
-        return torch.log(magnitude @ self.mel + LOG_OFFSET)[:, None]  # (B, 1, T, F)
+        return torch.log(magnitude @ self.mel + self.config.log_offset)[:, None]  # (B, 1, T, F)
 
 
 class MatrixLogMel(nn.Module):
@@ -87,11 +86,16 @@ class MatrixLogMel(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """(B, N) to (B, 1, T, F)."""
         half, hop = self.config.window // 2, self.config.hop
-        frames = self.config.frames(waveform.shape[-1])
-        after = _frames(waveform, 0, frames, half, hop)  # (B, T, W/2), from each frame's middle on
-        before = _frames(waveform, half - 1, frames, half, hop).flip(-1)  # and from its middle back
+        frames, middle = self._frames(waveform), 0 if self.config.centered else half
+        after = _frames(waveform, -middle, frames, half, hop)  # (B, T, W/2), from each frame's middle on
+        before = _frames(waveform, half - 1 - middle, frames, half, hop).flip(-1)  # and from its middle back
         magnitudes = self.spectra(after + before, after - before)  # of (B, T, n_fft/4) or so each
-        return torch.log(self.mel(magnitudes) + LOG_OFFSET)[:, None]  # (B, 1, T, F)
+        return torch.log(self.mel(magnitudes) + self.config.log_offset)[:, None]  # (B, 1, T, F)
+
+    def _frames(self, waveform: Tensor) -> int:
+        """T, in symbols too, which cannot be told to be below a frame's length."""
+        samples = waveform.shape[-1]
+        return self.config.frames(samples if self.config.centered else torch.sym_max(samples, self.config.first))  # type: ignore[no-untyped-call]
 
 
 def forms(config: FrontEndConfig) -> list[str]:
@@ -189,14 +193,23 @@ def repeat_last(spectrogram: Tensor, frames: Tensor) -> Tensor:
     return spectrogram.gather(2, index[:, None, :, None].expand(-1, 1, -1, spectrogram.shape[3]))
 
 
+def frames_of(config: FrontEndConfig, samples: Tensor, most: int) -> Tensor:
+    """`FrontEndConfig.frames` of each of the numbers of samples (B,), of which at most `most` were heard."""
+    return 1 + (samples.clamp(max=most) - config.first).clamp(min=0) // config.hop
+
+
 def mel_filters(config: FrontEndConfig) -> np.ndarray:
     """Triangular HTK filters without normalization, float64 (n_fft/2 + 1, F)."""
 
     def mel(hertz: float) -> float:
         return 2595.0 * math.log10(1.0 + hertz / 700.0)
 
-    edges = 700.0 * (10.0 ** (np.linspace(0.0, mel(config.sample_rate / 2), config.mels + 2) / 2595.0) - 1.0)
+    edges = np.linspace(mel(config.lowest_hz), mel(config.top_hz), config.mels + 2)
     bins = np.linspace(0.0, config.sample_rate / 2, config.n_fft // 2 + 1)[:, None]
+    if config.slopes == "mel":
+        bins = 2595.0 * np.log10(1.0 + bins / 700.0)
+    else:
+        edges = 700.0 * (10.0 ** (edges / 2595.0) - 1.0)
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     return np.maximum(0.0, np.minimum(rising, falling))
@@ -227,14 +240,15 @@ def _magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
 
 
 def _frames(waveform: Tensor, lead: int, frames: int, length: int, hop: int) -> Tensor:
-    """(B, T, length): frame t holds samples t·hop - lead …, zeros outside the waveform.
+    """(B, T, length): frame t holds samples t·hop - lead …, zeros outside the waveform; a negative lead skips samples.
 
     Rows of gcd(length, hop) samples are sliced and joined, since `unfold` becomes a gather of single samples in ONNX.
     """
     row = math.gcd(length, hop)
     step, parts = hop // row, length // row
     rows_needed = (frames - 1) * step + parts
-    padded = functional.pad(waveform, (lead, rows_needed * row))[:, : rows_needed * row]
+    skipped = max(0, -lead)
+    padded = functional.pad(waveform, (max(0, lead), skipped + rows_needed * row))[:, skipped : skipped + rows_needed * row]
     rows = padded.reshape(padded.shape[0], -1, row)
     last = (frames - 1) * step + 1
     return torch.cat([rows[:, part : part + last : step] for part in range(parts)], dim=-1)
@@ -242,12 +256,12 @@ def _frames(waveform: Tensor, lead: int, frames: int, length: int, hop: int) -> 
 
 __all__ = [
     "FRONT_ENDS",
-    "LOG_OFFSET",
     "EdgeFrames",
     "FrontEndConfig",
     "LogMel",
     "MatrixLogMel",
     "forms",
+    "frames_of",
     "half_window",
     "mel_filters",
     "repeat_last",

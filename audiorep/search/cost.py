@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -107,7 +107,7 @@ def _untrained(config: TrainConfig, classes: Labels) -> Checkpoint:
         sample_rate=front_end.sample_rate,
         window_seconds=config.window_seconds,
         hop_seconds=config.hop_seconds or config.window_seconds,
-        front_end=asdict(front_end),
+        front_end=front_end.as_dict(),
         padding=config.padding,
     )
     return untrained(config.architecture, info, config.network_settings)

@@ -25,6 +25,7 @@ from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_o
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import write_errors, write_json
+from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
 from audiorep.training import teachers
@@ -199,6 +200,8 @@ def _check(output: Path, record: dict[str, Any]) -> None:
         return
     before = checkpoint.read_json(output / CONFIG)
     settings = {**_plain(asdict(TrainConfig())), **before.get("config", {})}  # of one newer than the run, the default held
+    if isinstance(settings["front_end"], dict):
+        settings["front_end"] = {**_plain(asdict(FrontEndConfig())), **settings["front_end"]}
     if {**before, "config": settings} != record:
         changed = [key for key in record["config"] if settings.get(key) != record["config"][key]]
         others = "its clips or labels" if before.get("teachers") == record.get("teachers") else "its teachers' weights"
@@ -357,7 +360,7 @@ def _info(
         hop_seconds=config.hop_seconds or config.window_seconds,
         padding=config.padding,
         views=config.views,
-        front_end=asdict(config.front_end_config),
+        front_end=config.front_end_config.as_dict(),
         activation="sigmoid" if config.multi_label else "softmax",
         license=config.license,
         provenance={

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from audiorep import models
 from audiorep.datasets.clips import epoch_seed
 from audiorep.errors import ConfigError
-from audiorep.models.front_end import LogMel, repeat_last
+from audiorep.models.front_end import LogMel, frames_of, repeat_last
 from audiorep.models.layers import Network, channels_last
 from audiorep.models.resized import change_layers
 from audiorep.training import augment, distil
@@ -238,7 +238,7 @@ class Trainee(lightning.LightningModule):
         spectrogram = self.front_end(waveform)
         if self.settings.padding != "edge_frames":
             return spectrogram
-        return repeat_last(spectrogram, 1 + sound.clamp(max=waveform.shape[1]) // self.settings.front_end_config.hop)
+        return repeat_last(spectrogram, frames_of(self.settings.front_end_config, sound, waveform.shape[1]))
 
     def _background(self, count: int, samples: int) -> Tensor:
         """(B, samples) cuts of the noise recordings, of unit level."""

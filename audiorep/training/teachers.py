@@ -23,7 +23,7 @@ from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataErr
 from audiorep.files import replacing
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint
-from audiorep.models.front_end import FrontEndConfig, LogMel, repeat_last
+from audiorep.models.front_end import FrontEndConfig, LogMel, frames_of, repeat_last
 from audiorep.models.layers import channels_last
 from audiorep.models.tensors import not_finite, read_safetensors
 from audiorep.runtimes import Session
@@ -300,7 +300,7 @@ def _spectrogram(front_end: LogMel, waveform: Tensor, sound: Tensor | None) -> T
     """(B, 1, T, F) of (B, N), channels last, its last frame of `sound` (B,) samples repeated where they are given."""
     spectrogram = front_end(waveform)
     if sound is not None:
-        spectrogram = repeat_last(spectrogram, 1 + sound.clamp(max=waveform.shape[1]) // front_end.config.hop)
+        spectrogram = repeat_last(spectrogram, frames_of(front_end.config, sound, waveform.shape[1]))
     return spectrogram.contiguous(memory_format=torch.channels_last)
 
 
