@@ -23,6 +23,7 @@ from audiorep.models.mobilenetv3 import MobileNetV3, MobileNetV3Config
 from audiorep.models.replknet import RepLKNet, RepLKNetConfig
 from audiorep.models.resnet import ResNet, ResNetConfig
 from audiorep.models.slowfast import SlowFast, SlowFastConfig
+from audiorep.models.yamnet import YamNet, YamNetConfig
 from audiorep.untrusted import brief, is_text
 
 LARGEST = 100_000  # of any size in a configuration
@@ -53,6 +54,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mobilenetv3": Architecture(
         MobileNetV3, MobileNetV3Config, {}, "MobileNetV3-Large, as EfficientAT's mn10 (arXiv 2211.04772)"
     ),
+    "yamnet": Architecture(YamNet, YamNetConfig, {}, "YAMNet's MobileNet-V1 (arXiv 1704.04861)"),
     "ast": Architecture(Ast, AstConfig, {}, "Audio Spectrogram Transformer (arXiv 2104.01778)"),
 }
 
