@@ -69,6 +69,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`; what is written into it becomes the folder `path` if nothing fails.
+
+    Raises:
+        ConfigError: there is something at `path` already.
+        WriteError: nothing can be written there; the text says why. Folders that are missing are made.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"{path} exists already; name a new folder.")
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new", dir=path.parent) as partial:
+        folder = Path(partial) / "folder"
+        folder.mkdir()
+        yield folder
+        with write_errors(path):
+            folder.replace(path)
+
+
+@contextmanager
 def _replaced_file(path: Path) -> Iterator[Path]:
     place = link_target(path)
     partial = partial_path(place)

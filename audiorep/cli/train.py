@@ -95,35 +95,32 @@ def _train_every_fold(
 
 def import_(
     source: Annotated[
-        Path, typer.Argument(metavar="AUTHORS", help="Checkpoint of the paper's authors (.pyth).", show_default=False)
+        Path,
+        typer.Argument(
+            help="Checkpoint of the paper's authors (.pyth), or YAMNet's published file (.tflite).", show_default=False
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the checkpoint, a new one.", show_default=False)],
     data_set: Annotated[
         str | None,
         typer.Option(
             "--data-set",
-            help="vggsound, epic_kitchens, epic_sounds, speech_commands, urbansound8k or nsynth; "
+            help="Of the authors: vggsound, epic_kitchens, epic_sounds, speech_commands, urbansound8k or nsynth; "
             "default: the one with as many classes.",
         ),
     ] = None,
     labels: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Class names, one a line or with columns id,key; again for nouns; default: the official order, or numbers."
+            help="Class names, one a line or a table with id,key or index,display_name; again for nouns; default: the official "
+            "order, the class map beside YAMNet's file, or numbers."
         ),
     ] = None,
 ) -> None:
-    """Make a checkpoint folder of one that the paper's authors' code wrote, to evaluate, export or fine-tune."""
+    """Make a checkpoint folder of what others published, to evaluate, export or fine-tune."""
     require("torch", extra="train")
-    from audiorep.hub import authors
+    from audiorep.hub import imported
 
-    found, info = authors.convert(source, output, data_set, labels or [])
-    about = info.provenance
-    heads = ", ".join(f"{head} {classes}" for head, classes in found.heads.items())
-    print(f"{found.form.capitalize()} form, {found.parameters:,} parameters, classes: {heads}")
-    print(
-        f"Data set: {about['data_set']}" + ("" if data_set else ", which has as many classes; if it is another, say --data-set")
-    )
-    print("The file counts no epochs" if found.epoch is None else f"Epoch {found.epoch} by the file's own count")
-    print(authors.naming(info) or f"The class order is taken to be {about['class_order']}; the file does not say")
+    for sentence in imported.convert(source, output, data_set, labels or []):
+        print(sentence)
     terminal.say(f"Checkpoint: {output}\nNext: audiorep export {shell(output)} -o model.onnx")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from audiorep import __version__, models
-from audiorep.datasets import nsynth, table, vggsound
+from audiorep.datasets import nsynth, vggsound
 from audiorep.errors import CheckpointError, ConfigError
+from audiorep.files import new_folder
+from audiorep.hub import class_names
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
 from audiorep.models.front_end import FRONT_ENDS
@@ -41,8 +42,6 @@ CLASS_ORDERS: dict[str, Callable[[Path], Mapping[str, Sequence[str]]]] = {
 }
 """Official orders of the classes, the same for any path; the other data sets' are in files that their annotations come with."""
 
-NUMBERED = "that of the outputs, which are numbered"
-"""Said of a network whose classes have no names."""
 CLASS_FILES = {"epic_kitchens": ("EPIC_100_verb_classes.csv", "EPIC_100_noun_classes.csv")}
 """Files of the annotations that have the names which this package does not know; elsewhere a name a line does."""
 
@@ -88,15 +87,10 @@ def convert(path: Path, output: Path, data_set: str | None = None, labels: Seque
         CheckpointError: as `read`.
         ConfigError, DataError: as `describe`, or there is something at `output`.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"{output} exists already; name a new folder.")
-    authors = read(path)
-    info = describe(authors, path, data_set, labels)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".import", dir=output.parent) as partial:
-        folder = Path(partial) / "checkpoint"
-        checkpoint.save(folder, authors.network, info, ARCHITECTURE)
-        folder.replace(output)
+    with new_folder(output) as partial:
+        authors = read(path)
+        info = describe(authors, path, data_set, labels)
+        checkpoint.save(partial, authors.network, info, ARCHITECTURE)
     return authors, info
 
 
@@ -130,16 +124,17 @@ def read(path: Path) -> Authors:
     )
 
 
-def naming(info: ModelInfo) -> str | None:
-    """How to name the classes of an imported model where they are only numbered, in a sentence."""
-    if info.provenance["class_order"] != NUMBERED:
-        return None
-    numbers = " and ".join(f"{names[0]} to {names[-1]}" for names in info.labels.values())
-    files = CLASS_FILES.get(info.provenance["data_set"], tuple(f"{head}_names.txt" for head in info.labels))
-    return (
-        f"The classes are called {numbers}, since the file has no names. To name them, import again with "
-        f"{' '.join(f'--labels {file}' for file in files)}: a name a line, or a table with the columns id and key."
-    )
+def said(found: Authors, info: ModelInfo, chosen: bool) -> list[str]:
+    """What was imported and taken for granted, in sentences; `chosen` says whether the data set was named by the user."""
+    about, heads = info.provenance, ", ".join(f"{head} {classes}" for head, classes in found.heads.items())
+    guessed = "" if chosen else ", which has as many classes; if it is another, say --data-set"
+    names = class_names.naming(info, CLASS_FILES.get(about["data_set"], ()))
+    return [
+        f"{found.form.capitalize()} form, {found.parameters:,} parameters, classes: {heads}",
+        f"Data set: {about['data_set']}{guessed}",
+        "The file counts no epochs" if found.epoch is None else f"Epoch {found.epoch} by the file's own count",
+        names or f"The class order is taken to be {about['class_order']}; the file does not say",
+    ]
 
 
 def describe(authors: Authors, path: Path, data_set: str | None = None, labels: Sequence[Path] = ()) -> ModelInfo:
@@ -167,7 +162,7 @@ def describe(authors: Authors, path: Path, data_set: str | None = None, labels: 
         sample_rate=front_end.sample_rate,
         window_seconds=row.window_seconds,
         hop_seconds=row.window_seconds,
-        front_end=asdict(front_end),
+        front_end=front_end.as_dict(),
         padding=row.padding,
         views=row.views,
         provenance={
@@ -305,9 +300,9 @@ def _same_heads(heads: dict[str, int], path: Path) -> str:
 def _classes(data_set: str, heads: Mapping[str, int], path: Path, labels: Sequence[Path]) -> tuple[dict[str, list[str]], str]:
     """The classes of each head, and where their order is from: files, what is known of the data set, or numbers alone."""
     if labels:
-        return _read_labels(heads, labels), f"that of {', '.join(file.name for file in labels)}"
+        return class_names.read(heads, labels), class_names.order_of(labels)
     if data_set not in CLASS_ORDERS:
-        return {head: [f"{head}_{number}" for number in range(classes)] for head, classes in heads.items()}, NUMBERED
+        return class_names.numbered(heads), class_names.NUMBERED
     order = CLASS_ORDERS[data_set](path)
     if {head: len(names) for head, names in order.items()} != heads:
         raise ConfigError(
@@ -315,24 +310,6 @@ def _classes(data_set: str, heads: Mapping[str, int], path: Path, labels: Sequen
             f"{_counts(PROTOCOLS[data_set].heads)}. Name a file of them with --labels."
         )
     return {head: list(names) for head, names in order.items()}, f"the official one of {data_set}"
-
-
-def _read_labels(heads: Mapping[str, int], files: Sequence[Path]) -> dict[str, list[str]]:
-    if len(files) != len(heads):
-        raise ConfigError(
-            f"--labels is given {len(files)} times; once for each of {', '.join(heads)} is needed, in this order."
-        )
-    found = {}
-    for (head, classes), file in zip(heads.items(), files, strict=True):
-        names = [text for _, text in table.lines(file)]
-        if names and {"id", "key"} <= {column.strip() for column in names[0].split(",")}:
-            names = table.class_order([file], "id", "key")
-        if len(names) != classes:
-            raise ConfigError(f"{file} names {len(names)} classes; the output {head} has {classes}.")
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ConfigError(f"{file} names {some(twice)} twice; every class needs a name of its own.")
-        found[head] = names
-    return found
 
 
 def _counts(heads: Mapping[str, int]) -> str:
