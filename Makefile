@@ -35,7 +35,7 @@ test-mobile: .venv-mobile/installed
 	PYTHONPATH=$(CURDIR) .venv-mobile/bin/python -m pytest $(TESTS) tests/export/test_executorch.py tests/export/test_coreml.py tests/compress/test_qat.py
 
 test-litert: .venv-litert/installed
-	PYTHONPATH=$(CURDIR) .venv-litert/bin/python -m pytest $(TESTS) -p no:anyio tests/export/test_litert.py
+	PYTHONPATH=$(CURDIR) .venv-litert/bin/python -m pytest $(TESTS) -p no:anyio tests/export/test_litert.py tests/hub/test_yamnet.py
 
 model: .venv/installed  ## train the bundled model again: make model ESC50=folder (an hour on two cores; resumes)
 	$(DEV)/audiorep train $(ESC50) -o runs/bundled --recipe recipes/bundled.toml

@@ -34,7 +34,7 @@ class YamNetConfig(Config):
             [
                 *head_checks(self.heads, self.dropout),
                 (
-                    min(self.stem_width, *self.widths) >= 1,
+                    min((self.stem_width, *self.widths)) >= 1,
                     f"stem_width {self.stem_width} and widths {self.widths} must be at least 1",
                 ),
                 (

@@ -20,6 +20,7 @@ KINDS = (
     "models.safetensors",
     "models.checkpoint_cut",
     "models.pyth",
+    "models.tflite",
     "models.weights",
     "folders.tree",
     "manifests.table",

@@ -16,10 +16,11 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 from support.their_network import TheirNetwork
+from support.their_yamnet import TheirYamNet
 
 from audiorep import models
 from audiorep.audio.decode import Decoder
-from audiorep.hub import authors, networks
+from audiorep.hub import authors, imported, networks
 from audiorep.info import model_info
 from audiorep.info.front_end import FRONT_ENDS
 from audiorep.info.model_info import ModelInfo
@@ -32,7 +33,7 @@ from fuzz.tensors import torch_file, with_odd_tensor
 
 SAMPLES = 7999
 LABELS = {"label": ["a", "b", "c"]}
-ARCHITECTURES = ("slowfast", "resnet50", "cnn14", "ast", "mobilenetv3", "replknet_31t", "inceptionnext_tiny")
+ARCHITECTURES = ("slowfast", "resnet50", "cnn14", "ast", "mobilenetv3", "replknet_31t", "inceptionnext_tiny", "yamnet")
 DTYPES = ("F64", "F16", "BF16", "I64", "BOOL", "F8_E4M3", "F8_E5M2", "U8", "C64", "F4", "X")
 
 
@@ -46,6 +47,7 @@ def prepare(folder: Path) -> None:
     checkpoint.save(folder / "checkpoint", network, info, "arin_pico")
     _write(folder / "whole.onnx", _bundle(info))
     TheirNetwork((11,), 4, (1, 1)).save(folder / "authors.pyth")
+    TheirYamNet().save(folder / "yamnet.tflite")
     (folder / "made.xml").write_text("<net/>")
     (folder / "made.bin").write_bytes(bytes(range(256)) * 8)
     pair.move(folder / "made.xml", folder / "pair.xml")
@@ -157,6 +159,15 @@ def pyth(chance: Random, seeds: Path, place: Path) -> None:
     """A checkpoint of the authors' to import."""
     path = torch_file(chance, (seeds / "authors.pyth").read_bytes(), place / "m.pyth")
     authors.convert(path, place / "imported")
+    _run_checkpoint(place / "imported")
+
+
+def tflite(chance: Random, seeds: Path, place: Path) -> None:
+    """A YAMNet's file to import, its tables changed more often than its constants, which are behind the first of them."""
+    content = (seeds / "yamnet.tflite").read_bytes()
+    action = chance.random()
+    changed = cut(chance, content) if action < 0.2 else flipped(chance, content, 0, len(content) if action < 0.4 else 6000)
+    imported.convert(_write(place / "m.tflite", changed), place / "imported")
     _run_checkpoint(place / "imported")
 
 

@@ -14,8 +14,8 @@ from fuzz.kinds import KINDS
 from support import ROOT, processes
 
 CASES = {
-    "sounds": 60, "models": 12, "models.config": 40, "models.bundle_metadata": 40, "models.pyth": 8, "models.weights": 40,
-    "folders": 20, "manifests": 150, "names": 60, "names.evaluations": 6,
+    "sounds": 60, "models": 12, "models.config": 40, "models.bundle_metadata": 40, "models.pyth": 8, "models.tflite": 60,
+    "models.weights": 40, "folders": 20, "manifests": 150, "names": 60, "names.evaluations": 6,
 }  # fmt: skip
 TESTS = ROOT / "tests"
 

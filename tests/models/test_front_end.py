@@ -9,7 +9,9 @@ import soundfile
 import torch
 
 from audiorep.errors import ConfigError
-from audiorep.models.front_end import FRONT_ENDS, LOG_OFFSET, EdgeFrames, FrontEndConfig, LogMel, repeat_last
+from audiorep.models.front_end import FRONT_ENDS, EdgeFrames, FrontEndConfig, LogMel, forms, frames_of, repeat_last
+
+PLAIN = [name for name in FRONT_ENDS if name != "yamnet"]
 
 
 def librosa_log_mel(waveform: np.ndarray, config: FrontEndConfig) -> np.ndarray:
@@ -18,10 +20,21 @@ def librosa_log_mel(waveform: np.ndarray, config: FrontEndConfig) -> np.ndarray:
     mel = librosa.filters.mel(
         sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.mels, htk=True, norm=None, dtype=np.float64
     )
-    return np.log(mel @ magnitude + LOG_OFFSET).T
+    return np.log(mel @ magnitude + 1e-6).T
 
 
-@pytest.mark.parametrize("name", FRONT_ENDS)
+def yamnet_log_mel(waveform: np.ndarray) -> np.ndarray:
+    """YAMNet's features.py and TensorFlow's linear_to_mel_weight_matrix, in their words."""
+    frames = np.lib.stride_tricks.sliding_window_view(waveform.astype(np.float64), 400)[::160]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi / 400 * np.arange(400))
+    magnitude = np.abs(np.fft.rfft(frames * window, 512))
+    edges = np.linspace(*1127 * np.log(1 + np.array([125.0, 7500.0]) / 700), 66)
+    bins = 1127 * np.log(1 + np.linspace(0, 8000, 257)[1:] / 700)  # without the constant part
+    triangles = [np.interp(bins, edges[band : band + 3], [0, 1, 0]) for band in range(64)]
+    return np.log(magnitude[:, 1:] @ np.transpose(triangles) + 0.001)
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_log_mel_equals_librosa_on_noise_and_tones(name):
     config = FRONT_ENDS[name]
     samples = config.samples(1.5)
@@ -44,7 +57,64 @@ def test_log_mel_equals_librosa_on_real_clips(name, audiorep_data):
 
 def test_silence_is_the_logarithm_of_the_offset():
     spectrogram = LogMel(FRONT_ENDS["vggsound"])(torch.zeros(1, 16_000))
-    assert torch.allclose(spectrogram, torch.full_like(spectrogram, float(np.log(LOG_OFFSET))))
+    assert torch.allclose(spectrogram, torch.full_like(spectrogram, float(np.log(1e-6))))
+
+
+@pytest.mark.parametrize("samples", [400, 559, 560, 15_600, 16_001])
+def test_yamnets_preset_equals_its_own_front_end(samples):
+    waveform = (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+    front_end, expected = LogMel(FRONT_ENDS["yamnet"]), yamnet_log_mel(waveform)
+    assert FRONT_ENDS["yamnet"].frames(samples) == len(expected)
+    for form in (front_end, *map(front_end.exportable, forms(front_end.config))):
+        found = form(torch.from_numpy(waveform)[None])
+        np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=1e-4)
+
+
+def test_yamnets_windows_are_patches_of_96_frames_and_short_sounds_have_one_frame():
+    config = FRONT_ENDS["yamnet"]
+    assert (config.samples(0.975), config.frames(15_600), config.frames(15_599)) == (15_600, 96, 95)
+    sound = torch.randn(1, 399)
+    padded = torch.nn.functional.pad(sound, (0, 1))
+    assert torch.equal(LogMel(config)(sound), LogMel(config)(padded))
+    assert frames_of(config, torch.tensor([0, 399, 560, 9_999]), 720).tolist() == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_models_of_before_the_later_settings_read_as_they_did_and_are_written_so(name):
+    config = FRONT_ENDS[name]
+    assert list(config.as_dict()) == ["sample_rate", "window_ms", "hop_ms", "n_fft", "mels"]
+    assert FrontEndConfig(**config.as_dict()) == config
+    assert (config.samples(1), config.frames(config.samples(1))) == (
+        config.sample_rate - 1,
+        -(-config.sample_rate // config.hop),
+    )
+
+
+def test_settings_other_than_the_defaults_are_written_down():
+    assert FrontEndConfig(**FRONT_ENDS["yamnet"].as_dict()) == FRONT_ENDS["yamnet"]
+    assert FrontEndConfig(lowest_hz=50.0).as_dict()["lowest_hz"] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"lowest_hz": -1.0}, "lowest_hz -1 and highest_hz 0: the first must be the lower"),
+        ({"lowest_hz": 8000.0}, "the first must be the lower, both from 0 to half of 16000 Hz"),
+        ({"highest_hz": 8001.0}, "both from 0 to half"),
+        ({"lowest_hz": 500, "highest_hz": 400}, "lowest_hz 500 and highest_hz 400"),
+        ({"highest_hz": float("nan")}, "highest_hz is nan; a number is needed"),
+        ({"lowest_hz": "0"}, "lowest_hz is '0'; a number is needed"),
+        ({"slopes": "bark"}, "slopes is 'bark'; allowed are hertz, mel"),
+        ({"slopes": ["mel"]}, r"slopes is \['mel'\]; allowed are hertz, mel"),
+        ({"log_offset": 0}, "log_offset is 0; 1e-30 to 1 is allowed"),
+        ({"log_offset": 2.0}, "log_offset is 2"),
+        ({"centered": 1}, "centered is 1; true or false is needed"),
+        ({"centered": None, "log_offset": "x"}, "log_offset is 'x'.*centered is None"),
+    ],
+)
+def test_later_settings_are_checked(settings, reason):
+    with pytest.raises(ConfigError, match=reason):
+        FrontEndConfig(**settings)
 
 
 @pytest.mark.parametrize(

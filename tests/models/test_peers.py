@@ -32,6 +32,7 @@ SMALL = {
     "resnet50": {"width": 8, "depths": [1, 1]},
     "cnn14": {"widths": [4, 8, 8], "mels": 32, "block_dropout": 0.0},
     "mobilenetv3": {"multiplier": 0.25},
+    "yamnet": {"stem_width": 8, "widths": [8, 16], "strides": [1, 2]},
     "ast": {"width": 16, "depth": 2, "attention_heads": 2, "frames": 64, "mels": 32},
 }
 
@@ -91,6 +92,7 @@ def test_inceptionnext_and_replknet_are_within_two_percent_of_the_papers_counts(
         ("resnet50", 1000, {}, 25_557_032, 2 * 64 * 7 * 7),  # torchvision's; two colors fewer
         ("mobilenetv3", 1000, {}, 5_483_032, 2 * 16 * 3 * 3),  # torchvision's
         ("cnn14", 527, {"mels": 64}, 80_753_615, 0),  # PANNs, table 5
+        ("yamnet", 521, {"norms": False}, 3_729_481, 0),  # of the published file, whose norms are merged
     ],
 )
 def test_parameters_are_the_published_ones_without_what_one_channel_saves(name, classes, settings, published, difference):
@@ -139,7 +141,7 @@ def test_any_length_that_fits_gives_logits_of_every_head(name):
         assert {head: values.shape for head, values in logits.items()} == {"verb": (2, 97), "noun": (2, 30)}
 
 
-@pytest.mark.parametrize("name", ["slowfast", "replknet_31t", "resnet50", "mobilenetv3"])
+@pytest.mark.parametrize("name", ["slowfast", "replknet_31t", "resnet50", "mobilenetv3", "yamnet"])
 def test_padded_networks_take_a_single_frame(name):
     assert small(name).eval()(torch.randn(1, 1, 1, 32))["label"].shape == (1, 3)
 
@@ -175,6 +177,18 @@ def test_every_parameter_gets_a_finite_gradient(name):
     logits = network(torch.randn(4, 1, 64, 32))
     sum(values.logsumexp(1).mean() for values in logits.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("norms", [True, False])
+def test_yamnets_last_map_keeps_the_order_of_time_and_its_norms_can_be_left_out(norms):
+    network = small("yamnet", norms=norms, widths=[8], strides=[2]).eval()
+    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == norms
+    assert {module.bias is None for module in network.modules() if isinstance(module, nn.Conv2d)} == {norms}
+    sound = torch.zeros(2, 1, 64, 32)
+    sound[1, :, :16] = 1  # in the first quarter
+    silent, heard = network.forward_features(sound)
+    assert (silent - heard).abs().sum((0, 2))[:5].gt(0).any()
+    assert torch.equal(silent[:, 8:], heard[:, 8:])
 
 
 @pytest.mark.parametrize("frames", [1, 250, 416, 499, 512])
@@ -345,6 +359,9 @@ def test_a_checkpoint_comes_back_as_it_was(name, tmp_path):
         ("resnet50", {"width": 0, "depths": [0]}, r"width is 0.*at least one block"),
         ("cnn14", {"mels": 3, "block_dropout": 1.0}, r"block_dropout is 1.0.*mels is 3; 3 blocks need at least 4"),
         ("mobilenetv3", {"multiplier": 0}, "multiplier is 0"),
+        ("yamnet", {"widths": [8, 0]}, r"stem_width 8 and widths \(8, 0\) must be at least 1"),
+        ("yamnet", {"strides": [1, 3]}, r"strides \(1, 3\) need a 1 or 2 for each of the 2 widths"),
+        ("yamnet", {"widths": [], "strides": []}, "for each of the 0 widths"),
         ("ast", {"attention_heads": 3}, "width 16 must be a multiple of attention_heads 3"),
         ("ast", {"frames": 8}, "must be at least a patch of 16"),
         ("ast", {"heads_": 1}, "heads_ is not a setting"),

@@ -1,4 +1,4 @@
-"""A `.tflite` of dynamic-range int8 run by LiteRT in float32 throughout; needs ai_edge_litert."""
+"""A `.tflite` of dynamic-range int8 run by LiteRT, as it is or in float32 throughout; needs ai_edge_litert."""
 
 from __future__ import annotations
 
@@ -34,13 +34,20 @@ def in_float(content: bytes, instead: Mapping[int, np.ndarray] = {}) -> bytes:
 
 
 class Running:
-    """A file's graph in LiteRT: a waveform (1, N) to scores (K,) and log-mel (T, F)."""
+    """A file's graph in LiteRT: a waveform (1, N) to scores (K,) and log-mel (T, F).
 
-    def __init__(self, content: bytes) -> None:
+    By its plain kernels, which leave the values inside to be looked at, or by the fastest that it has.
+    """
+
+    def __init__(self, content: bytes, fastest: bool = False) -> None:
         from ai_edge_litert import interpreter
 
+        kernels = interpreter.OpResolverType
         self._interpreter = interpreter.Interpreter(
-            model_content=content, num_threads=1, experimental_preserve_all_tensors=True
+            model_content=content,
+            num_threads=1,
+            experimental_op_resolver_type=kernels.AUTO if fastest else kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=not fastest,
         )
         self._interpreter.allocate_tensors()
 
