@@ -32,6 +32,7 @@ NARROW = {
         "fast_kernels": [3, 3],
     },
     "mobilenetv3": {"multiplier": 0.2},
+    "yamnet": {"stem_width": 3, "widths": [6, 8], "strides": [1, 2]},
     "inceptionnext_tiny": {"widths": [8, 12], "depths": [1, 1], "expansions": [2, 2]},
     "replknet_31t": {"widths": [4, 8], "depths": [1, 1], "kernels": [5, 3]},
 }
