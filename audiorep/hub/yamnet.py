@@ -109,7 +109,7 @@ def said(network: nn.Module, info: ModelInfo) -> list[str]:
 def _describe(network: nn.Module, path: Path, labels: Sequence[Path]) -> ModelInfo:
     beside = path.with_name(CLASS_MAP)
     files = labels or ([beside] if beside.exists() else [])
-    heads = {name: head.out_features for name, head in network.get_submodule("heads").named_children()}
+    heads = {"label": len(network.get_parameter("heads.label.bias"))}
     front_end = FRONT_ENDS[ARCHITECTURE]
     return ModelInfo(
         name=ARCHITECTURE,

@@ -247,8 +247,9 @@ def _frames(waveform: Tensor, lead: int, frames: int, length: int, hop: int) -> 
     row = math.gcd(length, hop)
     step, parts = hop // row, length // row
     rows_needed = (frames - 1) * step + parts
-    skipped = max(0, -lead)
-    padded = functional.pad(waveform, (max(0, lead), skipped + rows_needed * row))[:, skipped : skipped + rows_needed * row]
+    if lead < 0:
+        waveform, lead = functional.pad(waveform, (0, -lead))[:, -lead:], 0
+    padded = functional.pad(waveform, (lead, rows_needed * row))[:, : rows_needed * row]
     rows = padded.reshape(padded.shape[0], -1, row)
     last = (frames - 1) * step + 1
     return torch.cat([rows[:, part : part + last : step] for part in range(parts)], dim=-1)
