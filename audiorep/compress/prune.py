@@ -17,6 +17,8 @@ from audiorep.errors import ConfigError, require
 Importance = Literal["magnitude", "norm", "taylor"]
 Scope = Literal["global", "stage"]
 MOST = 0.9  # of a layer's channels that may go, so that none becomes a bottleneck
+SHARES = (MOST, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+"""Shares of channels that are tried first: a layer all of whose channels matter least is left whole, so more may be less."""
 STEPS = 8  # of the bisection: channels come in multiples, so finer shares are the same network
 PRUNABLE = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 
@@ -58,12 +60,16 @@ def prune(
     def smaller(share: float) -> nn.Module:
         return _pruned(graded, example, share, importance, scope, multiple)
 
-    low, high, best = 0.0, MOST, smaller(MOST)
-    if (least := cost(best)) > allowed:
-        smallest = f"the least is {least / allowed * keep:.0%}" + (
-            f" in multiples of {multiple} channels" if multiple > 1 else ""
-        )
-        raise ConfigError(f"Pruning to {keep:.0%} of the cost is not possible; {smallest}.")
+    costs = []
+    for high in SHARES:
+        best = smaller(high)
+        costs.append(cost(best))
+        if costs[-1] <= allowed:
+            break
+    else:
+        least, channels = min(costs) / allowed * keep, f" in multiples of {multiple} channels" if multiple > 1 else ""
+        raise ConfigError(f"Pruning to {keep:.0%} of the cost is not possible; the least is {least:.0%}{channels}.")
+    low = 0.0
     for _ in range(STEPS):
         middle = (low + high) / 2
         made = smaller(middle)

@@ -164,6 +164,16 @@ def test_channels_of_no_use_are_the_first_to_go(model):
     assert torch.allclose(logits(made, model.example()), logits(network, model.example()), atol=1e-4)
 
 
+def test_a_network_whose_layers_would_lose_all_their_channels_together_is_pruned_less():
+    network = models.build(
+        "yamnet", {"label": 3}, {"widths": [16, 32, 32, 64], "strides": [1, 2, 1, 2], "stem_width": 16}
+    ).eval()
+    example = torch.randn(1, 1, 96, 64)
+    made = prune(network, example, macs, 0.5)
+    assert 0.3 < macs(made) / macs(network) <= 0.5
+    assert logits(made, example).shape == (1, 3)
+
+
 def test_pruning_refuses_what_cannot_be(model):
     with pytest.raises(ConfigError, match=r"to 1% of the cost is not possible; the least is \d+%"):
         prune(model.network, model.example(), macs, 0.01)
