@@ -23,6 +23,7 @@ from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataErr
 from audiorep.files import replacing
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint
+from audiorep.models.checkpoint import Checkpoint
 from audiorep.models.front_end import FrontEndConfig, LogMel, frames_of, repeat_last
 from audiorep.models.layers import channels_last
 from audiorep.models.tensors import not_finite, read_safetensors
@@ -203,18 +204,36 @@ def load(
     for source in config.distil.teachers:
         if not Path(source).exists():
             raise CheckpointError(f"The teacher {source} does not exist; a checkpoint folder or an exported file is needed.")
-        teacher = _of_folder(source, config) if (Path(source) / checkpoint.CONFIG).exists() else _of_file(source, config)
-        _refuse_other(source, teacher.info, config, labels)
-        _refuse_trained_clips(source, teacher.info, examples)
-        if not teacher.info.provenance.get("seen"):
+        opened = _opened(source, config)
+        _refuse_other(source, opened.info, config, labels)  # sooner than merging, which takes seconds
+        _refuse_trained_clips(source, opened.info, examples)
+        if not opened.info.provenance.get("seen"):
             say(f"The teacher {source} does not tell which clips it was trained on; make sure that the test clips are not.")
-        teachers.append(teacher)
+        teachers.append(_of_folder(source, opened, config) if isinstance(opened, Checkpoint) else _of_file(source, opened))
     return Teachers(teachers, config, list(labels)).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _of_folder(folder: str, config: TrainConfig) -> Teacher:
+def _opened(source: str, config: TrainConfig) -> Checkpoint | Session:
+    """A checkpoint, or a deployed file with as many threads as training has."""
+    if (Path(source) / checkpoint.CONFIG).exists():
+        return checkpoint.load(source)
+    if config.distil.features:
+        raise ConfigError(
+            f"The teacher {source} is a file, and has no last map to match: give its checkpoint, or set features=0."
+        )
+    session = runtimes.open_session(source, threads=torch.get_num_threads())
+    cut, window = config.cut_seconds or config.window_seconds, session.info.window_seconds
+    samples = config.front_end_config.samples
+    if samples(cut) != samples(window):
+        raise ConfigError(
+            f"The teacher {source} is a file that hears {window:g} s at once, and the student's cuts are of {cut:g} s: set "
+            f"cut_seconds={window:g}, or give the teacher's checkpoint."
+        )
+    return session
+
+
+def _of_folder(folder: str, loaded: Checkpoint, config: TrainConfig) -> Teacher:
     """A checkpoint as a teacher."""
-    loaded = checkpoint.load(folder)
     example, channels = loaded.example(), 0
     if config.distil.features:
         network = distil.WithMap(loaded.network).eval()
@@ -229,20 +248,8 @@ def _of_folder(folder: str, config: TrainConfig) -> Teacher:
     return Teacher(folder, loaded.info, loaded.architecture, digest, front_end, fused, channels)
 
 
-def _of_file(path: str, config: TrainConfig) -> Teacher:
-    """A deployed file as a teacher, with as many threads as training has."""
-    if config.distil.features:
-        raise ConfigError(
-            f"The teacher {path} is a file, and has no last map to match: give its checkpoint, or set features=0."
-        )
-    session = runtimes.open_session(path, threads=torch.get_num_threads())
-    cut, window = config.cut_seconds or config.window_seconds, session.info.window_seconds
-    samples = config.front_end_config.samples
-    if samples(cut) != samples(window):
-        raise ConfigError(
-            f"The teacher {path} is a file that hears {window:g} s at once, and the student's cuts are of {cut:g} s: set "
-            f"cut_seconds={window:g}, or give the teacher's checkpoint."
-        )
+def _of_file(path: str, session: Session) -> Teacher:
+    """A deployed file as a teacher."""
     return Teacher(path, session.info, Path(path).suffix, _digest(runtimes.files_of(Path(path))), None, Deployed(session), 0)
 
 

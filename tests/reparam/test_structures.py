@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -64,10 +67,7 @@ def parallel(draw, dimensions: int, channels: int, stride: int, law: int, depth:
     return Parallel({f"b{i}": b for i, b in enumerate(branches)})
 
 
-@pytest.mark.slow
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_random_branch_structures_merge_exactly_and_never_grow(data):
+def merges_exactly_and_never_grows(data) -> None:
     dimensions = data.draw(st.sampled_from([1, 2, 2, 3]))
     channels = data.draw(st.sampled_from([2, 4]))
     stride, law = data.draw(st.integers(1, 2)), data.draw(st.sampled_from([0, 0, -2]))
@@ -83,9 +83,7 @@ def test_random_branch_structures_merge_exactly_and_never_grow(data):
         assert_equal(network, result.model, torch.randn(batch, channels, *[size] * dimensions, dtype=torch.float64))
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.data())
-def test_random_branches_of_one_size_merge_into_one_convolution(data):
+def becomes_one_convolution(data) -> None:
     dimensions = data.draw(st.sampled_from([1, 2, 3]))
     kernels = [CONVS[dimensions](4, 4, k, 1, k // 2, bias=data.draw(st.booleans())) for k in (5, 3, 1)]
     branches = [nn.Sequential(kernel, NORMS[dimensions](4)) for kernel in kernels]
@@ -95,3 +93,20 @@ def test_random_branches_of_one_size_merge_into_one_convolution(data):
     assert kinds(result.model, *CONVS.values()) == 1
     assert norms(result.model) == 0
     assert_equal(network, result.model, example)
+
+
+def check(holds: Callable[[Any], None], draws: int) -> None:
+    """Holds for this many structures that hypothesis draws."""
+    settings(max_examples=draws, deadline=None)(given(st.data())(holds))()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draws", [10, pytest.param(60, marks=pytest.mark.full)])
+def test_random_branch_structures_merge_exactly_and_never_grow(draws):
+    check(merges_exactly_and_never_grows, draws)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draws", [4, pytest.param(15, marks=pytest.mark.full)])
+def test_random_branches_of_one_size_merge_into_one_convolution(draws):
+    check(becomes_one_convolution, draws)
