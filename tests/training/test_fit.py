@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import tomlkit
 import torch
-from support import processes
-from support.training import QUICK, epoch_of, folded, quick, weights
+from support.training import QUICK, folded, quick, weights
 
-from audiorep import config, datasets
+from audiorep import datasets
 from audiorep.errors import CheckpointError, DataError
 from audiorep.models import checkpoint
 from audiorep.predict.classifier import Classifier
 from audiorep.training import fit, workflow
 from audiorep.training.module import Trainee
-from audiorep.training.recipe import ScheduleConfig, TrainConfig
+from audiorep.training.recipe import ScheduleConfig
 
 
 @pytest.mark.slow
@@ -78,33 +71,6 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tones, tmp_pa
     first, again, other = (weights(tmp_path / name) for name in ("first", "again", "other"))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.full), 2])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(tones, tmp_path, workers):
-    settings = [f"{key}={json.dumps(value)}" for key, value in {"epochs": 40, "workers": workers}.items()]
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(tomlkit.dumps(QUICK))
-    command = [sys.executable, "-m", "audiorep.cli", "train", str(tones), "--recipe", str(recipe)]
-    for setting in settings:
-        command += ["--set", setting]
-    killed = tmp_path / "killed"
-    with processes.started([*command, "-o", str(killed)], stderr=subprocess.DEVNULL) as process:
-        processes.wait_until((killed / fit.LAST).exists, process)
-        time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait(timeout=30) == -signal.SIGKILL
-    assert not (killed / checkpoint.WEIGHTS).exists()
-    (killed / "last.part.ckpt").write_bytes(b"half a checkpoint")  # what a kill while writing leaves
-    values = {**QUICK, "epochs": 40, "workers": workers}
-    examples = datasets.examples(tones)
-    assert epoch_of(killed / fit.LAST) < 39
-    fit.fit(config.load(TrainConfig, values, "test"), examples, killed)
-    fit.fit(config.load(TrainConfig, values, "test"), examples, tmp_path / "unbroken")
-    resumed, unbroken = weights(killed), weights(tmp_path / "unbroken")
-    assert all(torch.allclose(resumed[name], unbroken[name], atol=1e-6) for name in unbroken)
-    assert len(list((killed / "logs").iterdir())) == 2
 
 
 @pytest.mark.slow
