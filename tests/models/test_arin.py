@@ -12,13 +12,6 @@ from audiorep.models.arin import Block, SqueezeExcitation, StochasticDepth
 PAPER = (1, 1, 512, 128)
 
 
-def fused(network):
-    result = reparam.fuse(network, torch.randn(1, 1, 64, 32))
-    assert result.verification.passed
-    assert (result.after.operations["conv"], result.after.operations["add"]) == (1 + 16 * 5 + 3, 16)
-    return result.model
-
-
 @pytest.fixture(scope="module")
 def base():
     return models.build("arin_base", {"label": 309}).eval()
@@ -26,13 +19,31 @@ def base():
 
 @pytest.mark.parametrize(
     ("form", "parameters", "gmacs"),
-    [(lambda n: n, 11_834_869, 2.62), (models.merge_branches, 11_691_381, 2.55), (fused, 11_667_765, 2.53)],
-    ids=["training", "authors-merged", "fused"],
+    [(lambda n: n, 11_834_869, 2.62), (models.merge_branches, 11_691_381, 2.55)],
+    ids=["training", "authors-merged"],
 )
 def test_base_has_the_papers_parameters_and_macs(base, form, parameters, gmacs):
     cost = models.cost(form(base), PAPER)
     assert cost.parameters == parameters
     assert cost.macs / 1e9 == pytest.approx(gmacs, rel=0.01)
+
+
+@pytest.mark.slow
+def test_merged_base_is_to_have_the_papers_parameters_and_macs():
+    with torch.device("meta"):
+        plan = reparam.plan(models.build("arin_base", {"label": 309}).eval(), torch.zeros(PAPER))
+    assert (plan.after.operations["conv"], plan.after.operations["add"]) == (1 + 16 * 5 + 3, 16)
+    assert plan.after.parameters == 11_667_765
+    assert plan.after.macs / 1e9 == pytest.approx(2.53, rel=0.01)
+
+
+@pytest.mark.full
+def test_base_is_merged_as_planned(base):
+    result = reparam.fuse(base, torch.randn(1, 1, 64, 32))
+    assert result.verification.passed
+    cost = models.cost(result.model, PAPER)
+    assert cost.parameters == 11_667_765
+    assert cost.macs / 1e9 == pytest.approx(2.53, rel=0.01)
 
 
 @pytest.mark.parametrize("name", [name for name in models.ARCHITECTURES if name.startswith("arin")])
@@ -85,7 +96,7 @@ def test_unknown_names_fields_and_values_are_refused_together():
         models.build("arin_huge", {"label": 2})
     with pytest.raises(ConfigError, match="widht is not a setting"):
         models.build("arin_pico", {"label": 2}, {"widht": 3})
-    with pytest.raises(ConfigError, match=r"kernels .* odd.*expansion is 0"):
+    with pytest.raises(ConfigError, match=r"odd.*expansion is 0"):
         models.build("arin_pico", {"label": 2}, {"time_kernels": [4], "expansion": 0})
 
 
@@ -114,6 +125,7 @@ OPTIONS = {
         "stem_pool": False,
     },
 }
+BY_DEFAULT = ("all", "grouped-beside-standard")  # the others are in these, one at a time
 
 
 def small(**settings):
@@ -129,8 +141,10 @@ def small(**settings):
     return network.eval()
 
 
-@pytest.mark.parametrize("settings", OPTIONS.values(), ids=OPTIONS.keys())
-def test_every_option_fuses_exactly_and_costs_less_afterwards(settings):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n if n in BY_DEFAULT else pytest.param(n, marks=pytest.mark.full) for n in OPTIONS])
+def test_every_option_fuses_exactly_and_costs_less_afterwards(name):
+    settings = OPTIONS[name]
     network, x = small(**settings), torch.randn(3, 1, 40, 32)
     result = reparam.fuse(network, x[:1])
     assert result.verification.passed
@@ -191,12 +205,10 @@ def test_strides_and_stem_decide_how_much_resolution_is_left(settings, size):
 
 
 def test_options_that_cannot_be_are_refused_together():
-    with pytest.raises(ConfigError, match=r"grouped_stages \(5,\) must lie in 1\.\.4; squeeze_excitation is -1"):
+    with pytest.raises(ConfigError, match=r"grouped_stages .*1\.\.4.*squeeze_excitation is -1"):
         models.build("arin_pico", {"label": 2}, {"grouped_stages": [5], "squeeze_excitation": -1})
     wrong = {"standard_stages": [2], "grouped_stages": [1, 2], "group_channels": 16, "strides": [1, 2]}
-    with pytest.raises(
-        ConfigError, match=r"stages \[2\] are in grouped_stages and.*16 must divide.*\[8\].*strides \(1, 2\) need"
-    ):
+    with pytest.raises(ConfigError, match=r"\[2\] .*grouped_stages.*16 .*\[8\].*strides \(1, 2\)"):
         models.build("arin_pico", {"label": 2}, wrong)
-    with pytest.raises(ConfigError, match=r"group_channels is 0.*stem_stride 0 and strides .* must be at least 1"):
+    with pytest.raises(ConfigError, match=r"group_channels is 0.*stem_stride 0.*strides .* at least 1"):
         models.build("arin_pico", {"label": 2}, {"group_channels": 0, "stem_stride": 0})

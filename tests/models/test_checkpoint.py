@@ -21,14 +21,17 @@ from audiorep.runtimes.torch import TorchSession
 INFO = ModelInfo("arin_pico", {"label": ["a", "b", "c"]}, 16_000, 1.0, 0.5, asdict(FRONT_ENDS["light"]), license="CC0")
 
 
+SETTINGS = {"width": 4, "depths": [1, 1]}
+
+
 @pytest.fixture
 def folder(tmp_path):
-    checkpoint.save(tmp_path, models.build("arin_pico", {"label": 3}, {"width": 4, "dropout": 0.0}), INFO, "arin_pico")
+    checkpoint.save(tmp_path, models.build("arin_pico", {"label": 3}, {**SETTINGS, "dropout": 0.0}), INFO, "arin_pico")
     return tmp_path
 
 
 def test_a_checkpoint_comes_back_as_it_was(folder):
-    network = models.build("arin_pico", {"label": 3}, {"width": 4})
+    network = models.build("arin_pico", {"label": 3}, SETTINGS)
     checkpoint.save(folder, network, INFO, "arin_pico")
     loaded = checkpoint.load(folder)
     x = torch.randn(1, 1, 50, 64)
@@ -39,6 +42,7 @@ def test_a_checkpoint_comes_back_as_it_was(folder):
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_network_is_merged_once_and_again_in_a_copy(folder, monkeypatch):
     model, calls = checkpoint.load(folder), []
     monkeypatch.setattr(reparam, "fuse", lambda *given, fuse=reparam.fuse: calls.append(given) or fuse(*given))
@@ -56,13 +60,13 @@ def test_a_network_is_merged_once_and_again_in_a_copy(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda f: (f / "config.json").unlink(), "is not a checkpoint: it has no config.json"),
-        (lambda f: (f / "config.json").write_text("{"), "config.json cannot be read"),
+        (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json"),
         (lambda f: (f / "config.json").write_text("[1]"), "not a JSON object"),
-        (lambda f: (f / "config.json").write_text("{}"), "not a checkpoint's configuration"),
-        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors cannot be read"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle"), "model.safetensors cannot be read"),
-        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-100]), "cannot be read"),
+        (lambda f: (f / "config.json").write_text("{}"), "configuration"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle"), "model.safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-100]), "model.safetensors"),
     ],
 )
 def test_missing_and_damaged_files_are_refused(folder, change, reason):
@@ -74,9 +78,9 @@ def test_missing_and_damaged_files_are_refused(folder, change, reason):
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("architecture", "resnet", "'resnet' is not an architecture"),
-        ("network", {"width": 8, "heads": {"label": 3}}, "holds the weights of another network"),
-        ("format_version", 99, "Upgrade audiorep"),
+        ("architecture", "resnet", "'resnet'"),
+        ("network", {**SETTINGS, "width": 8, "heads": {"label": 3}}, "another network"),
+        ("format_version", 99, "Upgrade"),
         ("front_end", {"mels": 5000}, "mels is 5000"),
         ("sample_rate", -1, "sample_rate is -1"),
     ],
@@ -93,33 +97,33 @@ def changed(folder, **values):
     (folder / "config.json").write_text(json.dumps({**config, **values}))
 
 
-NETWORK = {"width": 4, "heads": {"label": 3}}
+NETWORK = {**SETTINGS, "heads": {"label": 3}}
 
 
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"front_end": {"n_fft": 10**9}}, "n_fft is 1000000000; an even number"),
-        ({"front_end": {"mels": 10**9, "n_fft": 2 * 10**9}}, "at most 32768 allowed"),
-        ({"front_end": []}, r"front_end is \[\]; a table"),
-        ({"network": {**NETWORK, "width": 10**9}}, "width is 1000000000; at most 100000 is allowed"),
-        ({"network": {**NETWORK, "width": 100_000}}, "holds the weights of another network"),
+        ({"front_end": {"n_fft": 10**9}}, "n_fft is 1000000000"),
+        ({"front_end": {"mels": 10**9, "n_fft": 2 * 10**9}}, "32768"),
+        ({"front_end": []}, r"front_end is \[\]"),
+        ({"network": {**NETWORK, "width": 10**9}}, "width is 1000000000.*100000"),
+        ({"network": {**NETWORK, "width": 100_000}}, "another network"),
         ({"network": {**NETWORK, "depths": [10**9]}}, r"depths\[0\] is 1000000000"),
-        ({"network": {**NETWORK, "depths": [90_000, 90_000]}}, "it has 180000 blocks; 200 are allowed"),
-        ({"network": {**NETWORK, "depths": [1] * 60}}, "depths has 60 numbers; 32 are allowed"),
+        ({"network": {**NETWORK, "depths": [90_000, 90_000]}}, "180000 blocks.*200"),
+        ({"network": {**NETWORK, "depths": [1] * 60}}, "depths has 60.*32"),
         ({"network": {**NETWORK, "time_kernels": [10**9 + 1]}}, r"time_kernels\[0\] is 1000000001"),
         ({"network": {**NETWORK, "expansion": 10**30}}, "expansion is 1"),
         ({"network": {**NETWORK, "width": "wide"}}, "width is 'wide'"),
         ({"network": {**NETWORK, "dropout": None}}, "dropout is None"),
-        ({"network": {**NETWORK, "heads": {"label": 10**9}}}, "its labels {'label': 3} do not match the network's heads"),
-        ({"network": []}, r"its network is \[\]"),
-        ({"architecture": ["arin_pico"]}, "its architecture is"),
+        ({"network": {**NETWORK, "heads": {"label": 10**9}}}, "labels {'label': 3} .* heads"),
+        ({"network": []}, r"network is \[\]"),
+        ({"architecture": ["arin_pico"]}, "architecture is"),
         ({"architecture": "cnn14", "network": {"heads": {"label": 3}, "widths": [100_000] * 6}}, "weights of another network"),
-        ({"layers": {"stem.conv": 3}}, "its layers are"),
+        ({"layers": {"stem.conv": 3}}, "layers are"),
         ({"layers": {"": {"in_channels": 1}}}, "layer"),
         ({"layers": {"stem.conv": {"in_channels": 1, "out_channels": 10**9, "groups": 1}}}, "out_channels 1000000000"),
-        ({"labels": {"keys": ["a", "b", "c"]}, "network": {**NETWORK, "heads": {"keys": 3}}}, "a head cannot be called 'keys'"),
-        ({"labels": {"a.b": ["a", "b", "c"]}, "network": {**NETWORK, "heads": {"a.b": 3}}}, "a head cannot be called 'a.b'"),
+        ({"labels": {"keys": ["a", "b", "c"]}, "network": {**NETWORK, "heads": {"keys": 3}}}, "'keys'"),
+        ({"labels": {"a.b": ["a", "b", "c"]}, "network": {**NETWORK, "heads": {"a.b": 3}}}, r"'a\.b'"),
         ({"labels": None}, "labels are None"),
         ({"sample_rate": 10**400}, "sample_rate is 1"),
     ],
@@ -136,9 +140,9 @@ def test_sizes_that_a_configuration_only_claims_cost_no_memory(folder, values, r
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("[" * 100_000, "lists or tables more than 64 deep"),
-        ('{"a": ' * 200 + "1" + "}" * 200, "more than 64 deep"),
-        ("\0", "is not JSON"),
+        ("[" * 100_000, "64 deep"),
+        ('{"a": ' * 200 + "1" + "}" * 200, "64 deep"),
+        ("\0", "JSON"),
     ],
 )
 def test_a_configuration_that_is_no_plain_json_is_refused(folder, content, reason):
@@ -152,7 +156,7 @@ def test_weights_that_are_no_numbers_are_refused(folder, value):
     weights = load_file(folder / "model.safetensors")
     weights["stem.conv.weight"][0] = value
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"no finite numbers, in stem\.conv\.weight"):
+    with pytest.raises(CheckpointError, match=r"finite .*stem\.conv\.weight"):
         checkpoint.load(folder)
 
 
@@ -168,12 +172,13 @@ def test_weights_of_another_type_are_refused(folder, name, dtype):
     weights = load_file(folder / "model.safetensors")
     weights[name] = weights[name].to(dtype)
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=f"weights of another type in {name}"):
+    with pytest.raises(CheckpointError, match=f"type .*{name}"):
         checkpoint.load(folder)
 
 
 def made(heads: dict[str, list[str]], width: int = 4, **settings: object) -> torch.nn.Module:
-    network = models.build("arin_pico", {head: len(names) for head, names in heads.items()}, {"width": width, **settings})
+    sizes = {"width": width, "depths": [1, 1], **settings}
+    network = models.build("arin_pico", {head: len(names) for head, names in heads.items()}, sizes)
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
             tensor.uniform_(0.5, 1.5)
@@ -200,7 +205,7 @@ def test_transfer_copies_all_but_heads_with_other_labels(source):
     assert all(torch.equal(after[name], before[name]) for name in moved.new)
     assert not any(torch.equal(before[name], theirs[name]) for name in moved.taken if "weight" in name)
     assert moved.summary == (
-        f"{len(moved.taken)} tensors are taken; new are heads.label.weight (4 × 32), heads.label.bias (4); "
+        f"{len(moved.taken)} tensors are taken; new are heads.label.weight (4 × 8), heads.label.bias (4); "
         "left behind are heads.noun.weight, heads.noun.bias."
     )
 
@@ -222,9 +227,9 @@ def test_a_head_with_its_labels_in_another_order_is_new(source):
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"width": 8}, r"its stem\.conv\.weight is 4 × 1 × 5 × 7, here it is 8 × 1 × 5 × 7\. Fine-tune with the arch"),
-        ({"depths": [3, 4, 6, 4]}, r"its stages\.3\.3\.reduce\.conv\.weight is missing, here it is 32 × 32 × 1 × 1"),
-        ({"time_kernels": [3, 11]}, r"its stages\.0\.0\.time\.k21\.conv\.weight is 4 × 1 × 21 × 1, here it is missing"),
+        ({"width": 8}, r"stem\.conv\.weight is 4 × 1 × 5 × 7, here it is 8 × 1 × 5 × 7"),
+        ({"depths": [1, 2]}, r"stages\.1\.1\.reduce\.conv\.weight is missing, here it is 8 × 8 × 1 × 1"),
+        ({"time_kernels": [3, 11]}, r"stages\.0\.0\.time\.k21\.conv\.weight is 4 × 1 × 21 × 1, here it is missing"),
     ],
 )
 def test_transfer_to_another_network_is_refused_and_changes_nothing(source, settings, reason):

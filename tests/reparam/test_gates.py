@@ -68,14 +68,15 @@ def test_a_plan_computes_no_weights():
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["arin_pico"])
-def test_networks_fuse_completely_within_both_gates(name):
-    network = randomize(models.build(name, {"verb": 7, "noun": 5}))
+@pytest.mark.slow
+@pytest.mark.parametrize("depths", [(1, 1, 1, 1), pytest.param((3, 4, 6, 3), marks=pytest.mark.full)])
+def test_our_networks_fuse_completely_within_both_gates(depths):
+    network = randomize(models.build("arin_pico", {"verb": 7, "noun": 5}, {"depths": list(depths)}))
     result = fuse(network, torch.randn(1, 1, 65, 64))
     assert result.verification.passed
     assert result.verification.float64 <= 1e-10
-    assert result.after.operations["conv"] == 1 + 16 * 5 + 3
-    assert result.after.operations["add"] == 16
+    assert result.after.operations["conv"] == 1 + sum(depths) * 5 + 3
+    assert result.after.operations["add"] == sum(depths)
     assert norms(result.model) == 0
     assert kinds(result.model, Block, Parallel) == 0
     assert isinstance(result.model.get_submodule("stages.0.0.time"), nn.Conv2d)

@@ -87,6 +87,7 @@ RECIPES: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "teacher": lambda clips, earlier: {"distil": {"teachers": [str(earlier)], "features": 0.5}},
     "kept scores": lambda clips, earlier: {"distil": {"teachers": [str(earlier)], "cache": True}, "cut_seconds": 0.5},
 }
+pytestmark = pytest.mark.usefixtures("merged_once")
 LONG = ("recorded noise", "kept scores")  # of the same code as others here but for what test_fit and test_distil prove
 
 
