@@ -23,8 +23,8 @@ from audiorep.reparam import FuseResult, fuse
 APART = Path(sys.prefix) / "networks"
 pytestmark = pytest.mark.slow
 
-# A network of each kind: branches, attention, ghosts, a residual one, video, language; an adapter's is a test of its own.
-BY_DEFAULT = {"mobileone_s0", "levit_128s", "repghostnet_050", "resnet18", "mc3_18", "bert", "llama"}
+# Whole networks by default: a residual one and a language network. Others are shallow (`SHALLOW`); an adapter has its own test.
+BY_DEFAULT = {"resnet18", "llama"}
 
 
 def some(names: Iterable[str]) -> list[Any]:
@@ -100,7 +100,43 @@ TIMM = {
 }
 
 
-@pytest.mark.parametrize("name", some(TIMM))
+def mobileone() -> nn.Module:
+    from timm.models import byobnet
+
+    blocks = byobnet._mobileone_bcfg((1, 1, 1), wf=(0.5, 0.5, 0.5), se_blocks=(0, 0, 1), num_conv_branches=4)
+    return byobnet.ByobNet(byobnet.ByoModelCfg(blocks=blocks, stem_type="one", stem_chs=32), num_classes=10)
+
+
+def levit() -> nn.Module:
+    from timm.models.levit import Levit
+
+    return Levit(64, num_classes=10, embed_dim=(32, 48), key_dim=16, depth=(1, 1), num_heads=(2, 3))
+
+
+def repghost() -> nn.Module:
+    from timm.models.repghost import RepGhostNet
+
+    rows = [[[3, 8, 16, 0, 1]], [[3, 24, 24, 0, 2]], [[5, 36, 40, 0.25, 2], [5, 60, 40, 0.25, 1]]]
+    return RepGhostNet(rows, num_classes=10, width=0.5)
+
+
+SHALLOW = {"branches": mobileone, "attention": levit, "ghosts": repghost}
+
+
+@pytest.mark.parametrize("kind", SHALLOW)
+def test_shallow_networks_of_each_kind_merge_at_least_as_far_as_by_timms_own_methods(kind):
+    from timm.utils import reparameterize_model
+
+    network = randomize(SHALLOW[kind]())
+    theirs = reparameterize_model(copy.deepcopy(network))
+    result = fuse(network, torch.randn(1, 3, 64, 64))
+    assert convolutions(result.model) <= convolutions(theirs)
+    assert norms(result.model) == 0
+    assert_equal(network, result, torch.randn(2, 3, 64, 64))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", TIMM)
 def test_timm_networks_merge_at_least_as_far_as_by_timms_own_methods(name):
     import timm
     from timm.utils import reparameterize_model
@@ -152,7 +188,18 @@ def test_densenets_norms_before_activations_stay():
     assert_equal(network, result, torch.randn(2, 3, 64, 64))
 
 
-@pytest.mark.parametrize("name", some(["r3d_18", "mc3_18", "r2plus1d_18"]))
+def test_a_shallow_video_network_keeps_no_batch_norm():
+    from torchvision.models.video import resnet
+
+    makers = [resnet.Conv3DSimple, resnet.Conv2Plus1D, resnet.Conv3DNoTemporal, resnet.Conv3DNoTemporal]
+    network = randomize(resnet.VideoResNet(resnet.BasicBlock, makers, [1, 1, 0, 0], resnet.BasicStem, num_classes=5))
+    result = fuse(network, torch.randn(1, 3, 8, 32, 32))
+    assert norms(result.model) == 0
+    assert_equal(network, result, torch.randn(2, 3, 9, 40, 40))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18"])
 def test_video_networks_keep_no_batch_norm(name):
     from torchvision.models import video
 

@@ -101,7 +101,7 @@ def check(holds: Callable[[Any], None], draws: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("draws", [10, pytest.param(60, marks=pytest.mark.full)])
+@pytest.mark.parametrize("draws", [8, pytest.param(60, marks=pytest.mark.full)])
 def test_random_branch_structures_merge_exactly_and_never_grow(draws):
     check(merges_exactly_and_never_grows, draws)
 
