@@ -61,11 +61,9 @@ def test_multi_label_models_are_compared_by_average_precision():
 
 
 def test_models_of_other_clips_or_classes_are_not_compared():
-    with pytest.raises(ConfigError, match="one and other cannot be compared: they could not read the same clips"):
+    with pytest.raises(ConfigError, match=r"one and other .*same clips"):
         compare(judged(0, "one"), judged(0, "other", clips=CLIPS[::-1]))
     turned = judged(0, "other")
     turned.scored.labels["label"].reverse()
-    with pytest.raises(
-        ConfigError, match="model and other cannot be compared: they have other classes, or another order of them"
-    ):
+    with pytest.raises(ConfigError, match=r"model and other .*classes"):
         compare(judged(0), turned)

@@ -96,11 +96,11 @@ def test_unreadable_clips_are_counted_and_the_rest_measured(classifier, tmp_path
 
 
 def test_labels_and_heads_that_the_model_lacks_are_refused(classifier, tmp_path):
-    with pytest.raises(DataError, match="labelled 'shrill', which the model does not know; it knows 2: quiet, loud"):
+    with pytest.raises(DataError, match=r"'shrill'.* quiet, loud"):
         evaluate.evaluate(classifier, [clip(tmp_path / "a.wav", 0.5, "shrill")], "all")
-    with pytest.raises(DataError, match="has no label for the model's head 'label'; it has verb"):
+    with pytest.raises(DataError, match=r"'label'.*verb"):
         evaluate.evaluate(classifier, [Example(tmp_path / "a.wav", {"verb": ("cut",)})], "all")
-    with pytest.raises(DataError, match="None of the 1 clips of all can be read"):
+    with pytest.raises(DataError, match="1 clips of all"):
         evaluate.evaluate(classifier, [Example(tmp_path / "gone.wav", {"label": ("quiet",)})], "all")
 
 
@@ -119,7 +119,7 @@ def test_no_number_is_given_for_clips_that_were_trained_on(tmp_path):
     examples = [clip(tmp_path / f"{n}.wav", 0.9 * (n % 2), ("quiet", "loud")[n % 2]) for n in range(10)]
     session = Loudness()
     session.info = replace(INFO, provenance={"seen": trained_clips.filter_of(examples[:6])})
-    with pytest.raises(DataError, match="6 of the 10 clips of some split were trained on"):
+    with pytest.raises(DataError, match="6 of the 10 clips of some split"):
         evaluate.evaluate(Classifier(session), examples, "some split")
     assert evaluate.evaluate(Classifier(session), examples[6:], "the others").clips == 4
 

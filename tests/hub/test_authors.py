@@ -104,7 +104,7 @@ class Trap:
 
 def test_objects_in_a_file_are_refused_and_not_executed(tmp_path):
     path = TheirNetwork((5,)).save(tmp_path / "a.pyth", cfg=Trap(tmp_path / "sprung"))
-    with pytest.raises(CheckpointError, match=r"a\.pyth is damaged or holds more than tensors .* nothing in it was executed"):
+    with pytest.raises(CheckpointError, match=r"a\.pyth .* more than tensors"):
         authors.read(path)
     assert not (tmp_path / "sprung").exists()
 
@@ -159,10 +159,10 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="damaged"):
             authors.read(path)
-    with pytest.raises(CheckpointError, match="cannot be read: No such file"):
+    with pytest.raises(CheckpointError, match="No such file"):
         authors.read(tmp_path / "none.pyth")
     torch.save([torch.ones(1)], path)
-    with pytest.raises(CheckpointError, match="holds a list; a dictionary"):
+    with pytest.raises(CheckpointError, match="list"):
         authors.read(path)
 
 
@@ -212,14 +212,14 @@ def test_verbs_and_nouns_come_from_two_tables(tmp_path):
 @pytest.mark.parametrize(
     ("classes", "data_set", "names", "error", "reason"),
     [
-        ((5,), None, [], ConfigError, r"outputs label \(5\), as none of the paper's data sets\. Say with --data-set"),
-        ((5,), "esc50", [], ConfigError, "data set 'esc50' is unknown; there are vggsound"),
-        ((5,), "epic_kitchens", [], ConfigError, r"outputs label \(5\), epic_kitchens has verb \(97\), noun \(300\)"),
-        ((5,), "nsynth", [], ConfigError, r"nsynth has label \(11\)\. Name a file of them with --labels\."),
-        ((2,), "nsynth", ["a\nb\nc"], ConfigError, "names 3 classes; the output label has 2"),
+        ((5,), None, [], ConfigError, r"label \(5\).*--data-set"),
+        ((5,), "esc50", [], ConfigError, "'esc50'.*vggsound"),
+        ((5,), "epic_kitchens", [], ConfigError, r"label \(5\).*verb \(97\), noun \(300\)"),
+        ((5,), "nsynth", [], ConfigError, r"label \(11\).*--labels"),
+        ((2,), "nsynth", ["a\nb\nc"], ConfigError, "3 classes.*label has 2"),
         ((2,), "nsynth", ["a\na"], ConfigError, "names a twice"),
-        ((2,), "nsynth", ["id,key\n0,a\n2,b"], DataError, "is left out"),
-        ((2,), "nsynth", ["a\nb", "a\nb"], ConfigError, "given 2 times; once for each of label"),
+        ((2,), "nsynth", ["id,key\n0,a\n2,b"], DataError, "left out"),
+        ((2,), "nsynth", ["a\nb", "a\nb"], ConfigError, "2 times"),
         ((2,), "nsynth", [None], DataError, "cannot be read"),
     ],
 )
@@ -246,7 +246,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
 def test_a_folder_in_use_is_refused_and_kept(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="out exists already; name a new folder"):
+    with pytest.raises(ConfigError, match="out exists"):
         imported(tmp_path, (11,))
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 

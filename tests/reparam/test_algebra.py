@@ -58,13 +58,13 @@ def test_a_point_before_a_padded_convolution_composes_without_a_bias_alone(data)
         x = randn(2, 4, size)
         assert close(run(algebra.compose(point, second), x), run(second, run(point, x)))
     if any(second.low + second.high):
-        with pytest.raises(FuseError, match="wrong at the border"):
+        with pytest.raises(FuseError, match="border"):
             algebra.compose(algebra.scale(point, torch.ones(6), randn(6)), second)
 
 
 def test_a_kernel_before_a_padded_convolution_is_refused():
     first = Taps(randn(4, 4, 3), None, (1,), (1,), (1,), (1,))
-    with pytest.raises(FuseError, match="wrong at the border"):
+    with pytest.raises(FuseError, match="border"):
         algebra.compose(first, first)
 
 

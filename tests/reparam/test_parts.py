@@ -102,7 +102,7 @@ def reaching() -> nn.Module:
 def test_code_that_reaches_into_a_part_is_refused(reaching, name):
     model = copy.deepcopy(reaching)
     model.reach = REACHES[name]
-    with pytest.raises(FuseError, match="asks a merged part for"):
+    with pytest.raises(FuseError, match="merged part"):
         model(1e5 * torch.randn(MAP))
     with torch.no_grad():  # and once refused it goes on
         assert torch.isfinite(model(torch.randn(MAP))).all()
@@ -143,7 +143,7 @@ def test_methods_beside_forward_are_held_to_it_too():
             return self.encoder[0](x)
 
     model = fused(randomize(More(reach=REACHES["a slice"])), torch.randn(MAP)).model
-    with pytest.raises(FuseError, match="asks a merged part for `__getitem__`"):
+    with pytest.raises(FuseError, match="`__getitem__`"):
         model.early(torch.randn(MAP))
 
 
@@ -159,10 +159,10 @@ def test_from_outside_a_part_is_a_module_like_any_other():
         expected = model(x)
         for copied in (copy.deepcopy(model), copy.deepcopy(model).double()):
             assert torch.allclose(copied(x.to(next(copied.parameters()).dtype)).float(), expected, atol=1e-5)
-            with pytest.raises(FuseError, match="asks a merged part"):
+            with pytest.raises(FuseError, match="merged part"):
                 copied.encoder[0]
     model.load_state_dict(copy.deepcopy(model).state_dict())
-    with pytest.raises(FuseError, match="merged for inference"):
+    with pytest.raises(FuseError, match="trainable"):
         model.train()
     trainable(model.encoder)
     assert model.train().encoder.training

