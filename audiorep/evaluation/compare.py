@@ -14,7 +14,7 @@ from audiorep import runtimes
 from audiorep.datasets import Example
 from audiorep.errors import ConfigError
 from audiorep.evaluation.evaluate import Scored, refuse_trained_clips, score_clips
-from audiorep.evaluation.metrics import score
+from audiorep.evaluation.metrics import mean_average_precision
 from audiorep.predict.agreement import agreement
 from audiorep.predict.classifier import Classifier
 
@@ -140,8 +140,7 @@ def _accuracy(scored: Scored, metric: str, chosen: np.ndarray | None) -> float:
         if metric == "top1":
             values.append(float((scores.argmax(1) == targets.argmax(1)).mean()))
         else:
-            names = [str(k) for k in range(scores.shape[1])]
-            values.append(score(scores, targets, names, multi_label=True).summary[metric])
+            values.append(mean_average_precision(scores, targets))
     return float(np.mean(values))
 
 

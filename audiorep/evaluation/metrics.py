@@ -63,6 +63,12 @@ def score(scores: np.ndarray, targets: np.ndarray, labels: list[str], multi_labe
     return _multi_label(given, wanted, labels) if multi_label else _single_label(given, wanted.argmax(1), labels)
 
 
+def mean_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
+    """That of a multi-label task, as in the summary of `score`: scores (clips, K) against 0/1 targets (clips, K)."""
+    given, wanted = torch.from_numpy(scores).float(), torch.from_numpy(targets).long()
+    return _class_precisions(given, wanted)[wanted.sum(0) > 0].mean().item()
+
+
 def in_words(values: Mapping[str, float]) -> str:
     """Metrics in one line: shares in percent, d′ as the number it is."""
     return ", ".join(
@@ -148,9 +154,7 @@ def _rows(confusion: Tensor, precision: Tensor, labels: list[str]) -> list[Class
 def _multi_label(scores: Tensor, targets: Tensor, labels: list[str]) -> Scorecard:
     classes = len(labels)
     present = targets.sum(0) > 0
-    precision = torch.zeros(classes)
-    values = multilabel_average_precision(scores, targets, classes, average="none") if classes > 1 else _binary(scores, targets)
-    precision[present] = values[present]
+    precision = _class_precisions(scores, targets)
     found = scores >= 0.5
     rows = []
     for k, label in enumerate(labels):
@@ -164,6 +168,13 @@ def _multi_label(scores: Tensor, targets: Tensor, labels: list[str]) -> Scorecar
     )
     summary = {"accuracy": accuracy, "mean_average_precision": precision[present].mean().item()}
     return Scorecard({**summary, **_separation(scores, targets)}, rows, None)
+
+
+def _class_precisions(scores: Tensor, targets: Tensor) -> Tensor:
+    """(K,) average precision of a multi-label task, 0 where a class has no clips."""
+    classes, present = scores.shape[1], targets.sum(0) > 0
+    values = multilabel_average_precision(scores, targets, classes, average="none") if classes > 1 else _binary(scores, targets)
+    return torch.where(present, values, torch.zeros(classes))
 
 
 def _binary(scores: Tensor, targets: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ def test_a_model_that_gives_nan_is_refused():
     assert Difference(float("nan"), 0, 0, 1.0, 0, 0).refusal(0.5)
 
 
+@pytest.mark.slow
 def test_multi_label_models_are_compared_by_average_precision():
     difference = compare(judged(0, metric="mean_average_precision"), judged(20, metric="mean_average_precision"))
     assert -0.9 < difference.change <= 0

@@ -14,7 +14,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from audiorep.evaluation.metrics import in_words, joint, score
+from audiorep.evaluation.metrics import in_words, joint, mean_average_precision, score
 
 LABELS = [f"class {k}" for k in range(8)]
 
@@ -114,3 +114,13 @@ def test_actions_need_every_head_right():
 
 def test_metrics_in_words_leave_d_prime_a_number():
     assert in_words({"top1": 0.5, "d_prime": 1.234}) == "top1 50.0%, d prime 1.23"
+
+
+@pytest.mark.filterwarnings("ignore:No positive samples")
+@pytest.mark.parametrize("classes", [1, 4])
+def test_the_mean_average_precision_alone_is_that_of_the_summary(classes):
+    generator = np.random.default_rng(0)
+    scores, targets = generator.random((30, classes)).astype(np.float32), generator.integers(0, 2, (30, classes))
+    targets[:, 3:] = 0
+    summary = score(scores, targets, [str(k) for k in range(classes)], multi_label=True).summary
+    assert mean_average_precision(scores, targets) == summary["mean_average_precision"]
