@@ -160,7 +160,7 @@ def test_a_lone_trial_and_wide_costs_are_drawn(done, stopped, tmp_path):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("classes", [2, 20, 50, 309])
+@pytest.mark.parametrize("classes", [2, 20, *(pytest.param(n, marks=pytest.mark.slow) for n in (50, 309))])
 def test_class_names_of_a_confusion_matrix_do_not_overlap(classes, drawn, tmp_path):
     counts = 9 * np.eye(classes, dtype=int)
     counts[0, 1] = 1

@@ -66,6 +66,7 @@ def test_sizes_are_taken_from_the_tensors(tmp_path, sizes):
     assert {key: getattr(found.network.config, key) for key in sizes} == sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "parameters"), [("training", 11_834_869), ("merged", 11_691_381)])
 def test_the_whole_size_has_the_papers_parameters(tmp_path, form, parameters):
     theirs = TheirNetwork((309,), 64, (3, 4, 6, 3))

@@ -87,6 +87,7 @@ def test_a_plan_says_the_same_and_checks_nothing(run):
     assert "float64" not in out.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
 def test_the_merged_network_is_written_with_its_free_sizes(run, tmp_path, suffix):
     path = tmp_path / f"merged{suffix}"
@@ -146,6 +147,7 @@ def test_odd_tensors_among_weights_are_refused_in_a_sentence(run, tmp_path):
     assert "w.pt holds no weights that can be read safely: it holds 'state_dict.0.weight', an expanded tensor" in err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_ours_is_merged(run, tmp_path):
     settings = {"width": 4, "depths": [1, 1]}
     network = randomize(models.build("arin_pico", {"label": 3}, settings))

@@ -51,9 +51,11 @@ CASES = {
     "narrow-linears": (zoo.NarrowLinears, MAP, 4, 0),
 }
 
+LARGE = ("in-place-through-alias", "without-gradients", "decoder", "group-norms", "loop", "concatenated")
+
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in CASES])
 def test_merged_exactly_or_left_alone(name):
     make, shape, maps, left = CASES[name]
     torch.manual_seed(0)

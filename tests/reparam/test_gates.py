@@ -85,6 +85,7 @@ def test_our_networks_fuse_completely_within_both_gates(depths):
     assert all((expected[h] - found[h]).abs().max() < 1e-5 * expected[h].abs().max() for h in ("verb", "noun"))
 
 
+@pytest.mark.slow
 def test_weights_that_were_merged_on_are_freed():
     from audiorep.reparam.affine import Affine
     from audiorep.reparam.capture import capture

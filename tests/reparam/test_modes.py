@@ -23,6 +23,7 @@ def test_a_network_in_training_mode_is_refused_by_the_path_of_what_trains():
         fuse(nn.Sequential(nn.Linear(8, 8), nn.Dropout()), torch.randn(2, 8))
 
 
+@pytest.mark.slow
 def test_one_norm_in_training_mode_is_left_with_what_to_do_and_the_rest_merged():
     network = randomize(nn.Sequential(zoo.conv_bn(8, 8, 3), nn.ReLU(), zoo.conv_bn(8, 8, 3)).double())
     network[2][1].train()

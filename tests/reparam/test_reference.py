@@ -50,6 +50,7 @@ class Tagger(nn.Module):
         return self.head(self.encoder(x, src_key_padding_mask=padding).mean(1))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*nested tensors is in prototype stage")
 def test_the_fast_path_of_a_transformer_is_the_reference_and_not_its_capture():
     torch.manual_seed(0)

@@ -53,6 +53,7 @@ def test_norms_and_embeddings_that_stay_keep_their_names():
     assert "embed.weight" in embedded.state_dict()
 
 
+@pytest.mark.slow
 def test_the_result_exports_with_free_sizes(pair, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     network, fused = pair

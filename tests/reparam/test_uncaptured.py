@@ -13,6 +13,7 @@ from audiorep.errors import FuseError
 from audiorep.reparam import Fused, fuse
 
 
+@pytest.mark.slow
 def test_a_detector_is_fused_by_its_largest_parts():
     network = randomize(zoo.Detector())
     x = torch.randn(2, 3, 33, 41)
@@ -29,6 +30,7 @@ def test_a_detector_is_fused_by_its_largest_parts():
         assert torch.allclose(network(y), result.model(y), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_region_of_its_own_leaves_the_rest_merged():
     network = randomize(zoo.Conditional().double())
     x = torch.randn(MAP, dtype=torch.float64)
@@ -53,6 +55,7 @@ def test_a_scripted_network_is_refused_with_what_to_do():
         fuse(torch.jit.trace(network, torch.randn(MAP)), torch.randn(MAP))
 
 
+@pytest.mark.slow
 def test_a_part_that_is_reached_into_is_left():
     class Reaching(zoo.Detector):
         def forward(self, x):
@@ -77,6 +80,7 @@ class Decided(nn.Module):
         return y if y.sum().item() > -1e9 else -y
 
 
+@pytest.mark.slow
 def test_parts_that_share_a_module_or_a_tensor_never_grow():
     def share(network):
         network.b = network.a
