@@ -20,6 +20,8 @@ from support.sounds import sine
 TONE_RATE = 4000  # Hz of the tones that are trained on
 STARTED = pytest.StashKey[float]()
 
+pytest.register_assert_rewrite("support.fixed_files")  # its assertions then say what they found
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

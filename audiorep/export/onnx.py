@@ -108,9 +108,14 @@ _GRAPHS: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], bytes]] = WeakKeyDic
 def _graph(model: Checkpoint, fused: nn.Module, form: str) -> Any:
     """The ONNX model of waveform to scores, without metadata."""
     config, info = model.front_end.config, model.info
-    key = (config, form, info.window_samples, info.padding, info.activation, tuple(info.labels))
-    content = exported_once(fused, key, lambda: _joined(_front_end(config, form, info.window_samples), _network(model, fused)))
-    return require("onnx", extra="train").load_from_string(content)
+    key = (config, info.window_samples, info.padding, info.activation, tuple(info.labels))
+    load = require("onnx", extra="train").load_from_string
+
+    def whole() -> Any:
+        network = exported_once(fused, key, lambda: _network(model, fused))
+        return _joined(_front_end(config, form, info.window_samples), load(network))
+
+    return load(exported_once(fused, (form, *key), whole))
 
 
 def exported_once(network: nn.Module, key: tuple[Any, ...], export: Callable[[], Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,24 +10,24 @@ import numpy as np
 import pytest
 import torch
 from support import processes
-from support.models import LABELS, SHALLOW, clips, made
+from support.models import LABELS, clips, made, tiny
 
 from audiorep.errors import BundleError, ConfigError
+from audiorep.export import parity as parity_check
 from audiorep.export.parity import LIMITS, PARITY_LIMIT, Parity, compare
 from audiorep.runtimes import RUNTIMES, files_of, open_session
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 
-from audiorep.export import onnx as onnx_export  # noqa: E402
 from audiorep.export import openvino as openvino_export  # noqa: E402
 from audiorep.runtimes import openvino as runtime  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("openvino")
-    parity = openvino_export.export(made(), folder / "tiny.xml", clips())
-    onnx_export.export(made(), folder / "tiny.onnx", clips())
+    parity = openvino_export.export(tiny(), folder / "tiny.xml", clips())
+    shutil.copy(bundle[0], folder)
     return folder, parity
 
 
@@ -42,7 +43,7 @@ def test_its_own_file_agrees_with_the_checkpoint(files):
 @pytest.mark.slow
 def test_its_own_file_describes_itself(files):
     info = open_session(files[0] / "tiny.xml").info
-    expected = made().info
+    expected = tiny().info
     form = info.provenance["front_end_form"]
     assert info == replace(expected, provenance={**expected.provenance, "front_end_form": form})
 
@@ -51,7 +52,7 @@ def test_its_own_file_describes_itself(files):
 def test_a_bundle_runs_in_it(files):
     session = open_session(files[0] / "tiny.onnx", "openvino", threads=1)
     assert session.device.startswith("OpenVINO 20")
-    assert compare(made(), session, clips()).largest <= PARITY_LIMIT
+    assert compare(tiny(), session, clips()).largest <= PARITY_LIMIT
     assert session.info == open_session(files[0] / "tiny.onnx").info
 
 
@@ -79,7 +80,7 @@ def test_scores_survive_the_next_call(files):
 def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
     generator = np.random.default_rng(3)
     sounds = [(level * generator.standard_normal(15_999)).astype(np.float32) for level in np.geomspace(1e-3, 0.5, 30)]
-    parity = openvino_export.export(made(), tmp_path / "small.xml", sounds[::3], "int8", sounds)
+    parity = openvino_export.export(tiny(), tmp_path / "small.xml", sounds[::3], "int8", sounds)
     assert parity.largest > PARITY_LIMIT
     assert parity.agreement >= 0.9
     assert runtime.OpenVinoSession(tmp_path / "small.xml").info.provenance["precision"] == "int8"
@@ -92,8 +93,8 @@ def test_int8_keeps_the_labels_and_leaves_the_front_end_alone(tmp_path):
 
 @pytest.mark.slow
 def test_int8_needs_clips(tmp_path):
-    with pytest.raises(BundleError, match="int8 needs clips"):
-        openvino_export.export(made(depths=SHALLOW), tmp_path / "m.xml", clips(), "int8")
+    with pytest.raises(BundleError, match="--calibration"):
+        openvino_export.export(tiny(), tmp_path / "m.xml", clips(), "int8")
     assert not list(tmp_path.iterdir())
 
 
@@ -126,7 +127,7 @@ def test_bf16_leaves_the_front_end_in_float32(files):
     assert front_end.get_parameters()[0].get_friendly_name() == "waveform"
     log_mel = front_end.output(0).get_partial_shape()
     assert network.get_parameters()[0].get_partial_shape() == log_mel
-    assert made().front_end.config.mels in [size.get_length() for size in log_mel if size.is_static]
+    assert tiny().front_end.config.mels in [size.get_length() for size in log_mel if size.is_static]
 
 
 @pytest.mark.slow
@@ -150,51 +151,61 @@ def test_bf16_is_real_within_its_own_bound_or_refused_where_the_processor_lacks_
         session = runtime.OpenVinoSession(files[0] / "tiny.xml", precision="bf16")
         hints = [stage.get_property("INFERENCE_PRECISION_HINT").to_string() for stage in session._stages]
         assert hints == ["f32", "bf16"]
-        parity = compare(made(), session, clips())
+        parity = compare(tiny(), session, clips())
         assert PARITY_LIMIT < parity.largest <= LIMITS["bf16"]  # not float32 under another name, and near enough
         assert parity.refusal("bf16") is None
     else:
-        with pytest.raises(ConfigError, match=r"has no bf16; run the model in fp32"):
+        with pytest.raises(ConfigError, match=r"bf16.*fp32"):
             open_session(files[0] / "tiny.xml", precision="bf16")
 
 
 @pytest.mark.slow
-def test_an_export_that_differs_is_not_left_behind(tmp_path):
-    model = made(depths=SHALLOW)
-    model.network.heads["verb"].bias.data.fill_(float("nan"))
+def test_an_export_that_differs_is_not_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(parity_check, "_parity", lambda expected, session, clips: Parity(len(clips), 0.01, 0.001, 1.0))
     (tmp_path / "m.xml").write_text("older")
-    with pytest.raises(BundleError, match="up to nan"):
-        openvino_export.export(model, tmp_path / "m.xml", clips())
+    with pytest.raises(BundleError, match=r"0\.01"):
+        openvino_export.export(tiny(), tmp_path / "m.xml", clips())
     assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
 
 
 @pytest.mark.slow
+def test_no_room_for_a_model_in_the_making_is_a_sentence(tmp_path, monkeypatch):
+    def full(*given: object, **settings: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    with pytest.raises(BundleError, match="iostream error"):
+        openvino_export.export(tiny(), tmp_path / "m.xml", clips())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
 def test_foreign_files_are_refused(tmp_path, files):
-    with pytest.raises(BundleError, match=r"none\.xml does not exist"):
+    with pytest.raises(BundleError, match=r"none\.xml"):
         open_session(tmp_path / "none.xml")
     (tmp_path / "text.xml").write_text("hello")
-    with pytest.raises(BundleError, match=r"text\.xml is not a model that OpenVINO reads"):
+    with pytest.raises(BundleError, match=r"text\.xml"):
         open_session(tmp_path / "text.xml")
     (tmp_path / "alone.xml").write_bytes((files[0] / "tiny.xml").read_bytes())
-    with pytest.raises(BundleError, match=r"its weights belong beside it"):
+    with pytest.raises(BundleError, match=r"\.bin"):
         open_session(tmp_path / "alone.xml")
     parameter = openvino.opset13.parameter([1, 4], np.float32, "waveform")
     openvino.save_model(openvino.Model([openvino.opset13.relu(parameter)], [parameter]), tmp_path / "foreign.xml")
-    with pytest.raises(BundleError, match=r"foreign\.xml is not an audiorep model"):
+    with pytest.raises(BundleError, match=r"foreign\.xml"):
         open_session(tmp_path / "foreign.xml")
 
 
 @pytest.mark.slow
 def test_runtimes_are_chosen_by_file_and_checked(files, tmp_path):
-    with pytest.raises(ConfigError, match="'tensorrt' is not a runtime; there are onnx, torch"):
+    with pytest.raises(ConfigError, match=r"tensorrt.*onnx, torch"):
         open_session(files[0] / "tiny.onnx", "tensorrt")
-    with pytest.raises(ConfigError, match=r"the runtime onnx opens \.onnx"):
+    with pytest.raises(ConfigError, match=r"onnx.*\.onnx"):
         open_session(files[0] / "tiny.xml", "onnx")
-    with pytest.raises(ConfigError, match=r"the runtime torch opens a checkpoint folder"):
+    with pytest.raises(ConfigError, match=r"torch.*checkpoint folder"):
         open_session(files[0] / "tiny.onnx", "torch")
-    with pytest.raises(ConfigError, match="runs a file in fp32; bf16 was asked for"):
+    with pytest.raises(ConfigError, match=r"fp32.*bf16"):
         open_session(files[0] / "tiny.onnx", "onnx", precision="bf16")
-    with pytest.raises(BundleError, match="does not exist"):
+    with pytest.raises(BundleError, match=r"none\.onnx"):
         open_session(tmp_path / "none.onnx", "openvino")
 
 
@@ -214,18 +225,20 @@ def test_every_runtime_is_found_or_says_how_to_get_it():
 def test_torch_runs_in_bf16_near_float32():
     from audiorep.runtimes.torch import TorchSession
 
-    parity = compare(made(), TorchSession(made(), precision="bf16"), clips())
+    parity = compare(tiny(), TorchSession(tiny(), precision="bf16"), clips())
     assert 0 < parity.largest < 0.05
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler itself
-def test_torch_compiled_gives_the_same_scores():
+@pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.full)])
+def test_torch_compiled_gives_the_same_scores(small):
     from audiorep.runtimes.torch import CompiledTorchSession
 
-    session = CompiledTorchSession(made())
+    model = made(depths=(1,)) if small else made()
+    session = CompiledTorchSession(model)
     assert session.device.endswith("compiled")
-    assert compare(made(), session, clips()).largest <= PARITY_LIMIT
+    assert compare(model, session, clips()).largest <= PARITY_LIMIT
     torch._dynamo.reset()
 
 
@@ -236,14 +249,14 @@ def test_a_file_holds_no_path_of_the_machine_that_made_it(files):
 
 
 @pytest.mark.slow
-def test_int8_under_control_leaves_what_it_is_told_and_loses_no_more_than_allowed(tmp_path):
+def test_int8_under_control_leaves_what_it_is_told_and_loses_no_more_than_allowed(files, tmp_path):
     sounds = [clip[None] for clip in clips()]
-    model = made()
-    exact = open_session_of(model, tmp_path / "exact.xml")
+    model = tiny()
+    exact = open_session(files[0] / "tiny.xml")
     wanted = [{head: int(values.argmax()) for head, values in exact(clip).items()} for clip in sounds]
     targets = [{head: np.eye(len(LABELS[head]))[k] for head, k in labels.items()} for labels in wanted]
     control = openvino_export.Control(list(zip(sounds, targets, strict=True)), 0.0, ("stem.conv",))
-    with pytest.raises(ConfigError, match=r"There is no layer stem\.none; the layers are stem\.conv, stages"):
+    with pytest.raises(ConfigError, match=r"stem\.none.*stem\.conv, stages"):
         openvino_export.export(model, tmp_path / "small.xml", clips(), "int8", clips(), replace(control, left=("stem.none",)))
     parity = openvino_export.export(model, tmp_path / "small.xml", clips(), "int8", clips(), control)
     installed = open_session(tmp_path / "small.xml")
@@ -255,8 +268,3 @@ def test_int8_under_control_leaves_what_it_is_told_and_loses_no_more_than_allowe
     above = {node.get_type_name() for node in openvino_export.ancestors(stem.output(0)).values()}
     assert "FakeQuantize" not in above
     assert any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops()) or parity.largest < PARITY_LIMIT
-
-
-def open_session_of(model, path):
-    openvino_export.export(model, path, clips())
-    return open_session(path)
