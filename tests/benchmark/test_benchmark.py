@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from support import ROOT
-from support.commands import audiorep
+from support.commands import Done, audiorep
 from support.models import lively
 
 from audiorep import models
@@ -34,7 +35,7 @@ def network(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("networks") / "arin_pico"
     model = made_up("arin_pico", "light", 1.0, 5)
     torch.manual_seed(0)
-    shallow = lively(models.build("arin_pico", {"label": 5}, {"depths": [1, 1, 1, 1]}))
+    shallow = lively(models.build("arin_pico", {"label": 5}, {"depths": [1, 1]}))
     checkpoint.save(folder, shallow, model.info, "arin_pico")
     return folder
 
@@ -76,7 +77,7 @@ def test_every_form_and_runtime_gives_the_same_logits(ready):
 @pytest.mark.slow
 def test_costs_are_those_of_the_form(ready):
     costs = {case.form: case.cost for case in ready}
-    network = models.build("arin_pico", {"label": 5}, {"depths": [1, 1, 1, 1]})
+    network = models.build("arin_pico", {"label": 5}, {"depths": [1, 1]})
     assert costs["training"] == models.cost(network, (1, 1, 50, 64))
     assert costs["fused"].macs < costs["merged"].macs < costs["training"].macs
     assert costs["fused"].parameters < costs["merged"].parameters < costs["training"].parameters
@@ -88,33 +89,51 @@ def test_activations_are_counted_at_every_convolution_and_product():
     assert models.cost(network, (1, 1, 6, 5)).activations == 4 * 6 * 5 + 7
 
 
-@pytest.mark.slow
-def test_a_run_has_a_row_each_and_says_what_is_missing(plan, tmp_path):
-    plan = replace(plan, precisions=("fp32", "bf16", "int8"), forms=("merged",), batches=(1,))
-    told: list[str] = []
-    bench = table.run(plan, rounds=2, threads=1, baseline="merged:eager:fp32", say=told.append)
-    rows = {(row.form, row.runtime, row.precision): row for row in bench.rows}
-    assert set(rows) == {
-        (f, r, p) for f in plan.forms for r, p in (("eager", "fp32"), ("eager", "bf16"), ("onnx", "fp32"), ("onnx", "int8"))
-    }
-    assert {(m.runtime, m.precision) for m in bench.missing} == {("eager", "int8"), ("onnx", "bf16")}
-    assert rows["merged", "eager", "fp32"].ratio == 1
-    assert rows["merged", "onnx", "int8"].file_bytes < 0.6 * rows["merged", "onnx", "fp32"].file_bytes
-    for row in bench.rows:
-        assert 0 < row.median_ms <= row.p90_ms
-        assert row.throughput == pytest.approx(1000 / row.median_ms)
-        assert row.ratio_low <= row.ratio <= row.ratio_high
-    assert "Measuring 4 cases in 2 rounds" in told
+@pytest.fixture(scope="module")
+def measured(network, tmp_path_factory) -> tuple[Path, Done]:
+    """The folder in which the command was run, and its end."""
+    folder = tmp_path_factory.mktemp("measured")
+    (folder / "arin_pico").symlink_to(network)
+    given = ["--quick", "--rounds", 2, "--forms", "merged", "--precisions", "fp32,bf16,int8", "--threads", 1]
+    return folder, audiorep("bench", "arin_pico", *given, "-o", "results/quick", cwd=folder)
 
-    written = table.write(bench, tmp_path / "out", "audiorep bench")
-    assert [path.name for path in written] == ["out.json", "out.csv", "out.md", "out.png"]
-    record = json.loads(written[0].read_text())
+
+@pytest.mark.slow
+def test_a_run_has_a_row_each_and_says_what_is_missing(measured):
+    folder, done = measured
+    assert done.returncode == 0, done.stderr
+    assert "Measuring 4 cases in 2 rounds" in done.stderr
+    record = json.loads((folder / "results" / "quick.json").read_text())
+    rows = {(row["form"], row["runtime"], row["precision"]): row for row in record["rows"]}
+    asked = [("eager", "fp32"), ("eager", "bf16"), ("onnx", "fp32"), ("onnx", "int8")]
+    assert set(rows) == {("merged", runtime, precision) for runtime, precision in asked}
+    assert {(row["runtime"], row["precision"]) for row in record["missing"]} == {("eager", "int8"), ("onnx", "bf16")}
+    assert record["baseline"] == "arin_pico:merged:eager:fp32"
+    assert rows["merged", "eager", "fp32"]["ratio"] == 1
+    assert rows["merged", "onnx", "int8"]["file_bytes"] < 0.6 * rows["merged", "onnx", "fp32"]["file_bytes"]
+    for row in record["rows"]:
+        assert 0 < row["median_ms"] <= row["p90_ms"]
+        assert row["throughput"] == pytest.approx(1000 / row["median_ms"], rel=1e-3)
+        assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_table_and_writes_files(measured):
+    folder, done = measured
+    assert done.stdout.split()[:2] == ["network", "form"]
+    assert "Speed over arin_pico:merged:eager:fp32" in done.stdout
+    assert "int8" in done.stdout.split("Not measured:")[1]
+    names = [f"quick.{suffix}" for suffix in ("csv", "json", "md", "png")]
+    as_csv, as_json, markdown, picture = written = [folder / "results" / name for name in names]
+    assert sorted((folder / "results").iterdir()) == written
+    record = json.loads(as_json.read_text())
+    assert record["command"].startswith("audiorep bench arin_pico --quick")
     assert record["environment"]["threads"] == 1
     assert record["calibration"].startswith("noises")
-    with written[1].open() as file:
-        assert len(list(csv.DictReader(file))) == len(bench.rows) == len(record["rows"])
-    assert written[2].read_text().count("\n| arin_pico |") == len(bench.rows)
-    assert written[3].read_bytes().startswith(b"\x89PNG")
+    with as_csv.open() as file:
+        assert len(list(csv.DictReader(file))) == len(record["rows"]) == 4
+    assert markdown.read_text().count("\n| arin_pico |") == 4
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
@@ -143,7 +162,7 @@ def test_a_baseline_that_failed_is_an_error(ready, tmp_path):
     good = next(case for case in ready if case.runtime == "onnx")
     (tmp_path / "network.onnx").write_text("no network")
     broken = replace(good, path=tmp_path / "network.onnx")
-    with pytest.raises(ConfigError, match=r"The baseline arin_pico:training:onnx:fp32 could not be measured: .*network\.onnx"):
+    with pytest.raises(ConfigError, match=r"arin_pico:training:onnx:fp32.*network\.onnx"):
         timings([good.candidate(1, 1), broken.candidate(1, 1)], 2, tmp_path)
 
 
@@ -200,13 +219,13 @@ def test_layers_sum_to_the_whole(ready, runtime):
 
 @pytest.mark.slow
 def test_wrong_plans_are_refused_in_a_sentence(plan, ready):
-    with pytest.raises(ConfigError, match=r"'tflite' is no runtime; there are eager, .*; a batch of 0 is too small"):
+    with pytest.raises(ConfigError, match=r"'tflite'.* eager.*; .* 0 "):
         Plan(runtimes=("tflite",), batches=(0,))
-    with pytest.raises(ConfigError, match="'arin_huge' is neither a checkpoint folder nor an architecture"):
+    with pytest.raises(ConfigError, match="arin_huge"):
         made_up("arin_huge", "light", 1.0, 5)
-    with pytest.raises(ConfigError, match="No case is named 'resnet50:eager'; there are arin_pico:training:eager:fp32"):
+    with pytest.raises(ConfigError, match=r"resnet50:eager.*arin_pico:training:eager:fp32"):
         table._named(ready, "resnet50:eager")
-    with pytest.raises(ConfigError, match="onnx has no bf16 here"):
+    with pytest.raises(ConfigError, match=r"onnx .*bf16"):
         table.run(replace(plan, runtimes=("onnx",), precisions=("bf16",)), rounds=2, threads=1)
 
 
@@ -241,6 +260,7 @@ def test_the_usual_way_gives_the_labels_that_we_give(network, sounds, tmp_path):
     assert all(row.files_per_second > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_cold_start_is_a_whole_process():
     start = end_to_end.cold_start(BUNDLED, ROOT / "samples" / "siren.flac", "onnx", rounds=1)
     assert 0.05 < start.seconds < 60
@@ -249,33 +269,19 @@ def test_a_cold_start_is_a_whole_process():
 
 def test_a_folder_without_sounds_is_refused(tmp_path):
     (tmp_path / "a.wav").write_text("no sound")
-    with pytest.raises(DataError, match="holds no sound that can be read"):
+    with pytest.raises(DataError, match=re.escape(str(tmp_path))):
         end_to_end.sounds_in(tmp_path, 5)
-
-
-@pytest.mark.slow
-def test_the_command_prints_a_table_and_writes_files(network, tmp_path):
-    (tmp_path / "arin_pico").symlink_to(network)
-    given = ["arin_pico", "--quick", "--rounds", "2", "-o", "results/quick"]
-    done = audiorep("bench", *given, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("network    form")
-    assert "Speed over arin_pico:merged:eager:fp32" in done.stdout
-    assert {path.name for path in (tmp_path / "results").iterdir()} == {f"quick.{s}" for s in ("json", "csv", "md", "png")}
-    assert json.loads((tmp_path / "results" / "quick.json").read_text())["command"].startswith(
-        "audiorep bench arin_pico --quick"
-    )
 
 
 @pytest.mark.slow
 def test_the_command_refuses_in_a_sentence(tmp_path):
     for given, text in (
-        (["--runtimes", "tensorrt"], "'tensorrt' is no runtime"),
-        (["--batches", "1,two"], "whole numbers are needed"),
-        (["arin_pico", "-o", "/proc/nothing/x"], "cannot be written"),
-        (["arin_pico", "-o", "."], "a name for the files is needed"),
-        (["nothing"], "neither a checkpoint folder nor an architecture"),
-        (["arin_pico", "--end-to-end", "."], "holds no sound that can be read"),
+        (["--runtimes", "tensorrt"], "'tensorrt'"),
+        (["--batches", "1,two"], "whole numbers"),
+        (["arin_pico", "-o", "/proc/nothing/x"], "/proc/nothing/x"),
+        (["arin_pico", "-o", "."], "a name "),
+        (["nothing"], "'nothing'"),
+        (["arin_pico", "--end-to-end", "."], "no sound"),
     ):
         done = audiorep("bench", *given, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
@@ -291,10 +297,11 @@ def test_doctor_names_every_runtime_and_the_command_for_the_rest(tmp_path):
         assert (row["install"] or row["hardware"]) in text
 
 
+@pytest.mark.slow
 def test_a_model_is_run_in_the_runtime_that_is_asked_for(tmp_path):
     assert Classifier.load(None, 1, "openvino").session.device.startswith("OpenVINO")
     done = audiorep("predict", ROOT / "samples" / "siren.flac", "--runtime", "openvino", cwd=tmp_path)
     assert done.stdout.startswith("siren")
     wrong = audiorep("predict", ROOT / "samples" / "siren.flac", "--runtime", "litert", cwd=tmp_path)
     assert wrong.returncode == 2
-    assert "the runtime litert opens .tflite" in wrong.stderr
+    assert ".tflite" in wrong.stderr

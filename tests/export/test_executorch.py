@@ -40,7 +40,8 @@ class TestExecuTorch(FixedFiles):
     @pytest.mark.parametrize("threads", [1, 2])
     def test_it_runs_quietly_with_the_first_sessions_threads(self, exported, threads):
         code = (
-            "import sys; import numpy as np; from audiorep.errors import ConfigError; from audiorep.runtimes import open_session\n"
+            "import sys; import numpy as np; from audiorep.errors import ConfigError\n"
+            "from audiorep.runtimes import open_session\n"
             "path, threads = sys.argv[1], int(sys.argv[2]); first = open_session(path, threads=threads)\n"
             "try: open_session(path, threads=threads + 1)\n"
             "except ConfigError as error: print(error)\n"

@@ -83,9 +83,9 @@ class TestLiteRt(FixedFiles):
 
     def test_int8_of_a_broken_network_is_refused_and_leaves_the_older_file(self, exported, tmp_path, monkeypatch):
         model, content = made(depths=SHALLOW), without_metadata(exported[0])
-        bias = model.fuse().model.get_submodule("heads.verb").bias.detach().numpy()
-        assert content.count(bias.tobytes()) == 1
-        self.converted(monkeypatch, content.replace(bias.tobytes(), np.full_like(bias, np.nan).tobytes()))
+        head = model.network.heads["verb"].weight.detach().numpy()
+        assert content.count(head.tobytes()) == 1
+        self.converted(monkeypatch, content.replace(head.tobytes(), np.full_like(head, np.nan).tobytes()))
         self.refuses_to_calibrate(tmp_path, model)
 
     def test_int8_weights_have_a_scale_for_each_channel_and_no_offset(self, int8):

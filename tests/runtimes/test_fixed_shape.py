@@ -12,7 +12,7 @@ import pytest
 import torch
 from support import processes
 from support.info import make_info
-from support.models import clips, made
+from support.models import clips, tiny
 
 from audiorep.errors import BundleError
 from audiorep.export.fixed_program import fixed_program
@@ -43,7 +43,7 @@ def test_an_empty_batch_gives_empty_scores():
 
 @pytest.mark.parametrize("samples", [0, 1, 998, 1000, 5000])
 def test_another_length_is_refused_with_the_seconds_it_takes(samples):
-    with pytest.raises(BundleError, match=rf"takes 1 s \(999 samples\) at a time; .* \({samples}\) were given"):
+    with pytest.raises(BundleError, match=rf"999 .*\({samples}\)"):
         fixed_shape.scores(INFO, np.zeros((1, samples), np.float32), told)
 
 
@@ -52,7 +52,7 @@ def test_a_model_that_fills_short_clips_is_told_their_length():
     found = fixed_shape.scores(info, np.full((1, 300), 0.5, np.float32), told)
     assert found["first"].tolist() == [[0.5, 999]]
     assert found["second"].tolist() == [[300, 0]]
-    with pytest.raises(BundleError, match="takes at most 1 s"):
+    with pytest.raises(BundleError, match="at most 1 s"):
         fixed_shape.scores(info, np.zeros((1, 1000), np.float32), told)
 
 
@@ -63,15 +63,15 @@ def test_clips_to_calibrate_on_are_given_as_the_model_takes_them():
     assert list(short) == ["waveform", "samples"]
     assert (short["waveform"][0, 298:302].tolist(), short["samples"].tolist()) == ([0.5, 0.5, 0, 0], [300])
     assert whole["samples"].dtype == np.int32
-    with pytest.raises(BundleError, match=r"takes 1 s \(999 samples\) at a time; .* \(300\) were given"):
+    with pytest.raises(BundleError, match=r"999 .*\(300\)"):
         fixed_shape.inputs(INFO, [np.zeros(300, np.float32)])
-    with pytest.raises(BundleError, match=r"int8 needs clips .* --calibration"):
+    with pytest.raises(BundleError, match="--calibration"):
         fixed_shape.inputs(INFO, [])
 
 
 @pytest.mark.slow
 def test_a_small_program_has_half_the_fourier_constants_and_computes_the_same():
-    model = made()
+    model = tiny()
     program, example = fixed_program(model)
     small, _ = fixed_program(model, small=True)
     counts = [sum(matrix.numel() for matrix in each.pipeline.front_end.spectra.parameters()) for each in (program, small)]
@@ -88,7 +88,7 @@ def test_a_small_program_has_half_the_fourier_constants_and_computes_the_same():
 @pytest.fixture(scope="module")
 def filled():
     """A checkpoint that fills short clips by their last frame, and its program."""
-    model = made()
+    model = tiny()
     model = replace(model, info=replace(model.info, padding="edge_frames"))
     return model, *fixed_program(model)
 

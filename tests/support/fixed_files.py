@@ -31,7 +31,7 @@ from support import ROOT
 from support.commands import Done, audiorep
 from support.models import LABELS, SHALLOW, clips, lively, made, pitched, telling
 
-LAYERS = 1 + 2 * 5 + 1 + 1  # with weights, of the model that tells pitches
+LAYERS = 1 + 2 * 5 + 2 + 1  # with weights, of the model that tells pitches
 
 
 def without_metadata(path: Path) -> bytes:
@@ -75,24 +75,27 @@ class FixedFiles:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def exported(self, tmp_path_factory) -> tuple[Path, Parity]:
-        path = tmp_path_factory.mktemp("exported") / f"tiny{self.suffix}"
-        return path, self.export(made(depths=SHALLOW), path, clips())
+    @classmethod
+    def exported(cls, tmp_path_factory) -> tuple[Path, Parity]:
+        path = tmp_path_factory.mktemp("exported") / f"tiny{cls.suffix}"
+        return path, cls.export(made(depths=SHALLOW), path, clips())
 
     @pytest.fixture(scope="class")
-    def in_torch(self) -> TorchSession:
+    @classmethod
+    def in_torch(cls) -> TorchSession:
         return TorchSession(made(depths=SHALLOW))
 
     @pytest.fixture(scope="class")
-    def odd(self, tmp_path_factory) -> tuple[Path, Checkpoint]:
+    @classmethod
+    def odd(cls, tmp_path_factory) -> tuple[Path, Checkpoint]:
         """The file of a model with three heads of one size, independent scores, and filled short clips."""
         torch.manual_seed(1)
         labels = {"verb": ["a", "b", "c"], "noun": LABELS["noun"], "a head": ["d", "e", "f"]}
         network = lively(models.build("arin_pico", dict.fromkeys(labels, 3), {"depths": list(SHALLOW)}))
         model = made("sigmoid", SHALLOW)
         model = replace(model, network=network, info=replace(model.info, labels=labels, padding="edge_frames"))
-        path = tmp_path_factory.mktemp("odd") / f"odd{self.suffix}"
-        assert 0 < self.export(model, path, self.shorter()).largest <= PARITY_LIMIT
+        path = tmp_path_factory.mktemp("odd") / f"odd{cls.suffix}"
+        assert 0 < cls.export(model, path, cls.shorter()).largest <= PARITY_LIMIT
         return path, model
 
     @staticmethod
@@ -100,7 +103,8 @@ class FixedFiles:
         return [clip[:samples] for clip, samples in zip(clips(), (1, 320, 9_000, 15_999), strict=True)]
 
     @pytest.fixture(scope="class")
-    def int8(self, tmp_path_factory) -> tuple[Path, Done, str]:
+    @classmethod
+    def int8(cls, tmp_path_factory) -> tuple[Path, Done, str]:
         """The file that the command makes of a folder of sounds, the command's end, and all that came to standard error."""
         folder, model = tmp_path_factory.mktemp("int8"), telling()
         checkpoint.save(folder / "run", model.network, model.info, "arin_nano")
@@ -108,9 +112,9 @@ class FixedFiles:
             path = folder / "sounds" / f"{index}.wav"
             path.parent.mkdir(exist_ok=True)
             soundfile.write(path, tone, 16_000, subtype="FLOAT")
-        sounds, path = folder / "sounds", folder / "made" / f"telling{self.suffix}"
+        sounds, path = folder / "sounds", folder / "made" / f"telling{cls.suffix}"
         path.parent.mkdir()
-        options = ("--to", self.runtime, "--precision", "int8", "--calibration", sounds, "--clips", sounds, "--output", path)
+        options = ("--to", cls.runtime, "--precision", "int8", "--calibration", sounds, "--clips", sounds, "--output", path)
         with all_errors() as told:
             done = audiorep("export", folder / "run", *options)
             said = told()

@@ -78,8 +78,8 @@ def telling() -> Checkpoint:
     model = Checkpoint(network, LogMel(front_end), info, "arin_nano")
     spectrograms, pitches = model.front_end(torch.from_numpy(np.stack(pitched(100)))), torch.arange(100) % 5
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(40):
-        some = torch.randperm(100)[:20]
+    for _ in range(60):
+        some = torch.randperm(100)[:10]
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(spectrograms[some])["pitch"], pitches[some]).backward()
         optimizer.step()
