@@ -27,6 +27,7 @@ def clips() -> list[np.ndarray]:
     return list(sweeps(24, seed=1).numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "share", "error"),
     [
@@ -44,6 +45,7 @@ def test_stored_weights_take_fewer_bytes_and_score_nearly_alike(content, clips, 
     assert np.abs(scores(made, clips)["label"] - scores(content, clips)["label"]).max() < error
 
 
+@pytest.mark.slow
 def test_decoding_is_done_when_the_file_is_loaded(content, tmp_path):
     """The optimized graph has the operators of the float32 bundle's: nothing is decoded at a call."""
     import onnxruntime
@@ -80,11 +82,13 @@ def _model_of(values: np.ndarray):
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
 
 
+@pytest.mark.slow
 def test_an_unknown_form_of_weights_is_refused(content):
     with pytest.raises(ConfigError, match="int3"):
         weights.encode(onnx.load_from_string(content), "int3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["halves", "quarters"])
 def test_tabulated_transforms_are_the_front_ends_matrices(model, clips, form):
     whole = onnx.load_from_string(onnx_export.bundle(model, model.fuse().model, form))
@@ -94,6 +98,7 @@ def test_tabulated_transforms_are_the_front_ends_matrices(model, clips, form):
     assert np.abs(both[0] - both[1]).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_short_names_change_nothing_but_names(content, clips):
     short = shorten(onnx.load_from_string(content), [LOG_MEL])
     assert np.array_equal(scores(short.SerializeToString(), clips)["label"], scores(content, clips)["label"])
@@ -130,6 +135,7 @@ def quantizer(content, clips) -> Quantizer:
     return Quantizer(content, clips)
 
 
+@pytest.mark.slow
 def test_static_int8_keeps_labels_and_leaves_the_front_end_alone(model, content, quantizer, clips, tmp_path):
     setting = best(quantizer, nearness(content, clips))
     made = quantizer.make(setting)
@@ -165,6 +171,7 @@ def test_static_int8_keeps_labels_and_leaves_the_front_end_alone(model, content,
     assert min(channels) > 1  # a scale a channel
 
 
+@pytest.mark.slow
 def test_layers_bear_the_names_of_the_network_and_can_be_left_in_float32(quantizer):
     assert quantizer.layers[0] == "stem.conv"
     assert "heads.label" in quantizer.layers
@@ -177,6 +184,7 @@ def test_layers_bear_the_names_of_the_network_and_can_be_left_in_float32(quantiz
         quantizer.make(Setting("minmax", True, ("stem.nothing",)))
 
 
+@pytest.mark.slow
 def test_one_layer_alone_changes_the_scores_less_than_all(content, quantizer, clips):
     setting = Setting("minmax", True)
     expected = scores(content, clips)["label"]
@@ -187,11 +195,13 @@ def test_one_layer_alone_changes_the_scores_less_than_all(content, quantizer, cl
     assert all(spread >= 1 for spread in quantizer.channel_spreads().values())
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_say_where_its_front_end_ends_is_refused(content):
     with pytest.raises(BundleError, match="Export"):
         qdq.above(onnx.load_from_string(content), "nothing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int8_weights", "shared8"])
 def test_small_bundles_are_written_checked_and_run(model, clips, tmp_path, precision):
     path = tmp_path / "model.onnx"
@@ -202,6 +212,7 @@ def test_small_bundles_are_written_checked_and_run(model, clips, tmp_path, preci
     assert info.labels == model.info.labels
 
 
+@pytest.mark.slow
 def test_int8_without_calibration_is_refused_and_leaves_nothing(model, clips, tmp_path):
     with pytest.raises(DataError, match="clips"):
         onnx_export.export(model, tmp_path / "model.onnx", clips, "int8")

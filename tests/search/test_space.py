@@ -86,6 +86,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 def test_every_wrong_entry_is_named_at_once():
     with pytest.raises(ConfigError) as caught:
         read(WRONG)
