@@ -248,7 +248,7 @@ class FixedFiles:
         session = open_session(int8[0])
         assert isinstance(session, Checked)
         assert isinstance(session.session, self.session)
-        assert session.info == telling().info.in_precision("int8")
+        assert session.info == telling().info.with_precision("int8")
         known = compare(telling(), session, pitched(20, seed=1))
         assert known.agreement == 1.0
         assert 1e-5 < known.mean < 0.02
