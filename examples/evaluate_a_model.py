@@ -9,7 +9,7 @@ import audiorep
 
 with tempfile.TemporaryDirectory() as folder:
     clips = write(Path(folder))
-    audiorep.train(clips, Path(folder, "mine"), epochs=10, **TINY)
+    audiorep.train(clips, Path(folder, "mine"), **TINY)
 
     evaluation = audiorep.evaluate(Path(folder, "mine"), clips, split="valid")
     for row in evaluation.heads["label"].classes:

@@ -9,7 +9,7 @@ import audiorep
 
 with tempfile.TemporaryDirectory() as folder:
     clips = write(Path(folder))
-    audiorep.train(clips, Path(folder, "mine"), epochs=2, **TINY)
+    audiorep.train(clips, Path(folder, "mine"), **TINY)
 
     made = audiorep.export(Path(folder, "mine"), Path(folder, "mine.onnx"))
     print(f"{made.path.name}: {made.bytes / 1e3:.0f} kB, {made.parity}")

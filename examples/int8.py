@@ -9,7 +9,7 @@ import audiorep
 
 with tempfile.TemporaryDirectory() as folder:
     clips = write(Path(folder))
-    audiorep.train(clips, Path(folder, "mine"), epochs=10, **TINY)
+    audiorep.train(clips, Path(folder, "mine"), **TINY)
 
     made = audiorep.quantize(Path(folder, "mine"), clips, Path(folder, "int8.onnx"), loss=0.1)
     print(f"{made.speed:.2f} times the speed of float32; chosen by {made.chosen_on}: {made.setting}")

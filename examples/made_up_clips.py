@@ -14,6 +14,7 @@ TINY: dict[str, Any] = {  # settings of a network that learns such tones in seco
     "front_end": {"sample_rate": RATE, "window_ms": 32, "hop_ms": 16, "n_fft": 128, "mels": 16},
     "window_seconds": 0.5,
     "batch_size": 8,
+    "epochs": 10,
 }
 
 

@@ -9,7 +9,7 @@ import audiorep
 
 with tempfile.TemporaryDirectory() as folder:
     clips = write(Path(folder))
-    tested, *_ = audiorep.train(clips, Path(folder, "mine"), epochs=10, say=print, **TINY)
+    tested, *_ = audiorep.train(clips, Path(folder, "mine"), say=print, **TINY)
     print(tested.title, tested.heads["label"].summary)
 
     classifier = audiorep.load(Path(folder, "mine"))
