@@ -1,4 +1,4 @@
-"""Compare a checkpoint with its smaller form: accuracy with its uncertainty, size and speed."""
+"""Compare a model with its smaller form: accuracy with its uncertainty, size and speed."""
 
 import tempfile
 from pathlib import Path
@@ -11,9 +11,10 @@ if __name__ == "__main__":  # models are timed in processes of their own, which 
     with tempfile.TemporaryDirectory() as folder:
         clips = write(Path(folder))
         audiorep.train(clips, Path(folder, "mine"), **TINY)
-        smaller = audiorep.export(Path(folder, "mine"), Path(folder, "half.onnx"), precision="fp16").path
+        whole = audiorep.export(Path(folder, "mine"), Path(folder, "mine.onnx")).path
+        half = audiorep.export(Path(folder, "mine"), Path(folder, "half.onnx"), precision="fp16").path
 
-        found = audiorep.compare(Path(folder, "mine"), smaller, clips, loss=0.05, rounds=3)
+        found = audiorep.compare(whole, half, clips, loss=0.05, rounds=3)
         print("passes" if found.refusal is None else found.refusal)
         for cost in found.costs:
             print(f"{Path(cost.name).name}: {cost.bytes / 1e3:.0f} kB, {cost.median_ms:.2f} ms in {cost.runtime}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, processes
+from support import ROOT, processes, shared
 
 import audiorep
 
@@ -65,7 +65,8 @@ def test_example_runs(name, tmp_path, monkeypatch, capsys, trained_once):
     monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.setattr(sys, "argv", [script(name)])
     monkeypatch.setattr(audiorep, "train", trained_once, raising=False)
-    runpy.run_path(script(name), run_name="__main__")
+    with shared.checkpoints():
+        runpy.run_path(script(name), run_name="__main__")
     assert PRINTS[name] in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
