@@ -41,10 +41,9 @@ def bench(
     Raises:
         ConfigError, CheckpointError: nothing can be measured, or no case has the baseline's name.
 
-    >>> plan = {"forms": ("fused",), "runtimes": ("onnx",), "front_end": "light", "seconds": 1.0}
-    >>> result = audiorep.bench("arin_pico", rounds=2, **plan)
-    >>> [(row.network, row.runtime) for row in result.rows]
-    [('arin_pico', 'onnx')]
+    >>> result = audiorep.bench([checkpoint], rounds=2, forms=("training", "fused"), runtimes=("onnx",))
+    >>> [(row.network, row.form, row.ratio > 0) for row in result.rows]
+    [('trained', 'training', True), ('trained', 'fused', True)]
     """
     require("torch", extra="train")
     from audiorep.benchmark import table
