@@ -41,9 +41,9 @@ def bench(
     Raises:
         ConfigError, CheckpointError: nothing can be measured, or no case has the baseline's name.
 
-    >>> result = audiorep.bench([checkpoint], rounds=2, forms=("training", "fused"), runtimes=("onnx",))
-    >>> [(row.network, row.form, row.ratio > 0) for row in result.rows]
-    [('trained', 'training', True), ('trained', 'fused', True)]
+    >>> result = audiorep.bench([checkpoint], rounds=2, forms=("fused",), runtimes=("onnx",), batches=(1, 8))
+    >>> [(row.network, row.runtime, row.batch) for row in result.rows]
+    [('trained', 'onnx', 1), ('trained', 'onnx', 8)]
     """
     require("torch", extra="train")
     from audiorep.benchmark import table

@@ -56,7 +56,7 @@ def search(
         DataError: no clips to train on or to judge by.
         KeyboardInterrupt: stopped; the trials so far are written, and the same call goes on.
 
-    >>> found = audiorep.search(clips, "search", "space.toml", recipe="tiny.toml", trials=2)
+    >>> found = audiorep.search(clips, "search", "space.toml", recipe="tiny.toml", trials=2, epochs=2)
     >>> len(found.rows), found.front[0].accuracy > 0.4
     (2, True)
     """
