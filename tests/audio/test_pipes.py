@@ -57,6 +57,7 @@ INPUTS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INPUTS)
 def test_sound_on_standard_input_is_heard(name):
     status, out, err = predict(INPUTS[name](), "-", "--json")
@@ -66,6 +67,7 @@ def test_sound_on_standard_input_is_heard(name):
     assert result["seconds"] == pytest.approx(5, abs=0.1)
 
 
+@pytest.mark.slow
 def test_standard_input_is_heard_among_files_and_has_its_row(tmp_path):
     status, out, err = predict(siren("FLAC"), SAMPLES / "rain.flac", "-", "-o", tmp_path / "a.csv")
     assert (status, err) == (0, "")
@@ -73,6 +75,7 @@ def test_standard_input_is_heard_among_files_and_has_its_row(tmp_path):
     assert (tmp_path / "a.csv").read_text().splitlines()[2].startswith("-,0.000,5.000,label,siren,")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -87,12 +90,14 @@ def test_standard_input_without_a_sound_is_one_sentence_and_status_1(data, sente
     assert re.match(sentence, err)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert predict(siren("FLAC"), "-")[0] == 0
     assert list(tmp_path.glob("audiorep-*")) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_wait_for_standard_input(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with started(audiorep("predict", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

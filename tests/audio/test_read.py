@@ -102,6 +102,7 @@ def test_any_file_name_is_read(tone, tmp_path, name):
     assert len(audio.read(path, 16000)) == 16000
 
 
+@pytest.mark.slow
 def test_twenty_minutes_of_stereo_at_48_khz_need_little_memory(tmp_path):
     path = tmp_path / "long.wav"
     minute = (np.random.default_rng(0).uniform(-0.5, 0.5, (48000 * 60, 2)) * 32767).astype(np.int16)
@@ -412,6 +413,7 @@ def streams(draw: st.DrawFn) -> tuple[list[np.ndarray], int, int]:
     return np.split(waveform, np.cumsum(sizes)[:-1]) if sizes else [], length, hop
 
 
+@pytest.mark.slow
 @given(streams())
 @example(([np.arange(1, 111, dtype=np.float32)], 100, 100))  # a tail of exactly a tenth
 @example(([np.arange(1, 110, dtype=np.float32)], 100, 100))  # a tail just below it

@@ -11,9 +11,6 @@ import pty
 import select
 import shlex
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -183,34 +180,6 @@ def test_window_and_formats_are_as_asked(tmp_path):
     assert (tmp_path / "labels" / "siren.flac.audacity.txt").is_file()
     assert "--output" in audiorep("predict", siren, "--format", "csv").stderr
     assert "twice" in audiorep("predict", siren, "-o", tmp_path / "b.csv", "-o", tmp_path / "b.csv").stderr
-
-
-@pytest.mark.slow
-def test_ctrl_c_leaves_complete_output_for_what_was_done(tmp_path):
-    rate, long, short = 8000, tmp_path / "b_long.wav", tmp_path / "a_short.wav"
-    noise = (0.1 * np.random.default_rng(0).standard_normal(rate * 60)).astype(np.float32)
-    soundfile.write(short, noise[: rate * 3], rate)
-    with soundfile.SoundFile(long, "w", rate, 1) as file:
-        for _ in range(240):
-            file.write(noise)
-    output = tmp_path / "out.csv"
-    command = processes.audiorep("predict", short, long, "-o", output, "--view", "windows")
-    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        first = process.stdout.readline()
-        assert "a_short.wav" in first
-        time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
-        _, errors = processes.ended(process, 60)
-    assert process.returncode == 130, errors
-    assert errors.startswith("Stopped after")
-    assert errors.count("\n") == 1
-    assert "Traceback" not in errors
-    rows = list(csv.DictReader(output.read_text().splitlines()))
-    starts = [float(r["start"]) for r in rows if r["path"] == str(long)]
-    assert rows[0]["path"] == str(short)
-    assert 1 < len(starts) < 60 * 240
-    assert starts == sorted(starts)
-    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_bundled_model_is_small_and_carries_its_license():

@@ -1,73 +1,23 @@
-"""Any data set survives being copied into shards, and what happens to the copying is noticed and mended."""
+"""Any data set survives being copied into shards."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import os
-import signal
-import subprocess
 import tarfile
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from support import processes
-from support.commands import Done, audiorep
+from support.shards import RATE, folder, manifest, noise
 from support.sounds import loudest_frequency, sine
 from torch.utils.data import DataLoader
 
 from audiorep import audio, datasets
 from audiorep.datasets import Example, Splits, clips, shards
 from audiorep.datasets.prepare import prepare
-from audiorep.errors import ConfigError, DataError
-
-RATE = 8000
-
-
-def cli(*words: object) -> list[str]:
-    return processes.audiorep("data", *words)
-
-
-def run(*words: object) -> Done:
-    return audiorep("data", *words)
-
-
-def noise(seed: int, samples: int = 2000) -> np.ndarray:
-    """Another for each seed, from full scale to full scale but not clipped."""
-    sound = np.random.default_rng(seed).integers(-30_000, 30_000, samples).astype(np.int16)
-    sound[:2] = -32768, 32767
-    return sound
-
-
-def folder(root: Path, count: int = 10, rate: int = RATE, samples: int = 2000) -> Path:
-    """A plain folder of two classes."""
-    for k in range(count):
-        path = root / ["cat", "dog"][k % 2] / f"{k:03d}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, noise(k, samples), rate)
-    return root
-
-
-def manifest(root: Path, rows: list[dict[str, object]]) -> Path:
-    with (root / "clips.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, ("path", "label", "start", "end", "split", "fold", "group", "license"), restval="")
-        table.writeheader()
-        table.writerows(rows)
-    return root / "clips.csv"
-
-
-def digests(root: Path) -> dict[str, str]:
-    """{name: SHA-256} of everything in a folder of shards, hidden or not."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.iterdir()}
-
-
-def wait_for_a_shard(output: Path, process: subprocess.Popen[str]) -> None:
-    processes.wait_until(lambda: list(output.glob("*-*.json")), process)
+from audiorep.errors import DataError
 
 
 def test_shards_hold_the_same_samples_labels_folds_groups_and_licenses(tmp_path):
@@ -213,180 +163,10 @@ def test_shards_can_be_made_of_shards(tmp_path):
         assert np.array_equal(audio.read(first.path, RATE), audio.read(second.path, RATE))
 
 
-def test_the_number_of_workers_changes_no_byte_and_a_second_run_writes_nothing(tmp_path):
-    sources = datasets.listed_examples(folder(tmp_path / "data"))
-    counts: list[int] = []
-    first = prepare(sources, None, tmp_path / "one", RATE, 3, 1, counts.append)
-    prepare(sources, None, tmp_path / "three", RATE, 3, 3)
-    assert digests(tmp_path / "one") == digests(tmp_path / "three")
-    assert sum(counts) == 10
-    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "one").glob("all-*")}
-    assert prepare(sources, None, tmp_path / "one", RATE, 3, 2, counts.append) == first
-    assert sum(counts) == 20
-    assert {path: path.stat().st_mtime_ns for path in written} == written
-
-
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
-    data = folder(tmp_path / "data", 120, 44_100, 100_000)
-    words = ["prepare", data, "--shard-clips", 4, "--workers", 2, "-o"]
-    assert run(*words, tmp_path / "whole").returncode == 0
-    output = tmp_path / "killed"
-    with processes.started(cli(*words, output)) as process:
-        wait_for_a_shard(output, process)
-        process.kill()
-        process.wait(timeout=30)
-        kept = {path: path.stat().st_mtime_ns for path in output.glob("all-*.json") if path.with_suffix(".tar").exists()}
-        assert 0 < len(kept) < 30
-        with pytest.raises(DataError, match=f"unfinished set of shards.*data prepare … -o {output}"):
-            datasets.examples(output)
-        assert run("check", output).returncode == 2
-        time.sleep(0.5)  # the workers end with the run they belong to
-        left = digests(output)
-        time.sleep(0.5)
-        assert digests(output) == left
-    done = run(*words, output)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("120 clips in 30 shards, ")
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert digests(output) == digests(tmp_path / "whole")  # so nothing temporary is left either
-
-
-def test_ctrl_c_stops_the_workers_and_leaves_whole_shards(tmp_path):
-    data, output = folder(tmp_path / "data", 120, 44_100, 100_000), tmp_path / "out"
-    command = cli("prepare", data, "-o", output, "--shard-clips", 4, "--workers", 2)
-    with processes.started(command, stderr=subprocess.PIPE) as process:
-        wait_for_a_shard(output, process)
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = processes.ended(process, 60)
-    assert process.returncode == 130
-    assert said.startswith("Stopped")
-    assert said.count("\n") == 1
-    names = {path.name for path in output.iterdir()}
-    assert "unfinished.json" in names
-    assert not [name for name in names if name.startswith(".")]
-    assert all(name.replace(".tar", ".json") in names for name in names)
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (lambda path: path.write_bytes(path.read_bytes()[:-512]), "were written. Run the same command again"),
-        (lambda path: path.unlink(), "is missing. Run the same command again"),
-        (lambda path: path.write_bytes(path.read_bytes().replace(b"fLaC", b"fLaX", 1)), "is not the bytes that were written"),
-    ],
-    ids=["cut off", "missing", "changed"],
-)
-def test_a_damaged_shard_is_found_and_made_again(tmp_path, damage, says):
-    data, output = folder(tmp_path / "data"), tmp_path / "out"
-    assert run("prepare", data, "-o", output, "--shard-clips", 4, "--sample-rate", RATE).returncode == 0
-    whole = digests(output)
-    assert shards.verify(output) == {}
-    assert run("check", output).stdout == "10 clips, 0 problems\n"
-    damaged = output / "all-000001.tar"
-    damage(damaged)
-    assert list(shards.verify(output)) == [damaged]
-    assert says in shards.verify(output)[damaged]
-    checked = run("check", output, "--json")
-    found = [problem for problem in json.loads(checked.stdout) if problem["kind"] == "damaged shard"]
-    assert checked.returncode == 1
-    assert [problem["subject"] for problem in found] == [str(damaged)]
-    if "bytes that" in says:  # only reading all of it shows this, and so does the end of the next run
-        again = run("prepare", data, "-o", output, "--shard-clips", 4, "--sample-rate", RATE)
-        assert again.returncode == 1
-        assert f"{damaged} is not the bytes that were written. Delete it." in again.stderr
-        damaged.unlink()
-    else:
-        with pytest.raises(DataError, match=r"all-000001\.tar .* Run the same command again"):
-            datasets.examples(output)
-    assert run("prepare", data, "-o", output, "--shard-clips", 4, "--sample-rate", RATE).returncode == 0
-    assert digests(output) == whole
-
-
-def test_a_lost_list_of_clips_is_found_and_made_again(tmp_path):
-    sources, output = datasets.listed_examples(folder(tmp_path / "data")), tmp_path / "out"
-    prepare(sources, None, output, RATE, 4, 1)
-    whole = digests(output)
-    (output / "all-000000.json").write_text('{"plan": ')
-    assert "has no list of its clips" in shards.verify(output)[output / "all-000000.tar"]
-    with pytest.raises(DataError, match=r"all-000000\.json cannot be read"):
-        datasets.examples(output)
-    prepare(sources, None, output, RATE, 4, 1)
-    assert digests(output) == whole
-
-
-@pytest.mark.parametrize("changed", ["rate", "size", "data", "labels", "unfinished"])
-def test_shards_of_another_plan_are_refused(tmp_path, changed):
-    sources, output = datasets.listed_examples(folder(tmp_path / "data")), tmp_path / "out"
-    prepare(sources, None, output, RATE, 4, 1)
-    if changed == "unfinished":
-        (output / "index.json").rename(tmp_path / "index.json")
-        (output / "unfinished.json").write_text('{"format": "audiorep shards", "version": 1, "plan": "another"}')
-    before = digests(output)
-    labels = {"label": ["dog", "cat"]} if changed == "labels" else None
-    rate, size = 4000 if changed == "rate" else RATE, 5 if changed == "size" else 4
-    with pytest.raises(DataError, match="other data, of another sample rate or of another size"):
-        prepare(sources[:9] if changed == "data" else sources, labels, output, rate, size, 1)
-    assert digests(output) == before
-
-
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
-    sources, output = datasets.listed_examples(folder(tmp_path / "data")), tmp_path / "out"
-    output.mkdir()
-    (output / "all-000000.tar").write_text("someone's")
-    with pytest.raises(DataError, match="is not empty"):
-        prepare(sources, None, output, RATE)
-    assert (output / "all-000000.tar").read_text() == "someone's"
-    with pytest.raises(ConfigError, match="sample_rate 700000"):
-        prepare(sources, None, tmp_path / "new", 700_000)
-    with pytest.raises(DataError, match="no clips"):
-        prepare([], None, tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-
-
 def test_a_newer_format_is_refused(tmp_path):
     (tmp_path / "index.json").write_text('{"format": "audiorep shards", "version": 2, "shards": []}')
     with pytest.raises(DataError, match="version 2 of the format; version 1 can be read"):
         datasets.examples(tmp_path)
-
-
-def test_unreadable_clips_are_recorded_and_stop_nothing(tmp_path):
-    data, output = folder(tmp_path / "data", 20), tmp_path / "out"
-    for k in range(6):
-        (data / ["cat", "dog"][k % 2] / f"{k:03d}.wav").write_bytes(b"" if k else b"no sound at all")
-    done = run("prepare", data, "-o", output, "--shard-clips", 8, "--workers", 1, "--json")
-    assert done.returncode == 1
-    assert json.loads(done.stdout) == {
-        "clips": 14, "shards": 3, "bytes": sum(path.stat().st_size for path in output.glob("*.tar")), "failed": 6
-    }  # fmt: skip
-    assert done.stderr.count("Error: ") == 5
-    assert f"Error: {data / 'cat' / '000.wav'} cannot be read as audio" in done.stderr
-    assert f"6 of 20 clips could not be read; {output / 'index.json'} lists them." in done.stderr
-    index = json.loads((output / "index.json").read_text())
-    assert [failure["path"] for failure in index["failures"]] == sorted(
-        str(data / ["cat", "dog"][k % 2] / f"{k:03d}.wav") for k in range(6)
-    )
-    beside = [json.loads(path.read_text())["failures"] for path in output.glob("all-*.json")]
-    assert sorted((f for failures in beside for f in failures), key=lambda f: f["key"]) == index["failures"]
-    assert len(datasets.examples(output)) == 14
-    assert run("prepare", data, "-o", output, "--shard-clips", 8).returncode == 1
-
-
-def test_where_nothing_can_be_read_nothing_is_left(tmp_path):
-    examples = [Example(tmp_path / f"{k}.wav", {"label": ("x",)}) for k in range(3)]
-    with pytest.raises(DataError, match=r"None of the 3 clips can be read; the first said: .*0\.wav does not exist"):
-        prepare(examples, None, tmp_path / "out", RATE, 2, 1)
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_an_error_that_is_no_clips_fault_stops_the_run(tmp_path):
-    sources, output = datasets.listed_examples(folder(tmp_path / "data")), tmp_path / "out"
-    (output / "all-000001.tar" / "in the way").mkdir(parents=True)
-    prepare(sources, None, tmp_path / "good", RATE, 4, 1)
-    marker = {key: json.loads((tmp_path / "good" / "index.json").read_text())[key] for key in ("format", "version", "plan")}
-    (output / "unfinished.json").write_text(json.dumps(marker))
-    with pytest.raises(ConfigError, match=r"all-000001\.tar cannot be written"):
-        prepare(sources, None, output, RATE, 4, 2)
-    assert not [path for path in output.iterdir() if path.name.startswith(".")]
 
 
 def whole(batch: object) -> object:
@@ -429,8 +209,3 @@ def test_ranks_share_one_order_and_each_clip_is_drawn_by_one_of_them(tmp_path, c
         together = list(clips.EpochSampler(found, 5, balanced))
         assert [parts[place % ranks][place // ranks] for place in range(count)] == together
         assert balanced or sorted(together) == list(range(count))
-
-
-def test_making_and_reading_shards_imports_no_torch():
-    code = "import sys, audiorep.datasets.prepare, audiorep.datasets.shards; print({'torch', 'lightning'} & {*sys.modules})"
-    assert processes.run(processes.python(code)).stdout == "set()\n"

@@ -40,7 +40,17 @@ WITHOUT_TORCH = [
         "runtimes.openvino",
     ),
     *("runtimes.executorch", "runtimes.coreml", "export", "benchmark.worker", "cli.bench", "cli.main"),
-    *("datasets.location", "training.api", "evaluation.api", "benchmark.api", "export.api", "compress.api", "hub.api"),
+    *(
+        "datasets.prepare",
+        "datasets.shards",
+        "datasets.location",
+        "training.api",
+        "evaluation.api",
+        "benchmark.api",
+        "export.api",
+        "compress.api",
+        "hub.api",
+    ),
 ]
 
 

@@ -1,18 +1,14 @@
-"""Results are never lost and never half-written: full disks, signals, readers that leave, links, pipes and long names."""
+"""Results are never lost and never half-written: full disks, links, pipes and long names."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,15 +16,14 @@ import numpy as np
 import pytest
 import soundfile
 from support import ROOT, SAMPLES, processes
+from support.commands import audiorep
 from support.results import FOUND, recording
 
-from audiorep import files, interrupts
-from audiorep.cli import main
+from audiorep import files
 from audiorep.errors import ConfigError
 from audiorep.evaluation import plotting
 from audiorep.export import coreml as coreml_export
-from audiorep.files import WriteError, partial_path, replacing, reserve, write_json, write_text
-from audiorep.predict import classifier
+from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
 from audiorep.predict.output import Outputs
 from audiorep.predict.results import Detection
 from audiorep.search import study
@@ -60,6 +55,10 @@ def predicted(*words: object, **options: object) -> subprocess.CompletedProcess[
     return processes.run(processes.audiorep("predict", *words), **options)
 
 
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 # ---------------------------------------------------------------- full disks
 
 
@@ -86,6 +85,7 @@ from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 sys.path.insert(0, sys.argv[2])
+from support.commands import audiorep
 from support.results import FOUND, recording
 from audiorep.predict.output import Outputs
 try:
@@ -100,8 +100,9 @@ except Exception as error:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_device_is_named(tmp_path):
-    done = predicted(SAMPLES / "rain.flac", "-o", "/dev/full", "--format", "csv")
+    done = audiorep("predict", SAMPLES / "rain.flac", "-o", "/dev/full", "--format", "csv")
     assert (done.returncode, done.stderr) == (2, "Error: /dev/full cannot be written: No space left on device.\n")
     for words in (["models", "info"], ["--help"]):
         with open("/dev/full", "w") as nowhere:  # noqa: PTH123
@@ -110,6 +111,7 @@ def test_a_full_device_is_named(tmp_path):
         assert (done.returncode, done.stderr) == (2, sentence), words
 
 
+@pytest.mark.slow
 def test_a_screen_that_is_full_leaves_no_cut_off_table(tmp_path):
     with open("/dev/full", "w") as nowhere:  # noqa: PTH123
         done = predicted(SAMPLES, "-o", tmp_path / "out.csv", stdout=nowhere)
@@ -130,199 +132,6 @@ def test_a_search_whose_journal_finds_no_room_names_its_folder(tmp_path, monkeyp
     monkeypatch.setattr(study, "open_study", full)
     with pytest.raises(WriteError, match=f"{tmp_path} cannot be written: No space left on device"):
         study.work(SimpleNamespace(folder=tmp_path), 1, np.inf, 0, print, print)
-
-
-# ---------------------------------------------------------------- readers that leave, closed streams
-
-
-def test_a_reader_that_leaves_gets_no_cut_off_table(tmp_path):
-    (tmp_path / "old.jsonl").write_text("older\n")
-    command = processes.audiorep("predict", SAMPLES, "-o", tmp_path / "out.csv", "-o", tmp_path / "old.jsonl")
-    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        said = process.stderr.read()
-        process.wait(timeout=60)
-    assert (process.returncode, said) == (1, "")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old.jsonl", "older\n")]
-
-
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_stream_that_is_closed_costs_nothing(tmp_path, number):
-    out = tmp_path / "out.csv"
-    words = processes.audiorep("predict", str(SAMPLES / "rain.flac"), "-o", str(out))
-    done = processes.run(["sh", "-c", f'exec "$@" {number}>&-', "sh", *words])
-    assert (done.returncode, done.stderr) == (0, "")
-    assert out.read_text().startswith(HEADER)
-    assert len(out.read_text().splitlines()) == 2
-
-
-# ---------------------------------------------------------------- signals
-
-
-@pytest.fixture(scope="module")
-def long_sound(tmp_path_factory) -> Path:
-    """An hour and a half of noise after three seconds of it, in one folder."""
-    folder = tmp_path_factory.mktemp("sounds")
-    rate = 8000
-    noise = (0.1 * np.random.default_rng(0).standard_normal(rate * 60)).astype(np.float32)
-    soundfile.write(folder / "a_short.wav", noise[: rate * 3], rate)
-    with soundfile.SoundFile(folder / "b_long.wav", "w", rate, 1) as file:
-        for _ in range(90):
-            file.write(noise)
-    return folder
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
-
-
-@pytest.mark.parametrize(("signals", "status"), [("INT", 130), ("TERM", 143), ("HUP", 129), ("HUP HUP TERM", 129)])
-def test_every_signal_that_ends_a_run_keeps_what_ctrl_c_keeps(long_sound, tmp_path, signals, status):
-    output = tmp_path / "out.csv"
-    command = processes.audiorep("predict", long_sound, "-o", output, "--view", "windows")
-    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert "a_short.wav" in process.stdout.readline()
-        time.sleep(0.5)
-        for name in signals.split():
-            os.killpg(process.pid, getattr(signal, f"SIG{name}"))
-        _, said = processes.ended(process, 60)
-    assert process.returncode == status, said
-    assert "Stopped after" in said.splitlines()[-1]
-    assert "Traceback" not in said
-    found = rows(output)
-    assert Path(found[0]["path"]).name == "a_short.wav"
-    assert all(row["label"] and row["score"] for row in found)
-    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
-
-
-def test_a_hang_up_that_nohup_ignores_stays_ignored(tmp_path):
-    command = processes.audiorep("predict", SAMPLES, "-o", tmp_path / "out.csv")
-    with processes.started(command, ignored=[signal.SIGHUP], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.readline()
-        os.killpg(process.pid, signal.SIGHUP)
-        processes.ended(process, 120)
-    assert process.returncode == 0
-    assert {Path(row["path"]) for row in rows(tmp_path / "out.csv")} == set(SAMPLES.glob("*.flac"))
-
-
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
-def test_a_preparation_that_is_ended_stops_its_workers_and_goes_on_later(long_sound, tmp_path, name, status):
-    for number in range(60):
-        (tmp_path / "data" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
-        os.link(long_sound / "a_short.wav", tmp_path / "data" / "ab"[number % 2] / f"{number}.wav")
-    os.link(long_sound / "b_long.wav", tmp_path / "data" / "b" / "long.wav")
-    output = tmp_path / "shards"
-    command = processes.audiorep("data", "prepare", tmp_path / "data", "-o", output, "--shard-clips", 4, "--workers", 2)
-    with processes.started(command, stderr=subprocess.PIPE) as process:
-        processes.wait_until(lambda: list(output.glob("*-*.json")), process)
-        os.killpg(process.pid, getattr(signal, name))
-        _, said = processes.ended(process, 60)
-    assert process.returncode == status
-    assert said.startswith("Stopped")
-    assert said.count("\n") == 1
-    assert not [path.name for path in output.iterdir() if path.name.startswith(".")]
-
-
-@pytest.fixture
-def unignored():
-    """This process answers to signals as if a terminal had started it."""
-    before = {number: signal.getsignal(number) for number in interrupts.END_SIGNALS}
-    for number in interrupts.END_SIGNALS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-@pytest.mark.parametrize("command", [["models", "info"], ["evaluate", "m.onnx", "clips"]])
-def test_a_command_that_keeps_nothing_stops_in_a_word(unignored, monkeypatch, capsys, command, name, status):
-    monkeypatch.setattr(sys, "argv", ["audiorep", *command])
-    monkeypatch.setattr(classifier, "load", lambda *given: signal.raise_signal(getattr(signal, name)))
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    assert (ended.value.code, capsys.readouterr().err) == (status, "Stopped.\n")
-
-
-def test_signals_that_follow_at_once_do_not_disturb_the_end_but_ctrl_c_and_later_ones_do(unignored, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with interrupts.catch_signals() as received:
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGHUP)
-        signal.raise_signal(signal.SIGHUP)
-        signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        now[0] += 2 * interrupts.REPEAT_SECONDS
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-    assert received == [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
-
-
-@pytest.mark.parametrize("error", [ImportError("initialization failed"), RuntimeError("a worker was killed"), SystemError()])
-def test_an_error_that_a_library_makes_of_a_signal_is_no_traceback(unignored, monkeypatch, capsys, error):
-    def broken(*given: object) -> None:
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-        raise error
-
-    monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
-    monkeypatch.setattr(classifier, "load", broken)
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    assert (ended.value.code, capsys.readouterr().err) == (143, "Stopped.\n")
-
-
-def test_a_full_disk_is_told_also_after_a_signal(unignored, monkeypatch, capsys):
-    def broken(*given: object) -> None:
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-        raise WriteError("out.csv cannot be written: No space left on device.")
-
-    monkeypatch.setattr(sys, "argv", ["audiorep", "models", "info"])
-    monkeypatch.setattr(classifier, "load", broken)
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    assert (ended.value.code, capsys.readouterr().err) == (2, "Error: out.csv cannot be written: No space left on device.\n")
-
-
-def test_a_signal_is_held_until_results_have_their_names(unignored):
-    seen = []
-    with interrupts.catch_signals() as received, pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        with interrupts.delay_signals():
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGINT)
-            seen.append("after")
-        seen.append("not reached")
-    assert seen == ["after"]
-    assert received == [signal.SIGTERM]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_handlers_of_others_and_ignored_signals_stay(unignored):
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, other := lambda *given: None)
-    with interrupts.catch_signals():
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) is other
-        with interrupts.delay_signals():
-            signal.raise_signal(signal.SIGHUP)
-    assert signal.getsignal(signal.SIGTERM) is other
-
-
-def test_signals_are_left_alone_outside_the_main_thread():
-    met: list[object] = []
-
-    def run() -> None:
-        with interrupts.catch_signals(), interrupts.delay_signals():
-            met.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(timeout=10)
-    assert met == [signal.getsignal(signal.SIGTERM)]
 
 
 # ---------------------------------------------------------------- devices, pipes, links
@@ -354,17 +163,8 @@ def test_a_pipe_for_whole_files_gets_them_whole(tmp_path):
     assert pipe.is_fifo()
 
 
-def test_who_waits_for_a_pipe_s_reader_hears_signals(unignored, tmp_path):
-    os.mkfifo(tmp_path / "pipe.csv")
-    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    timer.start()
-    with interrupts.catch_signals(), pytest.raises(KeyboardInterrupt):
-        Outputs([tmp_path / "old.csv", tmp_path / "pipe.csv"], None, [])
-    timer.join(timeout=10)
-    assert [path.name for path in tmp_path.iterdir()] == ["pipe.csv"]
-
-
-@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout", "link to link"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["/dev/null", pytest.param("/dev/stdout", marks=pytest.mark.full), "link to link"])
 def test_what_is_open_already_is_written_to_where_it_stands(tmp_path, name):
     if name.startswith("link"):
         (tmp_path / "link").symlink_to("/dev/stdout")
@@ -382,6 +182,7 @@ def test_what_is_open_already_is_written_to_where_it_stands(tmp_path, name):
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.slow
 def test_process_substitution_gets_the_table(tmp_path):
     words = processes.audiorep("predict", str(SAMPLES / "rain.flac"), "--format", "csv", "-o")
     done = processes.run(["bash", "-c", '"$@" >(cat > copy.csv); wait; sleep 0.2', "bash", *words], cwd=tmp_path)
@@ -484,7 +285,7 @@ def test_the_command_goes_on_after_a_label_file_that_cannot_be_written(tmp_path)
     names = ["a.flac", "y" * 249 + ".flac", "z.flac"]
     for name in names:
         shutil.copy(SAMPLES / "rain.flac", tmp_path / name)
-    done = predicted(tmp_path, "-o", tmp_path / "out", "--format", "raven", "-o", tmp_path / "out.csv")
+    done = audiorep("predict", tmp_path, "-o", tmp_path / "out", "--format", "raven", "-o", tmp_path / "out.csv")
     assert done.returncode == 1
     assert "cannot be written: File name too long." in done.stderr
     assert done.stderr.endswith("1 of 3 files could not be used.\n")
