@@ -19,6 +19,7 @@ ORDER = (
 )
 RANK = {name: index for index, name in enumerate(ORDER.split())}
 WITHOUT_TORCH = [
+    *("datasets.prepare", "datasets.shards"),
     *(
         "errors",
         "files",
@@ -41,8 +42,6 @@ WITHOUT_TORCH = [
     ),
     *("runtimes.executorch", "runtimes.coreml", "export", "benchmark.worker", "cli.bench", "cli.main"),
     *(
-        "datasets.prepare",
-        "datasets.shards",
         "datasets.location",
         "training.api",
         "evaluation.api",
@@ -91,7 +90,7 @@ def test_no_file_of_tests_imports_another():
             assert not names & {part for name in found for part in name.split(".")}, path
 
 
-# One process for all modules: each is imported as if it were the first of the package, with what others are made of still there.
+# One process for all modules: each is imported as if it were the first of the package.
 IMPORTS = """
 import json, sys
 before = set(sys.modules)

@@ -12,7 +12,7 @@ from support.sounds import sine
 
 import audiorep
 from audiorep.audio.decode import Stretch, Waveform
-from audiorep.errors import AudioError, ConfigError
+from audiorep.errors import AudioError, BundleError, ConfigError
 from audiorep.predict.results import Failure, Recording, Results
 
 
@@ -122,3 +122,9 @@ def test_views_are_one_answer_or_times(classifier):
     assert recording.view("windows") == recording.detections()
     assert recording.view() == recording.view("merged") == recording.merged()
     assert classifier(SAMPLES / "crow.flac").view() == classifier(SAMPLES / "crow.flac").whole()
+
+
+def test_missing_bundle_is_refused_with_its_path(tmp_path):
+    with pytest.raises(BundleError) as caught:
+        audiorep.load(tmp_path / "gone.onnx")
+    assert str(tmp_path / "gone.onnx") in str(caught.value)

@@ -102,7 +102,7 @@ except Exception as error:
 
 @pytest.mark.slow
 def test_a_full_device_is_named(tmp_path):
-    done = audiorep("predict", SAMPLES / "rain.flac", "-o", "/dev/full", "--format", "csv")
+    done = predicted(SAMPLES / "rain.flac", "-o", "/dev/full", "--format", "csv")
     assert (done.returncode, done.stderr) == (2, "Error: /dev/full cannot be written: No space left on device.\n")
     for words in (["models", "info"], ["--help"]):
         with open("/dev/full", "w") as nowhere:  # noqa: PTH123

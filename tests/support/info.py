@@ -1,8 +1,11 @@
-"""Information of made-up models."""
+"""Made-up models: their information, and scores that can be foreseen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from audiorep.info.model_info import ModelInfo
 
@@ -20,3 +23,22 @@ def make_info(**changes: Any) -> ModelInfo:
         "front_end": {},
     }
     return ModelInfo(**{**values, **changes})
+
+
+class FakeSession:
+    """Scores that can be foreseen: the window's mean, its peak, and what is left of one."""
+
+    device = "none"
+
+    def __init__(self, info: ModelInfo | None = None, before: Callable[[int], None] = lambda call: None) -> None:
+        self.info = info or make_info()
+        self.batches: list[int] = []
+        self._before = before
+
+    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        assert waveform.dtype == np.float32
+        assert waveform.ndim == 2
+        self._before(len(self.batches))
+        self.batches.append(len(waveform))
+        mean, peak = waveform.mean(axis=1), np.abs(waveform).max(axis=1)
+        return {head: np.stack([mean, peak, 1 - peak], axis=1) for head in self.info.labels}
