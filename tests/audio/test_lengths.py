@@ -109,7 +109,7 @@ def test_mp3_of_one_stream_and_a_right_note_is_left_to_the_decoder(written):
 
 def test_joined_mp3_whose_end_was_cut_off_is_refused_with_both_lengths(written):
     data = mp3(noise(4)) + mp3(noise(4))
-    with pytest.raises(AudioError, match=r"promises [78]\.\d\d s, [56]\.\d\d s can be read") as caught:
+    with pytest.raises(AudioError, match=r" [78]\.\d\d s, [56]\.\d\d s ") as caught:
         audio.read(written(data[: len(data) * 3 // 4], "a.mp3"), RATE)
     assert caught.value.kind == "truncated"
 
@@ -267,7 +267,7 @@ def test_length_that_a_recorder_could_not_know_is_that_of_the_file(written, form
 @pytest.mark.parametrize("format", SIZES)
 def test_cut_file_is_refused_with_the_length_promised(written, format, share):
     data = encoded(noise(4), RATE, format, "PCM_16")
-    with pytest.raises(AudioError, match=r"its header promises 4\.\d\d s, [0-3]\.\d\d s can be read") as caught:
+    with pytest.raises(AudioError, match=r" 4\.\d\d s, [0-3]\.\d\d s ") as caught:
         audio.read(written(data[: int(len(data) * share)], "a.x"), RATE)
     assert caught.value.kind == "truncated"
 
@@ -347,7 +347,7 @@ def test_padding_in_an_mp3_is_passed_in_a_moment(written):
 def test_joined_part_of_other_channels_that_holds_no_numbers_is_refused_without_a_warning(written, values):
     wild = np.tile(np.array([values], np.float32), (100, 1))
     data = encoded(sine(500, 1, RATE), RATE, "WAV", "FLOAT") + encoded(wild, RATE, "WAV", "FLOAT")
-    with pytest.raises(AudioError, match="holds NaN or infinite samples"):
+    with pytest.raises(AudioError, match="NaN or infinite"):
         audio.read(written(data, "a.wav"), RATE)
 
 
@@ -378,7 +378,7 @@ def with_rate(rate: int) -> bytes:
 
 @pytest.mark.parametrize("rate", [1, 99, 10_000_001, 2_000_000_000])
 def test_rate_that_no_sound_has_is_refused(written, rate):
-    with pytest.raises(AudioError, match=rf"a\.wav has {rate} samples a second by its header; 100 to 10000000 are allowed"):
+    with pytest.raises(AudioError, match=rf"a\.wav has {rate} .* 100 to 10000000 "):
         audio.probe(written(with_rate(rate), "a.wav"))
 
 

@@ -70,7 +70,7 @@ def test_link_that_leads_nowhere_is_a_failure_that_says_where_it_led(tmp_path, n
     make(tmp_path, "a.wav")
     (tmp_path / name).symlink_to(tmp_path / "moved" / "x.wav")
     assert found(tmp_path, pattern) == ["a.wav", name]
-    with pytest.raises(AudioError, match=rf"{name} is a link to .*moved/x\.wav, which does not exist") as caught:
+    with pytest.raises(AudioError, match=rf"{name} .*moved/x\.wav") as caught:
         audio.read(tmp_path / name, 16000)
     assert caught.value.kind == "missing"
 
@@ -116,7 +116,7 @@ def test_folder_that_may_not_be_read_is_a_failure(tmp_path):
     (tmp_path / "shut").chmod(0)
     try:
         assert found(tmp_path) == ["a.wav", "shut"]
-        with pytest.raises(AudioError, match="shut cannot be opened: Permission denied"):
+        with pytest.raises(AudioError, match=r"shut .*Permission denied"):
             audio.read(tmp_path / "shut", 16000)
     finally:
         (tmp_path / "shut").chmod(0o700)

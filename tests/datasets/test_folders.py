@@ -149,7 +149,7 @@ def test_background_noise_beside_classes_is_passed_over_and_named(tmp_path):
 
 def test_splits_without_class_folders_are_refused_with_their_names(tmp_path):
     touch(tmp_path, "train/a.wav", "test/b.wav", "noise/c.wav")
-    with pytest.raises(DataError, match="holds no sound files in class folders of test, train; expected"):
+    with pytest.raises(DataError, match="test, train"):
         datasets.listed_examples(tmp_path)
 
 
@@ -176,5 +176,5 @@ def test_name_that_is_no_text_is_a_class_of_an_escaped_name(tmp_path):
 
 def test_folder_with_a_blank_name_is_refused(tmp_path):
     touch(tmp_path, " /a.wav", "dog/b.wav")
-    with pytest.raises(DataError, match="the name of its class is blank"):
+    with pytest.raises(DataError, match="blank"):
         datasets.listed_examples(tmp_path)

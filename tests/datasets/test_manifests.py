@@ -121,9 +121,9 @@ def test_column_s_name_is_told_in_one_line_whatever_it_is(tmp_path, header, show
 
 def test_names_of_data_are_told_in_one_line_where_others_were_asked_for(tmp_path):
     path = manifest(tmp_path, 'path,label,license\na.wav,"do\ng","C\nC0"\n')
-    with pytest.raises(DataError, match=r"found are C\\nC0 \(1\)\.$"):
+    with pytest.raises(DataError, match=r"C\\nC0 \(1\)"):
         datasets.examples(path, splits=Splits(licenses=("CC0",)))
-    with pytest.raises(DataError, match=r"its classes are do\\ng\.$"):
+    with pytest.raises(DataError, match=r"do\\ng"):
         datasets.examples(path, splits=Splits(classes=("cat",)))
     twice = manifest(tmp_path, 'path,label,"no\nte","no\nte"\na.wav,dog,,\n')
     assert refusal(twice) == r"has the column no\nte 2 times; name each once."

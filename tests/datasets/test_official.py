@@ -127,7 +127,7 @@ def test_speech_commands_lists_decide_and_silence_is_asked_for(tmp_path):
     assert {e.split for e in silence} == set(borders)
     counts = Counter(e.labels["label"][0] for e in chosen if e.split == "train")
     assert counts == {"word00": 2, "_silence_": 2, "_unknown_": 2}
-    with pytest.raises(DataError, match="has no clips of yes"):
+    with pytest.raises(DataError, match="yes"):
         datasets.examples(tmp_path, splits=Splits(classes=("yes",)))
 
 

@@ -165,7 +165,7 @@ def test_shards_can_be_made_of_shards(tmp_path):
 
 def test_a_newer_format_is_refused(tmp_path):
     (tmp_path / "index.json").write_text('{"format": "audiorep shards", "version": 2, "shards": []}')
-    with pytest.raises(DataError, match="version 2 of the format; version 1 can be read"):
+    with pytest.raises(DataError, match=r"version 2 .*version 1"):
         datasets.examples(tmp_path)
 
 

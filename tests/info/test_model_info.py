@@ -138,5 +138,5 @@ def test_all_problems_are_named_in_one_error():
 
 
 def test_model_without_heads_is_refused():
-    with pytest.raises(BundleError, match="at least one class"):
+    with pytest.raises(BundleError, match="class"):
         make(labels={}, thresholds={})

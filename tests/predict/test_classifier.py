@@ -102,25 +102,25 @@ def test_stretch_is_heard_alone(ramp):
 
 
 def test_stretch_outside_its_file_is_refused_with_the_files_length(ramp):
-    with pytest.raises(AudioError, match=r"a\.wav lasts 10\.00 s; the stretch from 12 s to 13 s is not inside it"):
+    with pytest.raises(AudioError, match=r"a\.wav lasts 10\.00 s.* 12 s to 13 s"):
         Classifier(FakeSession()).file(Stretch(ramp("a.wav", 10), 12.0, 13.0))
 
 
 def test_unusable_file_is_refused_with_its_path(tmp_path):
-    with pytest.raises(AudioError, match=r"gone\.wav does not exist") as caught:
+    with pytest.raises(AudioError, match=r"gone\.wav") as caught:
         Classifier(FakeSession()).file(tmp_path / "gone.wav")
     assert caught.value.kind == "missing"
 
 
 @pytest.mark.parametrize("hop", [0.0, -1.0, 1.01, float("nan")])
 def test_hop_that_would_skip_sound_or_stand_still_is_refused(level, hop):
-    with pytest.raises(BundleError, match=r"hop .* s: both must be positive, the hop at most the window"):
+    with pytest.raises(BundleError, match="hop"):
         Classifier(FakeSession()).with_windows(hop_seconds=hop).file(level("a.wav", 0.5))
 
 
 @pytest.mark.parametrize("views", [-1, 1001, 10**12])
 def test_more_views_than_anyone_waits_for_are_refused(level, views):
-    with pytest.raises(BundleError, match=r"views is -?\d+; 0 to 1000 is allowed"):
+    with pytest.raises(BundleError, match=r"views .* 0 to 1000 "):
         next(Classifier(FakeSession()).files([level("a.wav", 0.5)], views=views))
 
 
@@ -377,7 +377,7 @@ def test_scores_of_waveforms_are_the_sessions():
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.int64, bool, complex])
 def test_waveform_that_is_not_of_floats_is_refused_with_its_type(dtype):
-    with pytest.raises(AudioError, match=rf"waveform of {np.dtype(dtype)} was given; floats in -1\.\.1 are needed"):
+    with pytest.raises(AudioError, match=rf" {np.dtype(dtype)} .*-1\.\.1"):
         Classifier(FakeSession()).scores(np.zeros(100, dtype))
 
 
