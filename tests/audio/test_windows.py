@@ -24,7 +24,7 @@ def windows_of_the_whole(waveform: np.ndarray, length: int, hop: int) -> list[tu
         return [(0, np.concatenate([waveform, np.zeros(length - total, np.float32)]))]
     starts = list(range(0, total - length + 1, hop))
     left = total - (starts[-1] + length)
-    if left >= 1 and left >= audio.TAIL * length:
+    if left >= 1 and left >= audio.MIN_TAIL_SHARE * length:
         starts.append(total - length)
     return [(start, waveform[start : start + length]) for start in starts]
 

@@ -38,7 +38,7 @@ def test_the_same_model_gives_the_same_bytes(written, tmp_path):
 def test_a_file_cut_short_is_refused(written, kept):
     written.write_bytes(written.read_bytes()[:kept])
     with pytest.raises(BundleError, match=r"model\.bin .*audiorep export"):
-        appended(written)
+        read_appended(written)
 
 
 @pytest.mark.parametrize("place", [0, 1, 5000, len(MODEL) - 1])
@@ -47,7 +47,7 @@ def test_a_changed_byte_of_the_model_is_refused(written, place):
     content[place] ^= 1
     written.write_bytes(content)
     with pytest.raises(BundleError, match=r"model\.bin is damaged"):
-        appended(written)
+        read_appended(written)
 
 
 def test_no_changed_byte_of_the_metadata_comes_through(written):
@@ -77,15 +77,15 @@ def test_metadata_that_cannot_be_used_is_refused(tmp_path, text):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MEMBER, text)
     with pytest.raises(BundleError, match="metadata"):
-        appended(path)
+        read_appended(path)
 
 
 def test_other_archives_files_and_folders_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("labels.txt", json.dumps(["a"]))
     with pytest.raises(BundleError, match="is not an audiorep model"):
-        appended(tmp_path / "other.zip")
+        read_appended(tmp_path / "other.zip")
     with pytest.raises(BundleError, match=r"none\.bin"):
-        appended(tmp_path / "none.bin")
+        read_appended(tmp_path / "none.bin")
     with pytest.raises(BundleError, match="is a folder"):
         read_appended(tmp_path)

@@ -23,7 +23,7 @@ from audiorep import files
 from audiorep.errors import ConfigError
 from audiorep.evaluation import plotting
 from audiorep.export import coreml as coreml_export
-from audiorep.files import WriteError, partial_of, replacing, reserve, write_json, write_text
+from audiorep.files import WriteError, partial_path, replacing, reserve, write_json, write_text
 from audiorep.predict.output import Outputs
 from audiorep.predict.results import Detection
 from audiorep.search import study

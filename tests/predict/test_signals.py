@@ -135,8 +135,8 @@ def test_a_preparation_that_is_ended_stops_its_workers_and_goes_on_later(long_so
 @pytest.fixture
 def unignored():
     """This process answers to signals as if a terminal had started it."""
-    before = {number: signal.getsignal(number) for number in interrupts.ENDING}
-    for number in interrupts.ENDING:
+    before = {number: signal.getsignal(number) for number in interrupts.END_SIGNALS}
+    for number in interrupts.END_SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number, handler in before.items():
@@ -156,14 +156,14 @@ def test_a_command_that_keeps_nothing_stops_in_a_word(unignored, monkeypatch, ca
 def test_signals_that_follow_at_once_do_not_disturb_the_end_but_ctrl_c_and_later_ones_do(unignored, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with interrupts.heard() as came:
+    with interrupts.catch_signals() as came:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        now[0] += 2 * interrupts.TOGETHER
+        now[0] += 2 * interrupts.REPEAT_SECONDS
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
     assert came == [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
@@ -198,8 +198,8 @@ def test_a_full_disk_is_told_also_after_a_signal(unignored, monkeypatch, capsys)
 
 def test_a_signal_is_held_until_results_have_their_names(unignored):
     seen = []
-    with interrupts.heard() as came, pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        with interrupts.held():
+    with interrupts.catch_signals() as came, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with interrupts.delay_signals():
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
             seen.append("after")
@@ -212,10 +212,10 @@ def test_a_signal_is_held_until_results_have_their_names(unignored):
 def test_handlers_of_others_and_ignored_signals_stay(unignored):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, other := lambda *given: None)
-    with interrupts.heard():
+    with interrupts.catch_signals():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) is other
-        with interrupts.held():
+        with interrupts.delay_signals():
             signal.raise_signal(signal.SIGHUP)
     assert signal.getsignal(signal.SIGTERM) is other
 
@@ -224,7 +224,7 @@ def test_signals_are_left_alone_outside_the_main_thread():
     met: list[object] = []
 
     def run() -> None:
-        with interrupts.heard(), interrupts.held():
+        with interrupts.catch_signals(), interrupts.delay_signals():
             met.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=run)
@@ -237,7 +237,7 @@ def test_who_waits_for_a_pipe_s_reader_hears_signals(unignored, tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     timer.start()
-    with interrupts.heard(), pytest.raises(KeyboardInterrupt):
+    with interrupts.catch_signals(), pytest.raises(KeyboardInterrupt):
         Outputs([tmp_path / "old.csv", tmp_path / "pipe.csv"], None, [])
     timer.join(timeout=10)
     assert [path.name for path in tmp_path.iterdir()] == ["pipe.csv"]
