@@ -56,7 +56,7 @@ def test_a_search_leaves_table_record_picture_and_recipes(searched):
     assert record["accuracy"] == "top-1 on the 6 validation clips"
     assert record["cost"].startswith("million multiply-accumulates")
     assert record["environment"]["packages"]["optuna"]
-    assert record["settings"]["recipe"] == {**RECIPE, "splits": {}}
+    assert record["settings"]["recipe"] == RECIPE
     done_rows = [row for row in record["trials"] if row["state"] == "complete"]
     assert all(0 <= row["accuracy"] <= 1 and row["cost"] > 0 and len(row["epochs"]) == 2 for row in done_rows)
     with (out / "trials.csv").open(newline="") as file:
