@@ -37,7 +37,7 @@ class TestExecuTorch(FixedFiles):
     def converted(self, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
         monkeypatch.setattr(executorch_export, "_converted", lambda model, seen: SimpleNamespace(buffer=content))
 
-    @pytest.mark.parametrize("threads", [1, 2])
+    @pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.full), 2])
     def test_it_runs_quietly_with_the_first_sessions_threads(self, exported, threads):
         code = (
             "import sys; import numpy as np; from audiorep.errors import ConfigError\n"

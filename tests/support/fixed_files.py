@@ -31,7 +31,7 @@ from support import ROOT
 from support.commands import Done, audiorep
 from support.models import LABELS, SHALLOW, clips, lively, made, pitched, telling
 
-LAYERS = 1 + 2 * 5 + 2 + 1  # with weights, of the model that tells pitches
+LAYERS = 1 + 5 + 1 + 1  # with weights, of the model that tells pitches
 
 
 def without_metadata(path: Path) -> bytes:

@@ -73,12 +73,12 @@ def telling() -> Checkpoint:
     """A model that tells the five pitches of `tones` apart, trained for a few seconds; the same one each time."""
     torch.manual_seed(0)
     front_end = FrontEndConfig(16_000, 20, 10, n_fft=320, mels=32)
-    network = models.build("arin_nano", {"pitch": 5}, {"width": 64, "depths": [1, 1], "strides": [2, 2], "dropout": 0.0})
+    network = models.build("arin_nano", {"pitch": 5}, {"width": 160, "depths": [1], "strides": [2], "dropout": 0.0})
     info = ModelInfo("telling", {"pitch": PITCHES}, 16_000, 1.0, 0.5, asdict(front_end), license="CC0")
     model = Checkpoint(network, LogMel(front_end), info, "arin_nano")
     spectrograms, pitches = model.front_end(torch.from_numpy(np.stack(pitched(100)))), torch.arange(100) % 5
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(60):
+    for _ in range(40):
         some = torch.randperm(100)[:10]
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(spectrograms[some])["pitch"], pitches[some]).backward()
