@@ -146,6 +146,7 @@ def test_ctrl_c_in_training_says_how_to_go_on_and_libraries_say_nothing(clips, t
                 process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
     assert process.returncode == 130
-    assert lines[-1] == f"Stopped. The same command goes on from the last whole epoch in {tmp_path / 'run'}.\n"
+    assert lines[-1].startswith("Stopped.")
+    assert str(tmp_path / "run") in lines[-1]
     assert any("broken.wav" in line for line in lines)
     assert not [line for line in lines if any(talk in line for talk in TALK)]

@@ -80,7 +80,9 @@ def test_ctrl_c_stops_the_workers_and_leaves_whole_shards(tmp_path):
         wait_for_a_shard(output, process)
         os.killpg(process.pid, signal.SIGINT)
         _, said = processes.ended(process, 60)
-    assert (process.returncode, said) == (130, "Stopped; the same command goes on.\n")
+    assert process.returncode == 130
+    assert said.startswith("Stopped")
+    assert said.count("\n") == 1
     names = {path.name for path in output.iterdir()}
     assert "unfinished.json" in names
     assert not [name for name in names if name.startswith(".")]

@@ -174,7 +174,7 @@ REFUSALS = [
     (["strangers:image", "--input", "1x3x8x8:int65"], "is no shape"),
     (["strangers:image", "--input", "1x4x8x8"], "the network does not run on this example: RuntimeError"),
     (["strangers:image", "--input", "1x3x8x8", "-o", "merged.pth"], "written as .pt2 (torch.export) or .onnx"),
-    (["strangers:image", "--input", "1x3x8x8", "-o", "merged.pt2", "--plan"], "--plan makes no network"),
+    (["strangers:image", "--input", "1x3x8x8", "-o", "merged.pt2", "--plan"], "--plan"),
     (["strangers:picture", "--input", "1x3"], "strangers has no picture"),
     (["strangers:text", "--input", "1x3"], "strangers:text makes a str; a torch.nn.Module is needed"),
     (["strangers:number", "--input", "1x3"], "strangers:number is a int; a function that makes a network is needed"),

