@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from support import networks as zoo
+from support import unusual_networks
 from support.fusing import MAP, assert_equal, kinds, norms, parameters
 from support.networks import randomize
 from torch import nn
@@ -18,12 +19,12 @@ from audiorep.reparam import fuse, plan
 CASES = {
     "residual": (zoo.Residual, MAP, 1, 0),
     "conv-of-two-norms": (zoo.ConvOfTwoNorms, MAP, 1, 2),
-    "conv-called-twice": (zoo.ConvCalledTwice, MAP, 1, 2),
-    "block-called-twice": (zoo.BlockCalledTwice, MAP, 1, 0),
+    "conv-called-twice": (unusual_networks.ConvCalledTwice, MAP, 1, 2),
+    "block-called-twice": (unusual_networks.BlockCalledTwice, MAP, 1, 0),
     "norm-of-two-convs": (zoo.NormOfTwoConvs, MAP, 2, 0),
     "in-place-through-alias": (zoo.InPlaceThroughAlias, MAP, 1, 0),
     "used-twice": (zoo.UsedTwice, MAP, 1, 1),
-    "shape-read": (zoo.ShapeReadTwice, MAP, 1, 0),
+    "shape-read": (unusual_networks.ShapeReadTwice, MAP, 1, 0),
     "norm-through-reshape": (zoo.NormThroughReshape, (2, 5, 8), 1, 0),
     "pool-branches": (zoo.PoolBranches, MAP, 1, 0),
     "asymmetric": (zoo.Asymmetric, MAP, 1, 0),
@@ -37,7 +38,7 @@ CASES = {
     "chain": (zoo.Chain, MAP, 2, 0),
     "point-with-padding": (zoo.PointWithPadding, MAP, 1, 0),
     "pooled-heads": (zoo.PooledHeads, MAP, 1, 0),
-    "hooked_modules": (zoo.Hooked, MAP, 1, 0),
+    "hooked_modules": (unusual_networks.Hooked, MAP, 1, 0),
     "affine-free": (zoo.AffineFree, MAP, 1, 0),
     "even-kernels": (zoo.EvenKernels, MAP, 1, 0),
     "padded-by-hand": (zoo.PaddedByHand, MAP, 2, 0),
@@ -45,9 +46,9 @@ CASES = {
     "group-norms": (zoo.GroupNorms, MAP, 3, 0),
     "frozen-norm": (zoo.FrozenNorm, MAP, 1, 0),
     "adapter": (zoo.Adapter, (2, 5, 8), 1, 0),
-    "without-gradients": (zoo.WithoutGradients, MAP, 1, 0),
-    "loop": (zoo.Loop, MAP, 1, 0),
-    "decoder": (zoo.Decoder, MAP, 3, 1),
+    "without-gradients": (unusual_networks.WithoutGradients, MAP, 1, 0),
+    "loop": (unusual_networks.Loop, MAP, 1, 0),
+    "decoder": (unusual_networks.Decoder, MAP, 3, 1),
     "narrow-linears": (zoo.NarrowLinears, MAP, 4, 0),
 }
 
@@ -94,7 +95,7 @@ def test_what_is_left_is_told_with_its_reason(name):
 
 
 def test_tied_weights_stay_tied_and_the_norm_before_them_stays():
-    network = randomize(zoo.TiedHead().double())
+    network = randomize(unusual_networks.TiedHead().double())
     result = fuse(network, torch.randint(0, 30, (2, 5)))
     assert parameters(result.model) == parameters(network)
     assert any("also used by" in skip.reason for skip in result.skipped)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support import networks as zoo
+from support import unusual_networks
 from support.fusing import MAP, assert_equal, norms
 from support.networks import randomize
 from torch import nn
@@ -14,7 +14,7 @@ from audiorep.reparam import fuse
 
 
 def test_a_size_for_which_the_network_computes_something_else_is_refused():
-    network = randomize(zoo.SizeBranch().double())
+    network = randomize(unusual_networks.SizeBranch().double())
     fused = fuse(network, torch.randn(MAP, dtype=torch.float64)).model
     for size in (1, 5, 19):
         assert_equal(network, fused, torch.randn(1, 8, size, 7, dtype=torch.float64))
@@ -23,7 +23,7 @@ def test_a_size_for_which_the_network_computes_something_else_is_refused():
 
 
 def test_a_branch_on_a_batch_of_one_is_found():
-    class Single(zoo.SizeBranch):
+    class Single(unusual_networks.SizeBranch):
         def forward(self, x):
             y = self.bn(self.conv(x))
             return y * 3 if x.shape[0] == 1 else y
@@ -77,7 +77,7 @@ def test_plain_values_ranks_and_kinds_that_were_captured_are_held_to():
 
 
 def test_a_network_that_treats_a_batch_of_one_apart_is_captured_as_the_example_is():
-    class Single(zoo.SizeBranch):
+    class Single(unusual_networks.SizeBranch):
         def forward(self, x):
             y = self.bn(self.conv(x))
             return y * 3 if x.shape[0] == 1 else y

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from support import networks as zoo
+from support import unusual_networks
 from support.fusing import assert_equal, parameters
 from support.networks import randomize
 from torch import nn
@@ -18,7 +18,7 @@ from audiorep.reparam import fuse
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 @pytest.mark.parametrize("more", [{}, {"bidirectional": True}, {"bias": False}], ids=["plain", "both-ways", "no-bias"])
 def test_recurrent_layers_take_in_what_feeds_them(kind, more):
-    network = randomize(zoo.Classifier(kind, **more).double())
+    network = randomize(unusual_networks.Classifier(kind, **more).double())
     if more.get("bias") is False:
         network.norm.bias = None
     index = torch.randint(0, 50, (2, 7))

@@ -9,6 +9,7 @@ import warnings
 import pytest
 import torch
 from support import networks as zoo
+from support import unusual_networks
 from support.fusing import MAP, assert_equal, norms
 from support.networks import randomize
 from torch import nn
@@ -20,7 +21,7 @@ from audiorep.reparam import Fused, fuse
 
 @pytest.fixture(scope="module")
 def pair():
-    network = randomize(nn.Sequential(zoo.Asymmetric(), nn.ReLU(), zoo.BlockCalledTwice(), zoo.PoolBranches()))
+    network = randomize(nn.Sequential(zoo.Asymmetric(), nn.ReLU(), unusual_networks.BlockCalledTwice(), zoo.PoolBranches()))
     return network, fuse(network, torch.randn(1, 8, 16, 16)).model
 
 
@@ -49,7 +50,7 @@ def test_the_result_is_an_ordinary_module_with_the_originals_names(pair, tmp_pat
 def test_norms_and_embeddings_that_stay_keep_their_names():
     network = randomize(zoo.GroupNorms())
     assert "second.weight" in fuse(network, torch.randn(MAP)).model.state_dict()
-    embedded = fuse(randomize(zoo.Classifier()), torch.randint(0, 50, (2, 7))).model
+    embedded = fuse(randomize(unusual_networks.Classifier()), torch.randint(0, 50, (2, 7))).model
     assert "embed.weight" in embedded.state_dict()
 
 
@@ -171,7 +172,7 @@ def test_a_network_that_writes_into_its_input_still_does():
 
 
 def test_a_buffer_that_counts_calls_goes_on_counting():
-    network = randomize(zoo.Counting().double())
+    network = randomize(unusual_networks.Counting().double())
     fused = fuse(network, torch.randn(MAP, dtype=torch.float64)).model
     assert (int(network.calls), norms(fused)) == (0, 0)
     for _ in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support import networks as zoo
+from support import unusual_networks
 from support.fusing import MAP, assert_equal, norms, parameters
 from support.networks import randomize
 from torch import nn
@@ -15,11 +15,11 @@ from audiorep.reparam import Fused, fuse
 
 @pytest.mark.slow
 def test_a_detector_is_fused_by_its_largest_parts():
-    network = randomize(zoo.Detector())
+    network = randomize(unusual_networks.Detector())
     x = torch.randn(2, 3, 33, 41)
     result = fuse(network, x)
     assert result.parts == ("backbone", "head")
-    assert type(result.model) is zoo.Detector
+    assert type(result.model) is unusual_networks.Detector
     assert isinstance(result.model.backbone, Fused)
     assert norms(result.model) == 0
     assert norms(network) == 3
@@ -32,7 +32,7 @@ def test_a_detector_is_fused_by_its_largest_parts():
 
 @pytest.mark.slow
 def test_a_region_of_its_own_leaves_the_rest_merged():
-    network = randomize(zoo.Conditional().double())
+    network = randomize(unusual_networks.Conditional().double())
     x = torch.randn(MAP, dtype=torch.float64)
     result = fuse(network, x)
     assert result.parts == ("block",)
@@ -41,7 +41,7 @@ def test_a_region_of_its_own_leaves_the_rest_merged():
 
 
 def test_a_network_that_draws_at_random_is_left_with_the_reason():
-    network = randomize(zoo.Noisy())
+    network = randomize(unusual_networks.Noisy())
     result = fuse(network, torch.randn(MAP))
     assert not result.merges
     assert norms(result.model) == 1
@@ -57,7 +57,7 @@ def test_a_scripted_network_is_refused_with_what_to_do():
 
 @pytest.mark.slow
 def test_a_part_that_is_reached_into_is_left():
-    class Reaching(zoo.Detector):
+    class Reaching(unusual_networks.Detector):
         def forward(self, x):
             bias = self.head[0][1].running_mean.sum()
             return super().forward(x) + bias
