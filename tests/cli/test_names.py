@@ -165,6 +165,7 @@ def test_model_card_names_the_classes_as_they_are(labels):
     assert markdown("net|*1*") in titles
 
 
+@pytest.mark.slow
 def test_pictures_draw_names_as_they_are(tmp_path, monkeypatch):
     drawn: list[str] = []
     save = pictures.save

@@ -97,10 +97,8 @@ def documented() -> dict[str, object]:
     return {"audiorep": audiorep, **names, "__call__": audiorep.Classifier.__call__, "overview": audiorep.models.overview}
 
 
-QUICK_ONES = {"audiorep", "load", "check_data", *CLASSES, "__call__", "fuse"}
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK_ONES)) for n in documented()])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", documented())
 def test_every_public_thing_has_an_example_that_runs(name, place, monkeypatch):
     monkeypatch.chdir(place["folder"])
     thing = documented()[name]

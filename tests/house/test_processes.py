@@ -60,6 +60,7 @@ def _runs(number: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_test_that_does_not_end_fails_with_a_stack_and_the_next_one_runs(tmp_path):
     (tmp_path / "test_stuck.py").write_text(
         "import time\ndef test_stuck():\n    time.sleep(600)\n\ndef test_next():\n    pass\n"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+import pytest
 import soundfile
 from support import SAMPLES, processes
 
 
+@pytest.mark.slow
 def test_samples_are_made_by_their_script(tmp_path):
     done = processes.run([sys.executable, str(SAMPLES / "make.py"), str(tmp_path)])
     assert done.returncode == 0, done.stderr
