@@ -132,6 +132,7 @@ def test_recording_has_the_note_and_no_channel_unless_asked(tmp_path):
     assert classifier.file(Stretch(tmp_path / "a.wav", channel="left")).notes == ()
 
 
+@pytest.mark.slow
 def test_predict_says_so_and_hears_each_channel_on_request(tmp_path):
     siren, rate = soundfile.read(ROOT / "samples" / "siren.flac")
     rain, _ = soundfile.read(ROOT / "samples" / "rain.flac")

@@ -65,6 +65,7 @@ def frequencies(waveform: np.ndarray, seconds: float = 1.0) -> list[float]:
 # ---------------------------------------------------------------- MP3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_mp3_without_a_note_of_its_length_is_heard_to_its_end(written, rate, channels):
@@ -168,6 +169,7 @@ def with_total(data: bytes, total: int) -> bytes:
     return data[:21] + bytes([data[21] & 0xF0 | total >> 32]) + (total & 0xFFFFFFFF).to_bytes(4, "big") + data[26:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.1, 3, 11.3])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("total", [0, 1000])
@@ -320,6 +322,7 @@ def test_coded_samples_behind_the_declared_ones_are_heard(written, subtype):
     np.testing.assert_array_equal(audio.read(written(bytes(changed), "b.wav"), RATE), whole)
 
 
+@pytest.mark.slow
 def test_thousands_of_joined_files_and_chunks_are_walked_in_a_moment(written):
     one = encoded(sine(440, 0.01, RATE))
     assert audio.probe(written(one * 3000, "a.wav")).seconds == pytest.approx(30)
@@ -336,6 +339,7 @@ def test_mp3_behind_bytes_that_are_none_is_heard_whole(written):
             assert len(audio.read(written(before + begun, "a.mp3"), RATE)) / RATE == pytest.approx(3, abs=0.2)
 
 
+@pytest.mark.slow
 def test_padding_in_an_mp3_is_passed_in_a_moment(written):
     data = frames_only(mp3(sine(500, 1, RATE)))
     for padding in (b"\xff", b"\0", b"\xff\xfb"):

@@ -302,6 +302,7 @@ def noise_in_ogg(subtype: str) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize(("name", "subtype"), [("a.ogg", "VORBIS"), ("a.opus", "OPUS")])
 def test_truncated_ogg_is_refused_with_the_length_found(tmp_path, name, subtype, share):

@@ -45,6 +45,7 @@ def test_models_list_shows_the_papers_numbers(monkeypatch):
     assert [row["name"] for row in rows] == list(models.ARCHITECTURES)
 
 
+@pytest.mark.slow
 def test_samples_are_named_by_the_bundled_model():
     done = audiorep("predict", SAMPLES, "--json")
     assert done.returncode == 0
@@ -55,6 +56,7 @@ def test_samples_are_named_by_the_bundled_model():
     assert len(results["recording"]) > 3
 
 
+@pytest.mark.slow
 def test_long_recordings_have_times_and_merge_windows(tmp_path):
     recording = SAMPLES / "recording.flac"
     windows = json.loads(audiorep("predict", recording, "--view", "windows", "--json").stdout)["labels"]
@@ -69,6 +71,7 @@ def test_long_recordings_have_times_and_merge_windows(tmp_path):
     assert " – " in screen
 
 
+@pytest.mark.slow
 def test_outputs_are_written_in_every_format(tmp_path):
     siren = SAMPLES / "siren.flac"
     audiorep("predict", siren, SAMPLES / "rain.flac", "-o", tmp_path / "a.csv", "-o", tmp_path / "a.jsonl")
@@ -144,6 +147,7 @@ def test_an_empty_folder_or_pattern_among_good_files_costs_nothing_else(tmp_path
     assert "2 of 3 files could not be used" in done.stderr
 
 
+@pytest.mark.slow
 def test_output_sent_to_a_file_from_a_terminal_arrives_there(tmp_path):
     script = f"{shlex.join(processes.audiorep('predict', SAMPLES / 'rain.flac', '--json'))} > out.jsonl"
     terminal, end = pty.openpty()
@@ -169,6 +173,7 @@ def test_the_bundled_model_is_measured_on_other_data_as_a_whole(tmp_path):
     assert (whole["clips"], whole["heads"]["label"]["top1"]) == (2, 1.0)
 
 
+@pytest.mark.slow
 def test_window_and_formats_are_as_asked(tmp_path):
     siren = SAMPLES / "siren.flac"
     labels = json.loads(audiorep("predict", siren, "--window", "1", "--hop", "1", "--view", "windows", "--json").stdout)[

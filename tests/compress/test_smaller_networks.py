@@ -115,6 +115,7 @@ def test_channels_of_no_use_are_the_first_to_go(model):
     assert torch.allclose(logits(made, model.example()), logits(network, model.example()), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_whose_layers_would_lose_all_their_channels_together_is_pruned_less():
     network = models.build(
         "yamnet", {"label": 3}, {"widths": [16, 32, 32, 64], "strides": [1, 2, 1, 2], "stem_width": 16}

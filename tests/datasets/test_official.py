@@ -165,6 +165,7 @@ OFFICIAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "files", "clips", "heads", "splits"), OFFICIAL, ids=[row[0] for row in OFFICIAL])
 def test_official_annotations_are_whole(name, files, clips, heads, splits, audiorep_data, tmp_path):
     for file in files:
@@ -178,6 +179,7 @@ def test_official_annotations_are_whole(name, files, clips, heads, splits, audio
     assert len({e.fold for e in found}) == (10 if name == "urbansound8k" else 1)
 
 
+@pytest.mark.slow
 def test_real_words_and_digits_are_whole(audiorep_data):
     words = datasets.examples(audiorep_data / "speech_commands")
     assert len(words) == 5_458

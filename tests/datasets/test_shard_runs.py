@@ -89,6 +89,7 @@ def test_ctrl_c_stops_the_workers_and_leaves_whole_shards(tmp_path):
     assert all(name.replace(".tar", ".json") in names for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "says"),
     [

@@ -173,6 +173,7 @@ def whole(batch: object) -> object:
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept_in_memory", [True, False])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 2, 5])

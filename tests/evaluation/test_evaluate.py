@@ -124,6 +124,7 @@ def test_no_number_is_given_for_clips_that_were_trained_on(tmp_path):
     assert evaluate.evaluate(Classifier(session), examples[6:], "the others").clips == 4
 
 
+@pytest.mark.slow
 def test_what_was_seen_is_known_again_elsewhere_and_little_else(tmp_path):
     examples = [Example(Path(f"data/dog/{n}.wav"), {}, start=n / 7) for n in range(3000)]
     memory = json.loads(json.dumps(trained_clips.filter_of(examples)))

@@ -126,6 +126,7 @@ def test_close_times_are_drawn_from_zero_and_far_ones_in_decades(drawn, tmp_path
     assert drawn[1].axes[0].get_xscale() == "log"
 
 
+@pytest.mark.slow
 def test_names_of_compression_steps_stay_apart_and_inside(drawn, tmp_path):
     near = [(f"0{place}_some_step", 500.0 + 20 * (place // 2), 0.9 + 0.001 * place, 0.88, 0.92, None) for place in range(6)]
     pictures.compression([*near, ("far", 4000.0, 0.5, 0.4, 0.6, 2.04)], "top1", tmp_path / "p.png")
@@ -138,6 +139,7 @@ def test_names_of_compression_steps_stay_apart_and_inside(drawn, tmp_path):
     assert {"500 kB", "1 MB", "2 MB"} <= set(ticks(axes.xaxis))
 
 
+@pytest.mark.slow
 def test_the_trials_of_a_front_are_named_apart(drawn, tmp_path):
     values = json.loads((ROOT / "results" / "search" / "words.json").read_text())
     done = [(row["cost"] / 1e6, row["accuracy"]) for row in values["trials"] if row["accuracy"] is not None]
@@ -154,6 +156,7 @@ def test_the_trials_of_a_front_are_named_apart(drawn, tmp_path):
     assert_inside(drawn[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("done", "stopped"), [([(1.0, 0.5)], []), ([(1.0, 0.5), (100.0, 0.9)], [(30.0, 0.2)])])
 def test_a_lone_trial_and_wide_costs_are_drawn(done, stopped, tmp_path):
     pictures.pareto(done, stopped, [(*point, "3") for point in done], ("cost", "accuracy"), tmp_path / "p.png")
@@ -187,6 +190,7 @@ def write_log(folder, rows) -> None:
         writer.writerows(rows)
 
 
+@pytest.mark.slow
 def test_curves_name_training_and_validation_once(drawn, tmp_path):
     write_log(tmp_path / "part_0", [[k, k, 4 / (k + 1), 3 / (k + 1), k / 50, 0.003] for k in range(50)])
     pictures.curves(tmp_path, tmp_path / "p.png")
@@ -197,6 +201,7 @@ def test_curves_name_training_and_validation_once(drawn, tmp_path):
     assert_inside(figure)
 
 
+@pytest.mark.slow
 def test_curves_of_one_epoch_and_of_a_diverged_loss_are_drawn(drawn, tmp_path):
     write_log(tmp_path / "one" / "part_0", [[0, 1, 4.0, "", "", 0.003]])
     write_log(tmp_path / "lost" / "part_0", [[k, k, float("nan"), "", "", 0.0] for k in range(3)])

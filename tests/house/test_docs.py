@@ -52,6 +52,7 @@ def help_texts() -> dict[str, str]:
     return texts
 
 
+@pytest.mark.slow
 def test_every_command_shown_exists_with_its_flags(help_texts):
     shown = commands()
     assert len(shown) >= 10

@@ -69,6 +69,7 @@ def imports(path: Path) -> set[str]:
     return found & RANK.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_room_imports_only_rooms_before_it(path):
     own = room(path)
@@ -80,6 +81,7 @@ def test_a_room_imports_only_rooms_before_it(path):
         assert imports(path) <= {"reparam", "errors"}
 
 
+@pytest.mark.slow
 def test_no_file_of_tests_imports_another():
     rooms = [path for path in TESTS.iterdir() if path.is_dir()]
     names = {path.stem for room in rooms for path in room.glob("test_*.py")} | {"conftest"}
@@ -117,6 +119,7 @@ def heavy() -> dict[str, list[str]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [*WITHOUT_TORCH, "every name"])
 def test_what_prediction_needs_loads_without_torch(heavy, module):
     assert heavy[module] == []
@@ -144,6 +147,7 @@ print(json.dumps(ends))
 """
 
 
+@pytest.mark.slow
 def test_where_there_is_no_torch_help_and_prediction_work_and_the_rest_names_the_package_to_install(tmp_path):
     working = [["--help"], ["predict", "--help"], ["predict", str(PACKAGE.parent / "samples")], ["models", "info"]]
     refused = [["models", "list"], ["models", "info", str(tmp_path)]]

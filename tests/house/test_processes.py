@@ -35,6 +35,7 @@ def test_a_child_may_be_told_to_ignore_a_signal():
     assert processes.run(processes.python(code)).returncode == -signal.SIGHUP
 
 
+@pytest.mark.slow
 def test_a_child_that_does_not_end_fails_its_test_with_the_place_where_it_stands():
     code = "import time\ndef stuck():\n    time.sleep(600)\nstuck()"
     with pytest.raises(AssertionError, match=r"has not ended in 1 s.*in stuck"):

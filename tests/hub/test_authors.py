@@ -38,6 +38,7 @@ def assert_same(theirs: TheirNetwork, ours: nn.Module) -> None:
     assert all((a[0] - a[1]).abs().max() > 1e-4 for a in expected)  # the scores tell inputs apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["training", "merged"])
 @pytest.mark.parametrize("classes", [(5,), (3, 4)])
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -56,6 +57,7 @@ def test_their_scores_are_ours(tmp_path, form, classes, prefix):
     assert found.parameters == sum(p.numel() for p in theirs.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes", [{"width": 6}, {"depths": (2, 1)}, {"expansion": 2}, {"depths": (1, 1, 12, 1)}, {"width": 3, "expansion": 1}]
 )
@@ -113,6 +115,7 @@ def test_objects_in_a_file_are_refused_and_not_executed(tmp_path):
 STEM, BLOCK = "s1.pathway0_stem.conv.weight", "s2.pathway0_res0.branch2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -173,6 +176,7 @@ def imported(tmp_path: Path, classes: tuple[int, ...], data_set: str | None = No
     return checkpoint.load(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data_set", "first", "last"),
     [
@@ -193,6 +197,7 @@ def test_data_set_and_classes_follow_from_the_outputs(tmp_path, data_set, first,
     assert loaded.network(loaded.example())["label"].shape == (1, row.heads["label"])
 
 
+@pytest.mark.slow
 def test_a_file_of_names_gives_classes_of_ones_own(tmp_path):
     (tmp_path / "names.txt").write_text("dog\n\nrace car, auto racing \ncat\n", encoding="utf-8")
     info = imported(tmp_path, (3,), "vggsound", (tmp_path / "names.txt",)).info
@@ -200,6 +205,7 @@ def test_a_file_of_names_gives_classes_of_ones_own(tmp_path):
     assert info.provenance["class_order"] == "that of names.txt"
 
 
+@pytest.mark.slow
 def test_verbs_and_nouns_come_from_two_tables(tmp_path):
     for name, count in (("verbs", 97), ("nouns", 300)):
         rows = [f"{i},{name}{i},\"['a', 'b']\"" for i in reversed(range(count))]
@@ -252,6 +258,7 @@ def test_a_folder_in_use_is_refused_and_kept(tmp_path):
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_took_for_granted(tmp_path):
     path = TheirNetwork((11,)).merge().save(tmp_path / "a.pyth")
     done = audiorep("import", path, "-o", tmp_path / "out")
@@ -266,6 +273,7 @@ def test_the_command_says_what_it_took_for_granted(tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["network"]["time_kernels"] == [21]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "sentence"),
     [
@@ -310,6 +318,7 @@ def test_tensors_that_are_not_plain_are_refused_in_a_sentence(tmp_path, odd, kin
         authors.read(tmp_path / "a.pyth")
 
 
+@pytest.mark.slow
 def test_the_command_refuses_in_one_sentence(tmp_path):
     path = TheirNetwork((45,)).save(tmp_path / "a.pyth")
     done = audiorep("import", path, "-o", tmp_path / "out")

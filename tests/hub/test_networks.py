@@ -69,6 +69,7 @@ def run(capsys, monkeypatch, tmp_path):
     return command
 
 
+@pytest.mark.slow
 def test_a_function_of_the_users_is_merged_and_reported(run, tmp_path):
     status, out, err = run("fuse", "strangers:image", "--input", "1x3x16x16", "--report", "report.json")
     assert (status, err) == (0, "")
@@ -80,6 +81,7 @@ def test_a_function_of_the_users_is_merged_and_reported(run, tmp_path):
     assert json.loads(run("fuse", "strangers:Tagger", "--input", "2x5:int64", "--json")[1])["after"]["parameters"] < 131
 
 
+@pytest.mark.slow
 def test_a_plan_says_the_same_and_checks_nothing(run):
     status, out, _ = run("fuse", "strangers:image", "--input", "1x3x16x16", "--plan")
     assert status == 0
@@ -120,6 +122,7 @@ def test_weights_are_read_safely(run, tmp_path, name):
     assert all(torch.equal(made.state_dict()[key], value) for key, value in state.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prefix", "wrap"),
     [
@@ -195,6 +198,7 @@ class Evil:
         return (open, ("stolen", "w"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "sentence"), REFUSALS, ids=[" ".join(words) for words, _ in REFUSALS])
 def test_wrong_words_are_refused_in_a_sentence(run, tmp_path, arguments, sentence):
     (tmp_path / "empty").mkdir()

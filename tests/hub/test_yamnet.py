@@ -143,6 +143,7 @@ def mel_filters_in_hertz() -> np.ndarray:
     return mel_filters(replace(FRONT_ENDS["yamnet"], slopes="hertz")).T
 
 
+@pytest.mark.slow
 def test_damaged_files_are_refused_in_a_sentence_or_read(made, tmp_path):
     content, chance = made[1].read_bytes(), random.Random(0)
     path, refused = tmp_path / "damaged.tflite", 0
@@ -228,6 +229,7 @@ def scores(model: Checkpoint, log_mel: torch.Tensor) -> np.ndarray:
         return model.network(log_mel)["label"].sigmoid()[0].numpy()
 
 
+@pytest.mark.slow
 def test_the_published_network_names_real_sounds(published, audiorep_data):
     model, clips = published[1], audiorep_data / "esc50" / "audio"
     assert sum(parameter.numel() for parameter in model.network.parameters()) == 3_729_481

@@ -17,6 +17,7 @@ def base():
     return models.build("arin_base", {"label": 309}).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "parameters", "gmacs"),
     [(lambda n: n, 11_834_869, 2.62), (models.merge_branches, 11_691_381, 2.55)],
@@ -46,6 +47,7 @@ def test_base_is_merged_as_planned(base):
     assert cost.macs / 1e9 == pytest.approx(2.53, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in models.ARCHITECTURES if name.startswith("arin")])
 def test_every_size_takes_any_length_and_gives_logits(name):
     network = models.build(name, {"verb": 97, "noun": 300}).eval()
@@ -55,6 +57,7 @@ def test_every_size_takes_any_length_and_gives_logits(name):
     assert network.forward_features(torch.randn(1, 1, 64, 64)).shape == (1, network.config.width * 8, 2, 2)
 
 
+@pytest.mark.slow
 def test_logits_are_the_same_function_in_both_modes():
     network = models.build("arin_pico", {"label": 5}, {"dropout": 0.0})
     for module in network.modules():
@@ -161,6 +164,7 @@ def test_every_option_fuses_exactly_and_costs_less_afterwards(name):
     assert not result.after.operations.get("batch norm")
 
 
+@pytest.mark.slow
 def test_options_left_alone_add_nothing_to_a_network():
     torch.manual_seed(0)
     plain = models.build("arin_pico", {"label": 5})

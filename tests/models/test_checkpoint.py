@@ -30,6 +30,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_checkpoint_comes_back_as_it_was(folder):
     network = models.build("arin_pico", {"label": 3}, SETTINGS)
     checkpoint.save(folder, network, INFO, "arin_pico")
@@ -100,6 +101,7 @@ def changed(folder, **values):
 NETWORK = {**SETTINGS, "heads": {"label": 3}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
@@ -218,6 +220,7 @@ def test_transfer_to_the_same_labels_takes_every_tensor(source):
     assert torch.equal(network.eval()(x)["noun"], source.network(x)["noun"])
 
 
+@pytest.mark.slow
 def test_a_head_with_its_labels_in_another_order_is_new(source):
     labels = {"verb": ["put", "take"], "noun": source.info.labels["noun"]}
     moved = checkpoint.transfer(made(labels), source, labels)

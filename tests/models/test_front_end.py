@@ -34,6 +34,7 @@ def yamnet_log_mel(waveform: np.ndarray) -> np.ndarray:
     return np.log(magnitude[:, 1:] @ np.transpose(triangles) + 0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 def test_log_mel_equals_librosa_on_noise_and_tones(name):
     config = FRONT_ENDS[name]
@@ -46,6 +47,7 @@ def test_log_mel_equals_librosa_on_noise_and_tones(name):
         assert np.abs(ours - librosa_log_mel(waveform, config)).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vggsound", "speech_commands", "light"])
 def test_log_mel_equals_librosa_on_real_clips(name, audiorep_data):
     config = FRONT_ENDS[name]

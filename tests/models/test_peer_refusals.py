@@ -63,6 +63,7 @@ def test_spectrograms_that_do_not_fit_are_refused_in_a_sentence(name, frames, ba
         small(name).eval()(torch.randn(1, 1, frames, bands))
 
 
+@pytest.mark.slow
 def test_transformers_is_imported_by_the_ast_alone(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.setattr(audiorep, "models", models)  # put back what is imported anew here

@@ -101,6 +101,7 @@ def test_inceptionnext_and_replknet_are_within_two_percent_of_the_papers_counts(
         assert cost.macs / 1e9 == pytest.approx(gmacs, rel=0.015)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "classes", "settings", "published", "difference"),
     [

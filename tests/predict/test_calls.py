@@ -82,6 +82,7 @@ def test_of_several_a_bad_one_costs_the_others_nothing(classifier, tmp_path):
     assert [failure.path.name for failure in results.failures] == ["bad.wav"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [str(SAMPLES), SAMPLES, [SAMPLES], str(SAMPLES / "*.flac")])
 def test_folders_and_patterns_are_searched(classifier, given):
     results = classifier(given)

@@ -245,6 +245,7 @@ def test_files_are_asked_for_only_a_little_ahead(level):
     assert asked < 100 + decode.BATCH_WINDOWS + 4 * decode.DECODER_THREADS + 1
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_many_and_long_files(level):
     paths = [level("long.wav", 0.1, 1200.0), *[level("a.wav", 0.1, 30.0)] * 60]
     classifier = Classifier(FakeSession())
@@ -259,6 +260,7 @@ def test_memory_stays_flat_over_many_and_long_files(level):
     assert peak < 4e6  # all windows together are 24 MB, and 8 files times 4 chunks of 16 would be 2
 
 
+@pytest.mark.slow
 def test_slow_session_makes_the_decoders_wait(level, monkeypatch):
     decoded = 0
     read = audio.blocks

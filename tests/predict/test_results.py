@@ -77,6 +77,7 @@ def test_a_full_disk_at_ctrl_c_leaves_no_cut_off_table_either(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_leaves_no_cut_off_table(tmp_path):
     code = """
 import resource, signal, sys

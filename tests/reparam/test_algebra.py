@@ -36,7 +36,8 @@ def convolution(draw, inputs: int, outputs: int, padded: bool, dimensions: int =
     return Taps(randn(outputs, inputs // groups, *size), bias, stride, dilation, low, high, groups)
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_a_convolution_behind_a_convolution_is_one(data):
     dimensions = data.draw(st.integers(1, 2))
@@ -48,6 +49,7 @@ def test_a_convolution_behind_a_convolution_is_one(data):
         assert close(run(total, x), run(second, run(first, x)))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_point_before_a_padded_convolution_composes_without_a_bias_alone(data):
@@ -68,6 +70,7 @@ def test_a_kernel_before_a_padded_convolution_is_refused():
         algebra.compose(first, first)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_parallel_taps_of_any_size_dilation_and_padding_add_up(data):
@@ -84,6 +87,7 @@ def test_parallel_taps_of_any_size_dilation_and_padding_add_up(data):
     assert close(run(total, x), run(first, x) + run(second, x))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_transposed_convolutions_add_up_and_take_scales_and_points(data):

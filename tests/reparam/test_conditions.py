@@ -106,6 +106,7 @@ ASKS = {
 FREE = {"max-pool": 2, "gru-parity": 1, "lstm-middle": 1}  # taken at every length from this one on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [2, 1])
 @pytest.mark.parametrize("name", ASKS)
 def test_at_every_size_a_merged_network_equals_the_original_or_refuses(name, batch):
@@ -128,6 +129,7 @@ def test_at_every_size_a_merged_network_equals_the_original_or_refuses(name, bat
     assert taken >= 4
 
 
+@pytest.mark.slow
 def test_a_condition_of_the_networks_own_on_a_batch_of_one_stays_even_if_nothing_follows_from_it_there():
     network = randomize(Net(lambda self, x, y: y * 3 if x.shape[0] == 1 and x.shape[2] > 50 else y))
     fused = fuse(network, torch.randn(2, 8, 20)).model
@@ -140,6 +142,7 @@ def grown(self, x, y):
     return y * (scale.expand(x.shape[0], -1, -1) if x.shape[0] != 1 else scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [2, 1])
 def test_a_question_about_one_that_changes_nothing_binds_nobody(batch):
     network = randomize(Net(grown).double())
@@ -150,6 +153,7 @@ def test_a_question_about_one_that_changes_nothing_binds_nobody(batch):
         assert torch.allclose(fused.model(x), network(x), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "last",
     [
@@ -164,6 +168,7 @@ def test_a_question_about_one_that_matters_for_some_values_stays(last):
         fused(torch.randn(1, 8, 20))
 
 
+@pytest.mark.slow
 def test_two_questions_that_matter_only_together_stay():
     def last(self, x, y):
         y = grown(self, x, y)
@@ -203,6 +208,7 @@ class Windowed(nn.Module):
         return y.reshape(batch, rows + more, width)[:, :rows].contiguous()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("kind", [Expanded, Windowed])
 def test_a_batch_of_one_works_where_only_the_exporter_asks(kind, batch):
@@ -213,6 +219,7 @@ def test_a_batch_of_one_works_where_only_the_exporter_asks(kind, batch):
         assert torch.allclose(fused(x), network(x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sizes_stay_fixed_where_torch_does_not_say_what_it_asks_of_them(monkeypatch):
     def lost(symbols, *rest):
         if symbols:

@@ -60,6 +60,7 @@ def test_a_keyword_of_the_example_keeps_its_place_in_the_signature():
             fused(*call, **named)
 
 
+@pytest.mark.slow
 def test_the_order_of_the_examples_keywords_does_not_swap_arguments():
     network = made(lambda self, a, b: self.body(a) - 2 * b)
     fused = fuse(network, b=X, a=Y).model
@@ -79,6 +80,7 @@ def any_number(self, *inputs, **more):
     return sum(self.body(x) for x in inputs) * more.get("gain", torch.ones(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forward", "args", "kwargs", "signature"),
     [
@@ -98,6 +100,7 @@ def test_every_kind_of_argument_is_called_as_in_the_original(forward, args, kwar
     assert close(pickle.loads(pickle.dumps(fused))(*args, **kwargs), network(*args, **kwargs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forward", "example", "call"),
     [
@@ -155,6 +158,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 def test_other_containers_are_refused_with_the_difference(name):
     forward, example, call, reason = FORMS[name]
@@ -168,6 +172,7 @@ def test_other_containers_are_refused_with_the_difference(name):
             other(call)
 
 
+@pytest.mark.slow
 def test_the_order_of_keys_is_free_unless_the_network_goes_by_it():
     example, turned = {"a": [X, {"b": Y}], "c": Y}, {"c": Y, "a": [X, {"b": Y}]}
     network = made(nested)
@@ -227,6 +232,7 @@ def test_one_tensor_in_two_places_must_be_one_again():
         fused(X, Y)
 
 
+@pytest.mark.slow
 def test_self_attention_that_was_captured_as_one_product_takes_no_keys_of_their_own():
     class Attention(nn.MultiheadAttention):
         def __init__(self) -> None:
@@ -295,6 +301,7 @@ def memory(network, x) -> list:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_outputs_that_were_new_stay_new(name):
     def forward(self, x):

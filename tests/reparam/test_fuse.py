@@ -87,6 +87,7 @@ REASONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REASONS)
 def test_what_is_left_is_told_with_its_reason(name):
     make, shape, *_ = CASES[name]
@@ -101,6 +102,7 @@ def test_tied_weights_stay_tied_and_the_norm_before_them_stays():
     assert any("also used by" in skip.reason for skip in result.skipped)
 
 
+@pytest.mark.slow
 def test_a_pool_in_ceil_mode_stays():
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.AvgPool2d(2, ceil_mode=True), nn.BatchNorm2d(4)).double()
     result = fuse(randomize(network), torch.randn(2, 4, 9, 9, dtype=torch.float64))
@@ -109,6 +111,7 @@ def test_a_pool_in_ceil_mode_stays():
     assert any("ceil mode" in skip.reason for skip in result.skipped)
 
 
+@pytest.mark.slow
 def test_authors_merged_form_keeps_other_norms_and_inner_identities():
     network = randomize(models.build("arin_pico", {"label": 5})).double()
     merged = merge_branches(network)

@@ -18,6 +18,7 @@ from audiorep.models.arin import Block
 from audiorep.reparam import Parallel, fuse, plan
 
 
+@pytest.mark.slow
 def test_a_merge_that_is_not_equal_is_rolled_back_and_reported(monkeypatch):
     from audiorep.reparam import algebra
 

@@ -22,6 +22,7 @@ def test_a_size_for_which_the_network_computes_something_else_is_refused():
         fused(torch.randn(1, 8, 24, 16, dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_a_branch_on_a_batch_of_one_is_found():
     class Single(unusual_networks.SizeBranch):
         def forward(self, x):
@@ -47,6 +48,7 @@ class Branching(nn.Module):
         return y if mask is None else y * mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("last", "length"),
     [
@@ -76,6 +78,7 @@ def test_plain_values_ranks_and_kinds_that_were_captured_are_held_to():
         fused(x.long(), 2.0, None)
 
 
+@pytest.mark.slow
 def test_a_network_that_treats_a_batch_of_one_apart_is_captured_as_the_example_is():
     class Single(unusual_networks.SizeBranch):
         def forward(self, x):

@@ -36,6 +36,7 @@ def test_one_norm_in_training_mode_is_left_with_what_to_do_and_the_rest_merged()
     assert_equal(network, result.model, x)
 
 
+@pytest.mark.slow
 def test_frozen_norms_of_a_training_network_are_merged():
     network = randomize(nn.Sequential(zoo.conv_bn(8, 8, 3), nn.ReLU()).double())
     network.train()
@@ -49,6 +50,7 @@ def test_a_norm_without_statistics_is_left_with_its_reason():
     assert "no running statistics and depends on its batch" in result.skipped[0].reason
 
 
+@pytest.mark.slow
 def test_instance_norm_and_max_pool_are_never_merged():
     network = nn.Sequential(nn.Conv2d(8, 8, 3), nn.InstanceNorm2d(8, affine=True), nn.MaxPool2d(2), nn.BatchNorm2d(8)).double()
     result = fuse(randomize(network), torch.randn(MAP, dtype=torch.float64))
@@ -56,6 +58,7 @@ def test_instance_norm_and_max_pool_are_never_merged():
     assert_equal(network, result.model, torch.randn(MAP, dtype=torch.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_networks_are_merged_in_float64_and_cast_once(dtype):
     network = randomize(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))).to(dtype)
@@ -67,6 +70,7 @@ def test_half_precision_networks_are_merged_in_float64_and_cast_once(dtype):
         assert torch.equal(a.to(dtype), b)
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_kept_where_it_is():
     class Mixed(nn.Module):
         def __init__(self) -> None:
@@ -87,6 +91,7 @@ def test_mixed_precision_is_kept_where_it_is():
     assert (network(x) - result.model(x)).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_weight_that_changes_precision_keeps_its_rounding():
     class Rounded(nn.Module):
         def __init__(self) -> None:

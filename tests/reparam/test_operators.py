@@ -57,6 +57,7 @@ class Keeping(nn.Module):
         return y * self.attention
 
 
+@pytest.mark.slow
 def test_a_network_that_was_called_with_gradients_and_keeps_an_activation_is_merged():
     network, x = randomize(Keeping()), torch.randn(MAP)
     network(x)
@@ -64,12 +65,14 @@ def test_a_network_that_was_called_with_gradients_and_keeps_an_activation_is_mer
     assert norms(fused(network, x).model) == 0
 
 
+@pytest.mark.slow
 def test_a_network_that_holds_what_cannot_be_copied_shares_it():
     network = randomize(nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)))
     network.lock, network.lines = threading.Lock(), (line for line in ())
     assert norms(fused(network, torch.randn(MAP)).model) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
 def test_old_weight_norm_is_computed_once():
     network = randomize(nn.Sequential(nn.utils.weight_norm(nn.Conv1d(8, 8, 3)), nn.BatchNorm1d(8), nn.ReLU()))
@@ -79,6 +82,7 @@ def test_old_weight_norm_is_computed_once():
     assert set(result.model.state_dict()) == {"0.weight", "0.bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated")
 @pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, torch.randn(MAP))])
 def test_scripted_and_traced_children_are_merged_with_the_rest(make):
@@ -146,6 +150,7 @@ OPERATORS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATORS)
 def test_everything_around_an_odd_operator_is_merged(name):
     network = randomize(Between(OPERATORS[name]))
@@ -174,12 +179,14 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("name", LAYERS)
 def test_everything_around_an_odd_layer_is_merged(name):
     assert norms(fused(randomize(Layered(*LAYERS[name])), torch.randn(MAP)).model) == 0
 
 
+@pytest.mark.slow
 def test_a_transposed_convolution_to_a_size_that_is_asked_for_is_left_alone():
     class Up(nn.Module):
         def __init__(self) -> None:
@@ -195,6 +202,7 @@ def test_a_transposed_convolution_to_a_size_that_is_asked_for_is_left_alone():
     assert [(skip.path, skip.reason.split(",")[0]) for skip in result.skipped] == [("up", "its output's size is asked for")]
 
 
+@pytest.mark.slow
 def test_a_rule_that_fails_costs_its_operator_and_is_told(monkeypatch):
     def failing(lifter, node):
         raise KeyError("unheard of")
@@ -219,6 +227,7 @@ class Standardized(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
+@pytest.mark.slow
 def test_weight_standardization_is_computed_once():
     network = randomize(nn.Sequential(Standardized(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
     result = fused(network, torch.randn(MAP))
@@ -239,6 +248,7 @@ def test_weights_from_operations_with_several_results_are_computed_once(weight):
     assert fused(randomize(Derived()), torch.randn(MAP)).after.operations == {"conv": 1}
 
 
+@pytest.mark.slow
 def test_complex_outputs_are_verified_in_double_precision():
     class Spectrum(nn.Module):
         def __init__(self) -> None:
@@ -255,6 +265,7 @@ def test_complex_outputs_are_verified_in_double_precision():
     assert result.verification.passed
 
 
+@pytest.mark.slow
 @dataclasses.dataclass(frozen=True)
 class Scores:
     logits: torch.Tensor
@@ -325,6 +336,7 @@ class Named(nn.Module):
         return x
 
 
+@pytest.mark.slow
 def test_children_and_tensors_may_have_any_name():
     network, x = randomize(Named(NAMES)), torch.randn(MAP)
     result = fused(network, x)
@@ -345,6 +357,7 @@ class Recurrent(nn.Module):
         return self.layer(x * self.scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell])
 def test_merged_recurrent_networks_change_precision_as_the_original_does(kind, precision):
@@ -364,6 +377,7 @@ def test_merged_recurrent_networks_change_precision_as_the_original_does(kind, p
 # --- what things are called
 
 
+@pytest.mark.slow
 def test_a_pointwise_convolution_is_not_called_linear():
     network = randomize(nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv1d(8, 8, 1), nn.BatchNorm1d(8)))
     network[2] = nn.Sequential(nn.ReLU(), nn.Flatten(2))

@@ -98,6 +98,7 @@ def reaching() -> nn.Module:
     return result.model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REACHES)
 def test_code_that_reaches_into_a_part_is_refused(reaching, name):
     model = copy.deepcopy(reaching)
@@ -119,6 +120,7 @@ BEHAVIORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BEHAVIORS)
 def test_what_does_not_depend_on_its_inside_is_as_in_the_original(name):
     network = randomize(Network(reach=BEHAVIORS[name], always=BEHAVIORS[name]))
@@ -130,6 +132,7 @@ def test_what_does_not_depend_on_its_inside_is_as_in_the_original(name):
     assert (expected - found).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_a_part_that_is_reached_into_on_the_example_is_left_with_the_reason():
     result = fused(randomize(Network(always=REACHES["a child by index"])), torch.randn(2, 3, 9, 9))
     assert result.parts == ()
@@ -137,6 +140,7 @@ def test_a_part_that_is_reached_into_on_the_example_is_left_with_the_reason():
     assert "asks a merged part for `__getitem__`" in result.skipped[1].reason
 
 
+@pytest.mark.slow
 def test_methods_beside_forward_are_held_to_it_too():
     class More(Network):
         def early(self, x):
@@ -147,6 +151,7 @@ def test_methods_beside_forward_are_held_to_it_too():
         model.early(torch.randn(MAP))
 
 
+@pytest.mark.slow
 def test_from_outside_a_part_is_a_module_like_any_other():
     network, x = randomize(Network(reach=REACHES["a slice"])), torch.randn(MAP)
     model = fused(network, x).model
@@ -180,6 +185,7 @@ class Decided(nn.Module):
         return y if y.max().item() < 1e3 else y + self.encoder[0](x)
 
 
+@pytest.mark.slow
 def test_a_pickled_part_refuses_as_before():
     x = torch.randn(MAP)
     model = pickle.loads(pickle.dumps(fused(randomize(Decided()), x).model))
@@ -191,6 +197,7 @@ def test_a_pickled_part_refuses_as_before():
 # --- hooks
 
 
+@pytest.mark.slow
 def test_a_part_with_a_hook_inside_is_left_and_the_hook_goes_on():
     class Two(nn.Module):
         def __init__(self) -> None:
@@ -211,6 +218,7 @@ def test_a_part_with_a_hook_inside_is_left_and_the_hook_goes_on():
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("register", ["register_forward_pre_hook", "register_full_backward_hook", "register_forward_hook"])
 def test_hooks_of_every_kind_keep_a_part_as_it_is(register):
     network = randomize(Network())
@@ -219,6 +227,7 @@ def test_hooks_of_every_kind_keep_a_part_as_it_is(register):
     assert (result.parts, norms(result.model)) == ((), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
 def test_hooks_that_compute_a_weight_are_merged_in_a_part():
     network = Network()
@@ -230,6 +239,7 @@ def test_hooks_that_compute_a_weight_are_merged_in_a_part():
 # --- ties, shared modules, odd names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(n, marks=pytest.mark.full) for n in range(2, 8))])
 def test_a_difference_is_not_accepted_because_noise_flips_a_tie(seed):
     class Tied(nn.Module):
@@ -253,6 +263,7 @@ def test_a_difference_is_not_accepted_because_noise_flips_a_tie(seed):
         assert any("gives something else" in skip.reason for skip in result.skipped)
 
 
+@pytest.mark.slow
 def test_a_part_whose_child_is_used_elsewhere_too_is_left():
     class Shared(Decided):
         def __init__(self) -> None:
@@ -265,6 +276,7 @@ def test_a_part_whose_child_is_used_elsewhere_too_is_left():
     assert any("also used outside it" in skip.reason for skip in result.skipped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["forward", "parameters", "_apply"])
 def test_children_with_the_names_of_methods_are_no_reason_to_fail(name):
     class Odd(nn.Module):
@@ -280,6 +292,7 @@ def test_children_with_the_names_of_methods_are_no_reason_to_fail(name):
     assert norms(result.model) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated")
 def test_a_scripted_child_stays_beside_merged_parts():
     class Mixed(Decided):

@@ -15,6 +15,7 @@ from torch import nn
 from audiorep.reparam import fuse
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 @pytest.mark.parametrize("more", [{}, {"bidirectional": True}, {"bias": False}], ids=["plain", "both-ways", "no-bias"])
 def test_recurrent_layers_take_in_what_feeds_them(kind, more):
@@ -33,6 +34,7 @@ def test_recurrent_layers_take_in_what_feeds_them(kind, more):
     assert_equal(network, pickle.loads(pickle.dumps(result.model)), index)
 
 
+@pytest.mark.slow
 def test_a_linear_layer_before_an_lstm_folds_where_it_saves():
     class Projected(nn.Module):
         def __init__(self, width) -> None:

@@ -184,6 +184,7 @@ def test_a_wrong_merge_is_found_beside_nan(monkeypatch):
 # --- integers
 
 
+@pytest.mark.slow
 def test_flipped_integers_open_no_other_gate():
     def last(self, x, y):
         y = y * 3 if x.shape[0] == 1 else y
@@ -239,6 +240,7 @@ def test_differences_are_told_by_kind():
 # --- sizes and the report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool])
 def test_integers_and_booleans_are_measured_at_a_second_size_too(dtype):
     class Embedded(nn.Module):
@@ -253,6 +255,7 @@ def test_integers_and_booleans_are_measured_at_a_second_size_too(dtype):
     assert result.verification.sizes == ("4×9", "3×3")
 
 
+@pytest.mark.slow
 def test_what_failed_its_check_is_not_called_passed(monkeypatch):
     from audiorep.reparam import fuse as _  # noqa: F401
     from audiorep.reparam import verify
@@ -283,6 +286,7 @@ def test_errors_name_no_file_of_the_machine_that_built_torch():
     assert first_line(RuntimeError("in /pytorch/torch/csrc/a.cpp:7 and\nmore")) == "in a.cpp:7 and"
 
 
+@pytest.mark.slow
 def test_a_second_size_is_found_for_inputs_that_speak_of_each_other():
     class Last(nn.Module):
         def __init__(self) -> None:

@@ -25,6 +25,7 @@ def pair():
     return network, fuse(network, torch.randn(1, 8, 16, 16)).model
 
 
+@pytest.mark.slow
 def test_the_result_is_an_ordinary_module_with_the_originals_names(pair, tmp_path):
     network, fused = pair
     x = torch.randn(3, 8, 12, 20)
@@ -47,6 +48,7 @@ def test_the_result_is_an_ordinary_module_with_the_originals_names(pair, tmp_pat
     assert "def forward(self, input):" in fused.code
 
 
+@pytest.mark.slow
 def test_norms_and_embeddings_that_stay_keep_their_names():
     network = randomize(zoo.GroupNorms())
     assert "second.weight" in fuse(network, torch.randn(MAP)).model.state_dict()
@@ -69,6 +71,7 @@ def test_the_result_exports_with_free_sizes(pair, tmp_path):
     assert torch.allclose(torch.from_numpy(session.run(None, {"input": x.numpy()})[0]), network(x), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_structured_inputs_outputs_and_keywords_keep_their_form():
     class Structured(nn.Module):
         def __init__(self) -> None:
@@ -102,6 +105,7 @@ def test_training_a_merged_network_needs_an_explicit_choice(pair):
         reparam.trainable(nn.ReLU())
 
 
+@pytest.mark.slow
 def test_names_that_collide_with_arguments_or_the_class_do_no_harm():
     class Named(nn.Module):
         def __init__(self) -> None:
@@ -133,6 +137,7 @@ def test_a_clone_that_is_returned_stays_a_clone():
     assert first.data_ptr() != x.data_ptr()
 
 
+@pytest.mark.slow
 def test_a_stream_that_keeps_its_past_in_a_buffer_goes_on():
     class Stream(nn.Module):
         def __init__(self) -> None:
@@ -152,6 +157,7 @@ def test_a_stream_that_keeps_its_past_in_a_buffer_goes_on():
         assert_equal(network, fused, torch.randn(2, 8, 9, dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_a_network_that_writes_into_its_input_still_does():
     class Writes(nn.Module):
         def __init__(self) -> None:
@@ -171,6 +177,7 @@ def test_a_network_that_writes_into_its_input_still_does():
     assert torch.equal(x, 2 * given)
 
 
+@pytest.mark.slow
 def test_a_buffer_that_counts_calls_goes_on_counting():
     network = randomize(unusual_networks.Counting().double())
     fused = fuse(network, torch.randn(MAP, dtype=torch.float64)).model

@@ -40,6 +40,7 @@ def test_a_region_of_its_own_leaves_the_rest_merged():
     assert_equal(network, result.model, x)
 
 
+@pytest.mark.slow
 def test_a_network_that_draws_at_random_is_left_with_the_reason():
     network = randomize(unusual_networks.Noisy())
     result = fuse(network, torch.randn(MAP))

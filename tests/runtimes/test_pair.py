@@ -79,6 +79,7 @@ def test_a_graph_tells_its_weights(models):
     assert scores(models[0]) != scores(models[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("step", range(7))
 def test_a_kill_at_any_step_leaves_the_old_the_new_or_a_refusal(models, tmp_path, monkeypatch, sealed, step):
@@ -132,6 +133,7 @@ def test_weights_that_are_missing_are_named(models, tmp_path):
         open_session(path)
 
 
+@pytest.mark.slow
 def test_a_pair_of_before_runs_on_and_a_renamed_one_too(models, tmp_path):
     assert scores(placed(models[0], tmp_path / "older.xml", sealed=False)) == scores(models[0])
     assert scores(placed(models[1], tmp_path / "renamed.xml")) == scores(models[1])

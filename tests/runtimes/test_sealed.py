@@ -85,6 +85,7 @@ def test_no_truncation_is_accepted(bundle):
             sealed.information(whole[:size], bundle)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_is_accepted_with_other_scores_or_labels(bundle):
     whole, expected = bundle.read_bytes(), OnnxSession(bundle)(WAVEFORM)["label"]
     accepted = 0

@@ -125,6 +125,7 @@ def test_several_architectures_bring_their_own_fields():
         found.config({"architecture": "arin_pico", "network.multiplier": 0.4})
 
 
+@pytest.mark.slow
 def test_the_recipe_is_found_in_its_space_or_not():
     assert read(
         {"network.depths": [[1], [2]], "front_end.mels": [16, 32], "network.expansion": [2, 4]}

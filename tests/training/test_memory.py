@@ -81,6 +81,7 @@ def test_no_narrow_network_writes_beyond_a_block_when_it_trains(threads, names):
     assert done.stdout.split() == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NARROW)
 def test_no_network_has_a_strided_pointwise_convolution_that_is_unsafe(name):
     with torch.device("meta"):

@@ -108,6 +108,7 @@ def test_recipe_has_the_papers_numbers(name):
     assert not any((masks.mixup, masks.speed, masks.gain_db, masks.noise, settings.ema_decay, settings.label_smoothing))
 
 
+@pytest.mark.slow
 def test_every_recipe_loads_alone_and_the_modern_one_on_top_of_each():
     names = sorted(path.stem for path in RECIPES.glob("*.toml"))
     assert set(PAPER) <= set(names)

@@ -207,15 +207,16 @@ def test_a_full_disk_leaves_the_epoch_before(clips, tmp_path, monkeypatch):
 
 
 ENDS = [
+    ("SIGTERM", 143, 0),
     ("SIGTERM", 143, 2),
-    *(
-        pytest.param(*end, marks=pytest.mark.full)
-        for end in (("SIGTERM", 143, 0), ("SIGHUP", 129, 0), ("SIGHUP", 129, 2), ("SIGINT", 130, 0), ("SIGINT", 130, 2))
-    ),
+    ("SIGHUP", 129, 0),
+    ("SIGHUP", 129, 2),
+    ("SIGINT", 130, 0),
+    ("SIGINT", 130, 2),
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.full  # Ctrl-C by default: cli/test_own_model.py
 @pytest.mark.parametrize(("name", "status", "workers"), ENDS)
 def test_a_training_that_is_ended_says_how_to_go_on(clips, recipe, tmp_path, name, status, workers):
     settings = ["--recipe", recipe, "--set", "epochs=9999", "--set", f"workers={workers}"]
