@@ -12,13 +12,14 @@ from audiorep.datasets.location import Data, Place, located
 from audiorep.errors import ConfigError, require
 from audiorep.files import refuse_inputs, reserve
 from audiorep.predict.classifier import Classifier
-from audiorep.runtimes import cores
+from audiorep.runtimes import checked, cores
 
 if TYPE_CHECKING:
     from audiorep.benchmark.api import Comparison
     from audiorep.compress.chain import Chain
     from audiorep.datasets import Example
     from audiorep.export.precision import Setting
+    from audiorep.models.checkpoint import Checkpoint
 
 UNTUNED = "untuned"  # folder of a checkpoint before it is trained on, in the result's
 _Path = str | os.PathLike[str]
@@ -97,7 +98,8 @@ def quantize(
     else:
         made = int8.write(loaded, sounds, path, loss, keep_float, table, say)
         speed, setting = made.speed, made.setting
-    return Quantized(path, sounds.origin, speed, setting, _compared(source, path, place, examples))
+    compared = _compared((source, _classifier(loaded, source)), (path, Classifier.load(path)), place, examples)
+    return Quantized(path, sounds.origin, speed, setting, compared)
 
 
 def _check_int8_outputs(source: Path, path: Path, table: Path | None) -> None:
@@ -224,9 +226,11 @@ def _step(values: dict[str, Any], source: Path, place: Data, output: Path, tune:
     if tune:
         again = steps.Work(checkpoint.load(small), small, source, examples, place.root, output, say)
         steps.Tune(epochs=tune).run(again)
-    before, after = model.merged_cost(), checkpoint.load(output).merged_cost()
+    made = checkpoint.load(output)
+    before, after = model.merged_cost(), made.merged_cost()
     parameters, macs = (before.parameters, after.parameters), (before.macs, after.macs)
-    return Smaller(output, parameters, macs, _compared(source, output, place, examples))
+    compared = _compared((source, _classifier(model, source)), (output, _classifier(made, output)), place, examples)
+    return Smaller(output, parameters, macs, compared)
 
 
 def _check_folder(source: Path, output: Path, small: Path) -> None:
@@ -238,7 +242,16 @@ def _check_folder(source: Path, output: Path, small: Path) -> None:
         raise ConfigError(f"{output} is not empty; name a new folder.")
 
 
-def _compared(first: Path, second: Path, place: Data, examples: Sequence[Example]) -> Comparison | None:
+def _classifier(model: Checkpoint, path: Path) -> Classifier:
+    """A checkpoint that was read from `path` and is merged only once, whatever else needs it merged."""
+    from audiorep.runtimes.torch import TorchSession
+
+    return Classifier(checked(TorchSession(model), str(path)))
+
+
+def _compared(
+    first: tuple[Path, Classifier], second: tuple[Path, Classifier], place: Data, examples: Sequence[Example]
+) -> Comparison | None:
     """Both models on the test clips, without times."""
     from audiorep.benchmark.api import compare_on
     from audiorep.evaluation.evaluate import describe_split
@@ -246,5 +259,5 @@ def _compared(first: Path, second: Path, place: Data, examples: Sequence[Example
     test = [example for example in examples if example.split == "test"]
     if not test:
         return None
-    models = [(str(path), Classifier.load(path)) for path in (first, second)]
+    models = [(str(path), classifier) for path, classifier in (first, second)]
     return compare_on(models, test, describe_split(place.root, "test", test))
