@@ -76,6 +76,18 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML: {error}.") from None
 
 
+def read_recipes(paths: Iterable[str | os.PathLike[str]], values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """`values` with the tables of TOML files merged into them; where several set the same, the last file wins.
+
+    Raises:
+        ConfigError: a file cannot be read or is not TOML.
+    """
+    result = dict(values or {})
+    for path in paths:
+        result = merged(result, read_toml(path))
+    return result
+
+
 def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """A copy of `values` with each of `settings`, written `section.key=value`; a value is TOML, or text without quotes.
 

@@ -139,14 +139,15 @@ def cases(
         inputs = _inputs(source, plan, _calibration(source, plan, sounds, say))
         made = {form: network for form in plan.forms if (network := _form(source, form, say)) is not None}
         costs = {form: models.cost(network, tuple(source.example().shape)) for form, network in made.items()}
-        timed = {(form, kind): _timed(source, network, plan, kind) for form, network in made.items() for kind in (True, False)}
+        kinds = {runtime in engines.TORCH for runtime in plan.runtimes}
+        timed = {(form, kind): _timed(source, network, plan, kind) for form, network in made.items() for kind in kinds}
+        calibration = [values.numpy() for values in inputs]
+        start = LOG_MEL if plan.input == "waveform" else None
         for form, runtime, precision in itertools.product(made, plan.runtimes, plan.precisions):
             what = Combination(Path(name).resolve().name, form, runtime, precision)
             say(f"Making ready: {', '.join(vars(what).values())}")
             where = folder / f"{len(list(folder.iterdir()))}"
             where.mkdir()
-            calibration = [values.numpy() for values in inputs]
-            start = LOG_MEL if plan.input == "waveform" else None
             network = timed[form, runtime in engines.TORCH]
             try:
                 path = write(

@@ -186,7 +186,7 @@ ENGINES: dict[str, tuple[Callable[[Job], Path], Callable[[Path, str, int], Calla
     "openvino": (_write_openvino, _load_openvino),
 }
 """(how its file is written, how it is loaded) by name."""
-TORCH = ("eager", "channels_last", "compiled")
+TORCH = tuple(name for name, (writes, _) in ENGINES.items() if writes is _write_torch)
 """Those that are PyTorch."""
 PRECISIONS = {
     "eager": ("fp32", "bf16"),

@@ -109,13 +109,8 @@ def _graph(model: Checkpoint, fused: nn.Module, form: str) -> Any:
     """The ONNX model of waveform to scores, without metadata."""
     config, info = model.front_end.config, model.info
     key = (config, info.window_samples, info.padding, info.activation, tuple(info.labels))
-    load = require("onnx", extra="train").load_from_string
-
-    def whole() -> Any:
-        network = exported_once(fused, key, lambda: _network(model, fused))
-        return _joined(_front_end(config, form, info.window_samples), load(network))
-
-    return load(exported_once(fused, (form, *key), whole))
+    network = exported_once(fused, key, lambda: _network(model, fused))
+    return _joined(_front_end(config, form, info.window_samples), require("onnx", extra="train").load_from_string(network))
 
 
 def exported_once(network: nn.Module, key: tuple[Any, ...], export: Callable[[], Any]) -> bytes:

@@ -14,6 +14,7 @@ from audiorep.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from audiorep.search.outcome import Outcome
+    from audiorep.search.study import Budget
     from audiorep.search.trial import Job, Rules
     from audiorep.training.api import Recipe
 
@@ -67,16 +68,9 @@ def search(
 
     if unknown := sorted(rules.keys() - Rules.__dataclass_fields__.keys()):
         raise ConfigError(f"{', '.join(unknown)}: no rule of a search; there are {', '.join(Rules.__dataclass_fields__)}.")
-    job = _job(located(data), Path(output), Path(space), _shared(recipe, settings or {}), Rules(**rules), say)
+    recipes = config.read_recipes([recipe] if isinstance(recipe, str | os.PathLike) else recipe)
+    job = _job(located(data), Path(output), Path(space), config.merged(recipes, settings or {}), Rules(**rules), say)
     return _run(job, Budget(trials, seconds, workers), command, say, progress)
-
-
-def _shared(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that all trials share."""
-    values: dict[str, Any] = {}
-    for path in [recipe] if isinstance(recipe, str | os.PathLike) else recipe:
-        values = config.merged(values, config.read_toml(path))
-    return config.merged(values, settings)
 
 
 def _job(data: Data, output: Path, space: Path, shared: dict[str, Any], rules: Rules, say: Callable[[str], None]) -> Job:
@@ -98,7 +92,7 @@ def _job(data: Data, output: Path, space: Path, shared: dict[str, Any], rules: R
     return Job(varied, rules, clips, output)
 
 
-def _run(job: Job, budget: Any, command: str, say: Callable[[str], None], progress: Progress) -> Outcome:
+def _run(job: Job, budget: Budget, command: str, say: Callable[[str], None], progress: Progress) -> Outcome:
     from audiorep.search import outcome, study
 
     try:

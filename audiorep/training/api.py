@@ -117,6 +117,5 @@ def settings_of(recipe: Recipe, settings: dict[str, Any]) -> TrainConfig:
         layers = checkpoint.read_json(Path(settings["start"]) / checkpoint.CONFIG).get("layers", {})
         values = {"layers": layers} if layers else {}
         settings = {**settings, "start": str(settings["start"])}
-    for path in recipes:
-        values = configuration.merged(values, configuration.read_toml(path))
+    values = configuration.read_recipes(recipes, values)
     return configure(configuration.merged(values, settings), where=", ".join(map(str, recipes)) or "settings")

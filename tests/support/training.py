@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import torch
@@ -9,7 +13,9 @@ from safetensors.torch import load_file
 
 from audiorep import config
 from audiorep.models import checkpoint
+from audiorep.training import fit
 from audiorep.training.recipe import TrainConfig
+from support import processes
 
 RATE = 4000
 
@@ -43,6 +49,17 @@ def quick(**changes) -> TrainConfig:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / checkpoint.WEIGHTS)
+
+
+def kill_within(command: list[str], run: Path, epochs: int) -> None:
+    """Starts a training of `epochs` epochs into the folder `run` and kills it after its first epochs."""
+    with processes.started(command, stderr=subprocess.DEVNULL) as process:
+        processes.wait_until((run / fit.LAST).exists, process)
+        time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait(timeout=30) == -signal.SIGKILL
+    assert not (run / checkpoint.WEIGHTS).exists()
+    assert epoch_of(run / fit.LAST) < epochs - 1
 
 
 def epoch_of(path: Path) -> int:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +11,9 @@ import pytest
 import tomlkit
 import torch
 from safetensors.torch import load_file
-from support import processes
 from support.commands import audiorep
 from support.teaching import LABELS, WHOLE, taught
-from support.training import QUICK, RATE, epoch_of, quick, weights
+from support.training import QUICK, RATE, kill_within, quick, weights
 
 from audiorep import config
 from audiorep.datasets.clips import Clips
@@ -203,13 +198,7 @@ def test_a_killed_distillation_goes_on_as_if_it_had_not_been(tones, examples, te
     recipe.write_text(tomlkit.dumps({**values, "distil": distil_values}))
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "audiorep.cli", "distil", str(tones), "--teacher", str(teacher), "--recipe", str(recipe)]
-    with processes.started([*command, "-o", str(killed)], stderr=subprocess.DEVNULL) as process:
-        processes.wait_until((killed / fit.LAST).exists, process)
-        time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait(timeout=30) == -signal.SIGKILL
-    assert not (killed / checkpoint.WEIGHTS).exists()
-    assert epoch_of(killed / fit.LAST) < 39
+    kill_within([*command, "-o", str(killed)], killed, epochs=40)
     settings = config.load(TrainConfig, {**values, "distil": {"teachers": [str(teacher)], **distil_values}}, "test")
     for folder in (killed, tmp_path / "unbroken"):
         fit.fit(settings, examples, folder)

@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import soundfile
 import tomlkit
 from support import processes
 from support.commands import audiorep
-from support.training import epoch_of
+from support.training import epoch_of, kill_within
 
 from audiorep import config, datasets
 from audiorep.files import WriteError
@@ -147,13 +146,7 @@ def test_a_run_that_is_killed_with_its_workers_goes_on_as_if_it_had_not_been(cli
 def test_a_command_that_is_killed_anywhere_goes_on_as_if_it_had_not_been(clips, recipe, tmp_path, workers):
     settings, examples, killed = quick(epochs=40, workers=workers), datasets.examples(clips), tmp_path / "killed"
     command = processes.audiorep("train", clips, "--recipe", recipe, "--set", "epochs=40", "--set", f"workers={workers}")
-    with processes.started([*command, "-o", str(killed)], stderr=subprocess.DEVNULL) as process:
-        processes.wait_until((killed / fit.LAST).exists, process)
-        time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait(timeout=30) == -signal.SIGKILL
-    assert not (killed / checkpoint.WEIGHTS).exists()
-    assert epoch_of(killed / fit.LAST) < 39
+    kill_within([*command, "-o", str(killed)], killed, epochs=40)
     resumed, unbroken = (digest(fit.fit(settings, examples, folder)) for folder in (killed, tmp_path / "unbroken"))
     assert resumed == unbroken
 
