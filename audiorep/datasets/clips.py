@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from audiorep.errors import AudioError, AudiorepError, DataError
 MEMORY_LIMIT = 4e9  # bytes of decoded sound to keep; clips beyond it are decoded each time
 AUDIBLE_LEVEL = 1e-3  # share of full scale (-60 dB); quieter samples at a clip's ends are padding
 LONG_SECONDS = 30.0  # longer clips are not kept; only the cut is read, by seeking
+_DECODERS = max(4, os.cpu_count() or 1)  # threads
 _TOGETHER = 256  # clips to decode before the memory limit is checked again
 
 
@@ -85,12 +87,15 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         return waveforms, targets, samples
 
     def numbered(self, indices: Sequence[int]) -> tuple[Tensor, dict[str, Tensor], Tensor, list[int]]:
-        """A batch, and the numbers of the clips that it holds: where one has become unreadable, the next one's."""
+        """A batch, and the numbers of the clips that it holds: where one has become unreadable, the next one's.
+
+        An index past the last clip is another cut of a clip: that of `index % len(self)`.
+        """
         batch = np.zeros((len(indices), self.samples), np.float32)
-        if all(index < len(self._decoded) for index in indices):
+        if all(index % len(self) < len(self._decoded) for index in indices):
             used = [self._fill(row, index) for row, index in zip(batch, indices, strict=True)]
         else:
-            with ThreadPoolExecutor(4) as pool:
+            with ThreadPoolExecutor(_DECODERS) as pool:
                 used = list(pool.map(self._fill, batch, indices))
         targets = {head: torch.stack([self.target(index, head) for index, _ in used]) for head in self.labels}
         samples = torch.tensor([samples for _, samples in used])
@@ -115,7 +120,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
             used = (index + step) % len(self)
             try:
                 sound = self._sound(used)
-                start = self._start(sound, index) if self.random_cuts else 0
+                start = self._drawn_start(sound, index) if self.random_cuts else 0
                 inside = sound.cut(start, start + self.samples, self.sample_rate)
             except AudiorepError as error:
                 self.failures.append(error)
@@ -127,16 +132,28 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
             return used, first + len(inside)
         raise DataError(f"None of the {len(self)} clips can be read; the last said: {self.failures[-1]}")
 
-    def _start(self, sound: _Sound, index: int) -> int:
-        """The first sample of the cut; negative if the cut begins before the clip."""
+    def decoded(self) -> list[np.ndarray] | None:
+        """The waveform (samples,) of each clip, or None if some are read from their files, one cut at a time."""
+        waveforms = [sound.waveform for sound in self._decoded if sound.waveform is not None]
+        return waveforms if len(waveforms) == len(self) else None
+
+    def start_range(self, index: int) -> tuple[int, int]:
+        """The first and the last sample at which a random cut of a clip may begin; negative where that is before the clip."""
+        return self._start_range(self._sound(index))
+
+    def _drawn_start(self, sound: _Sound, index: int) -> int:
+        """The first sample of the cut that belongs to `index`."""
+        low, high = self._start_range(sound)
         generator = np.random.default_rng((self.seed, self.epoch, index))
+        return -int(generator.integers(0, 1 - low)) if low < 0 else int(generator.integers(low, high + 1))
+
+    def _start_range(self, sound: _Sound) -> tuple[int, int]:
         if sound.length < self.samples:
-            return -int(generator.integers(0, self.samples - sound.length + 1)) if self.padding == "zeros" else 0
+            return (sound.length - self.samples if self.padding == "zeros" else 0), 0
         first, last = sound.audible
         kept, room = min(self.samples, last - first) // 2, sound.length - self.samples
         low = min(max(first - self.samples + kept, 0), room)
-        high = max(min(last - kept, room), low)
-        return int(generator.integers(low, high + 1))
+        return low, max(min(last - kept, room), low)
 
     def _sound(self, index: int) -> _Sound:
         return self._decoded[index] if index < len(self._decoded) else _decode(self.examples[index], self.sample_rate)
@@ -146,7 +163,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         readable: list[Example] = []
         decoded: list[_Sound] = []
         size = 0
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(_DECODERS) as pool:
             for first in range(0, len(examples), _TOGETHER):
                 some = examples[first : first + _TOGETHER]
                 if size > MEMORY_LIMIT:
@@ -182,12 +199,12 @@ class EpochSampler(Sampler[int]):
 
     With `balanced` it draws with replacement, every class of the first head equally often. All `ranks` draw the same order
     and take every `ranks`-th clip of it, so that together they take each clip once. The first rank may take one more clip
-    than the last.
+    than the last. With several `cuts` an epoch takes each clip so often; number n + i is another cut of clip i of n.
     """
 
-    def __init__(self, clips: Clips, seed: int, balanced: bool = False, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(self, clips: Clips, seed: int, balanced: bool = False, rank: int = 0, ranks: int = 1, cuts: int = 1) -> None:
         assert 0 <= rank < ranks, f"rank {rank} of {ranks}"
-        self._clips, self._seed = clips, seed
+        self._clips, self._seed, self._cuts = clips, seed, cuts
         self._own = slice(rank, None, ranks)
         self._weights = _rarity(clips) if balanced else None
 
@@ -196,10 +213,10 @@ class EpochSampler(Sampler[int]):
         self._clips.epoch = epoch
 
     def __len__(self) -> int:
-        return len(range(len(self._clips))[self._own])
+        return len(range(self._cuts * len(self._clips))[self._own])
 
     def __iter__(self) -> Iterator[int]:
-        generator, count = Generator().manual_seed(epoch_seed(self._seed, self._clips.epoch)), len(self._clips)
+        generator, count = Generator().manual_seed(epoch_seed(self._seed, self._clips.epoch)), self._cuts * len(self._clips)
         if self._weights is None:
             order = torch.randperm(count, generator=generator)
         else:

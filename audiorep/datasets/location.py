@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audiorep import config, datasets
+from audiorep import audio, config, datasets
 from audiorep.datasets import Example, Labels, Splits
+from audiorep.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,19 @@ class Data:
         found = datasets.examples(self.path, None, self.format, splits)
         self._say_notes(say)
         return found
+
+    def sounds(self, splits: Splits, say: Callable[[str], None]) -> list[Example]:
+        """The clips, divided by `splits`, without their labels; in a plain folder every sound at any depth trains.
+
+        Raises:
+            DataError: as `examples`, or there are no sounds.
+        """
+        if self.root.is_dir() and (self.format or datasets.detect(self.root)) == "folder":
+            found = [Example(path, {"label": ()}, split="train") for path in audio.find([self.root])]
+            if found[0].path == self.root:
+                raise DataError(f"{self.root} holds no sound files.")
+            return found
+        return [replace(example, labels=dict.fromkeys(example.labels, ())) for example in self.examples(splits, say)]
 
     def listed(self, say: Callable[[str], None]) -> list[Example]:
         """The clips as the data set lists them: without new splits, and with those that are optional.

@@ -30,7 +30,8 @@ def train(
     """Trains a network on labelled clips, or goes on where a run in `output` stopped, and evaluates it.
 
     Args:
-        data: a folder of classes, a CSV manifest, another data set, or a `Data` with its layout.
+        data: a folder of classes, a CSV manifest, another data set, or a `Data` with its layout; with
+            `distil.classes = "teacher"` a folder of any sounds.
         output: the folder for the checkpoint, its model card and its pictures.
         recipe: a TOML file of settings, or several, of which the last wins.
         say: is told a line an epoch, and what was left out.
@@ -57,8 +58,9 @@ def train(
     from audiorep.training.fit import quieten
 
     config, place = settings_of(recipe, settings), located(data)
-    examples = place.examples(config.splits, say)
-    classes = place.labels(config.splits)
+    labelled = config.distil.classes == "labels"
+    examples = (place.examples if labelled else place.sounds)(config.splits, say)
+    classes = place.labels(config.splits) if labelled else None
     for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
         say(line)
     quieten()

@@ -14,7 +14,7 @@ from audiorep.config import Config
 from audiorep.errors import ConfigError
 
 SHORTEST_WARPED = 4  # frames; fewer leave nothing to move
-TOGETHER = 8  # clips; more at once spill out of a processor's cache, and fresh memory is slow
+TOGETHER = 8  # clips, on a CPU; more at once spill out of its cache, and fresh memory is slow
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def change_speed(waveform: Tensor, factor: Tensor, samples: int) -> Tensor:
     last = waveform.shape[1] - 1
     steps = torch.arange(samples, device=waveform.device)
     played = waveform.new_empty(len(waveform), samples)
-    for clips, speeds, result in zip(*(torch.split(t, TOGETHER) for t in (waveform, factor, played)), strict=True):
+    together = TOGETHER if waveform.device.type == "cpu" else len(waveform)
+    for clips, speeds, result in zip(*(torch.split(t, together) for t in (waveform, factor, played)), strict=True):
         position = steps * speeds[:, None]
         index = position.long().clamp_(max=last)
         following = (index + 1).clamp_(max=last)

@@ -71,6 +71,23 @@ class FeatureMatch(nn.Module):
         return (given - wanted).square().mean() / wanted.square().mean().clamp_min(1e-12)
 
 
+class EmbeddingMatch(nn.Module):
+    """How far a linear function of the student's embedding is from the logarithm of 1 and a teacher's.
+
+    An embedding is the mean of the last map, after its activation, and so never negative. Its logarithm keeps the few
+    large values from outweighing all others.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(inputs, outputs)
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The last maps (B, C_s, T, F) and (B, C_t, T', F') to the mean squared error, a number."""
+        wanted = teacher.float().mean((2, 3)).clamp_min(0).log1p()
+        return (self.projection(student.mean((2, 3))).float() - wanted).square().mean()
+
+
 class WithMap(nn.Module):
     """A network that gives its last map beside its logits."""
 

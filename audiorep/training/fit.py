@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from audiorep import __version__, audio, interrupts
 from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, missing_fold_advice, trained_clips
 from audiorep.datasets.clips import Clips, EpochSampler
+from audiorep.datasets.resident import ClipNumbers, ResidentClips, resident
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import write_errors, write_json
 from audiorep.info.front_end import FrontEndConfig
@@ -63,6 +64,9 @@ def fit(
         KeyboardInterrupt: the user stopped it; the last whole epoch is kept in `output`.
     """
     output = Path(output)
+    if config.distil.classes == "teacher":
+        classes = teachers.classes_of(config)
+        examples = [replace(example, labels=dict.fromkeys(classes, ())) for example in examples]
     labels = _labels(config, examples, classes)
     taught_by = teachers.load(config, labels, examples, say)
     run = Run(config, labels, examples, output, Reports(progress, say, on_epoch), taught_by)
@@ -127,10 +131,13 @@ def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
     config, output, say = run.config, run.output, run.reports.say
     lightning.seed_everything(config.seed, verbose=False)
     train, valid = (clips_of(config, run.examples, run.labels, split) for split in ("train", "valid"))
-    sampler = EpochSampler(train, config.seed, config.balance == "sampling")
-    loaders = make_loaders(config, _with_scores(train, run), valid, sampler)
+    sampler = EpochSampler(train, config.seed, config.balance == "sampling", cuts=config.cuts)
+    lying = _on_device(train, config)
+    heard = _with_scores(train, run) if lying is None else ClipNumbers(len(train))
+    loaders = make_loaders(config, heard, valid, sampler)
     noise, unreadable = _noise(config)
     trainee = Trainee(config, run.labels, len(loaders[0]), _class_weights(train, config), noise, make())
+    trainee.resident = lying
     if run.taught_by is not None and not config.distil.cache:
         trainee.learn_from(run.taught_by)
     _say_failures([*train.failures, *valid.failures, *unreadable], say)
@@ -174,6 +181,13 @@ def _labels(config: TrainConfig, examples: Sequence[Example], classes: Labels | 
             if not config.multi_label and len(names) != 1:
                 raise DataError(f"{example.path} has {len(names)} labels; one is needed, or multi_label = true.")
     return labels
+
+
+def _on_device(train: Clips, config: TrainConfig) -> ResidentClips | None:
+    """The clips to train on as they lie on a GPU, or None where there is none, or they do not fit, or go another way."""
+    if not torch.cuda.is_available() or config.distil.cache:
+        return None
+    return resident(train, torch.device("cuda"))
 
 
 def _with_scores(train: Clips, run: Run) -> Clips | TaughtClips:
@@ -280,12 +294,14 @@ def _measure_norms(trainee: Trainee, loader: DataLoader[Any], sampler: EpochSamp
     trainee.cpu()
 
 
-def make_loaders(config: TrainConfig, train: Clips | TaughtClips, valid: Clips, sampler: EpochSampler) -> list[DataLoader[Any]]:
+def make_loaders(
+    config: TrainConfig, train: Clips | TaughtClips | ClipNumbers, valid: Clips, sampler: EpochSampler
+) -> list[DataLoader[Any]]:
     """The loaders of training and validation batches."""
-    batch = min(config.batch_size, max(2, len(train) // STEPS_AT_LEAST))
+    batch = min(config.batch_size, max(2, len(sampler) // STEPS_AT_LEAST))
     shared: dict[str, Any] = {"collate_fn": _whole, "num_workers": config.workers, "pin_memory": torch.cuda.is_available()}
     return [
-        DataLoader(train, batch, sampler=sampler, drop_last=len(train) > batch, **shared),
+        DataLoader(train, batch, sampler=sampler, drop_last=len(sampler) > batch, **shared),
         DataLoader(valid, config.batch_size, **shared),
     ]
 

@@ -13,11 +13,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from audiorep import models
 from audiorep.datasets.clips import epoch_seed
+from audiorep.datasets.resident import ResidentClips
 from audiorep.errors import ConfigError
 from audiorep.models.front_end import LogMel, frames_of, repeat_last
 from audiorep.models.layers import Network, channels_last
 from audiorep.models.resized import change_layers
 from audiorep.training import augment, distil
+from audiorep.training.capture import LastMap
 from audiorep.training.recipe import TrainConfig
 from audiorep.training.teachers import Lesson, Teachers
 
@@ -61,30 +63,42 @@ class Trainee(lightning.LightningModule):
         self.network = build_network(config, labels) if network is None else network
         self.class_weights, self.noise = class_weights, noise
         self.teachers: Teachers | None = None
-        self.matches = nn.ModuleList()
+        self.matches, self.embedding_matches = nn.ModuleList(), nn.ModuleList()
+        self.resident: ResidentClips | None = None
+        self._last_map = LastMap(self.network) if isinstance(self.network, Network) else None
         self._generator = Generator()
         self.train()  # Lightning leaves modes as they are
 
     def learn_from(self, teachers: Teachers) -> None:
-        """Takes teachers, and makes a projection to each one's last map where features are to be matched.
+        """Takes teachers, and makes projections to each one's last map where maps or embeddings are to be matched.
 
         Raises:
-            ConfigError: features are to be matched and the network is none of `models`, which have a last map.
+            ConfigError: they are to be matched and the network is none of `models`, which have a last map.
         """
-        self.teachers = teachers
-        if self.settings.distil.features:
+        self.teachers, settings = teachers, self.settings.distil
+        if settings.matches:
+            if self._last_map is None:
+                raise ConfigError(
+                    "A network in training under int8's rounding has no last map to match; set distil.features=0 and "
+                    "distil.embedding=0."
+                )
             front_end = self.settings.front_end_config
             example = torch.zeros(1, 1, front_end.frames(front_end.samples(self.settings.window_seconds)), front_end.mels)
             self.eval()
             with torch.no_grad():
-                channels = self._with_last_map().forward_features(example).shape[1]
-            self.matches.extend(distil.FeatureMatch(channels, theirs) for theirs in teachers.channels)
+                channels = self._last_map.network.forward_features(example).shape[1]
+            if settings.features:
+                self.matches.extend(distil.FeatureMatch(channels, theirs) for theirs in teachers.channels)
+            if settings.embedding:
+                self.embedding_matches.extend(distil.EmbeddingMatch(channels, theirs) for theirs in teachers.channels)
             self.train()
 
-    def _with_last_map(self) -> Network:
-        if not isinstance(self.network, Network):
-            raise ConfigError("A network in training under int8's rounding has no last map to match; set distil.features=0.")
-        return self.network
+    def _forward(self, spectrogram: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The logits of spectrograms (B, 1, T, F) in training, and the last map where the network has one."""
+        if self._last_map is None:
+            return self.network(spectrogram), None
+        last = self._last_map(spectrogram)
+        return self._last_map.network.classify(last), last
 
     def on_fit_start(self) -> None:
         """Moves the teachers, who are no part of what is trained and saved, to where the network is."""
@@ -114,7 +128,7 @@ class Trainee(lightning.LightningModule):
             norm.momentum = None  # a plain mean over all batches
         with torch.no_grad():
             for batch in batches:
-                spectrogram, _ = self.prepare(*batch)
+                spectrogram, _ = self.prepare(*self.heard(batch))
                 self.network(spectrogram)
         for norm, momentum in zip(moving, before, strict=True):
             norm.momentum = momentum
@@ -134,14 +148,22 @@ class Trainee(lightning.LightningModule):
         torch.manual_seed(seed)
         self._generator = Generator(self.device).manual_seed(seed)
 
-    def training_step(self, batch: Batch | TaughtBatch, index: int) -> Tensor:
+    def heard(self, batch: Batch | TaughtBatch | Tensor) -> Batch | TaughtBatch:
+        """The sound of a batch, where it is but the numbers (B,) of clips that lie on the device already."""
+        if not isinstance(batch, Tensor):
+            return batch
+        assert self.resident is not None
+        return self.resident.batch(batch, self._generator)
+
+    def training_step(self, batch: Batch | TaughtBatch | Tensor, index: int) -> Tensor:
         """The loss of a batch."""
-        waveform, targets, sound, taught = self.augmented_waveforms(*batch)
+        waveform, targets, sound, taught = self.augmented_waveforms(*self.heard(batch))
         spectrogram = self.augmented_spectrograms(waveform, sound)
+        logits, last = self._forward(spectrogram)
         if self.settings.distil.teachers:
-            loss = self._distil(spectrogram, targets, self._lesson(waveform, sound, taught))
+            loss = self._distil(logits, last, targets, self._lesson(waveform, sound, taught))
         else:
-            loss = self._mean_loss(self.network(spectrogram), targets)
+            loss = self._mean_loss(logits, targets)
         self.log("learning_rate", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True)  # type: ignore[union-attr]
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(spectrogram))
         return loss
@@ -160,7 +182,7 @@ class Trainee(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer and its schedule, which advances every step."""
         settings = self.settings.optimizer
-        learned = [*self.network.parameters(), *self.matches.parameters()]
+        learned = [*self.network.parameters(), *self.matches.parameters(), *self.embedding_matches.parameters()]
         decayed, spared = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]
         optimizer: torch.optim.Optimizer
@@ -212,26 +234,28 @@ class Trainee(lightning.LightningModule):
         """The teachers' outputs for augmented waveforms, or the scores that were kept, mixed as the targets were."""
         return Lesson(taught) if self.teachers is None else self.teachers(waveform, sound)
 
-    def _distil(self, spectrogram: Tensor, targets: dict[str, Tensor], lesson: Lesson) -> Tensor:
+    def _distil(self, logits: dict[str, Tensor], last: Tensor | None, targets: dict[str, Tensor], lesson: Lesson) -> Tensor:
         """The loss against labels and teachers."""
         settings, parts = self.settings.distil, {}
-        if self.matches:
-            network = self._with_last_map()
-            last = network.forward_features(spectrogram)
-            logits = network.classify(last)
-            weights = distil.shares(settings.weights, len(lesson.maps))
-            matched = [match(last, theirs) for match, theirs in zip(self.matches, lesson.maps, strict=True)]
-            parts["features_loss"] = torch.stack([w * loss for w, loss in zip(weights, matched, strict=True)]).sum()
-        else:
-            logits = self.network(spectrogram)
+        for name, matches in (("features_loss", self.matches), ("embedding_loss", self.embedding_matches)):
+            if len(matches):
+                assert last is not None  # `learn_from` saw to it
+                parts[name] = self._matched(matches, last, lesson)
         soft = [
             distil.soft_target_loss(values, lesson.scores[head], settings.temperature, self.settings.multi_label)
             for head, values in logits.items()
         ]
         parts["soft_loss"] = torch.stack(soft).mean()
-        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(spectrogram))
-        labels = (1 - settings.soft) * self._mean_loss(logits, targets)
-        return labels + settings.soft * parts["soft_loss"] + settings.features * parts.get("features_loss", 0.0)
+        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(next(iter(logits.values()))))
+        labels = (1 - settings.soft) * self._mean_loss(logits, targets) if settings.soft < 1 else 0.0
+        maps = settings.features * parts.get("features_loss", 0.0) + settings.embedding * parts.get("embedding_loss", 0.0)
+        return labels + settings.soft * parts["soft_loss"] + maps
+
+    def _matched(self, matches: nn.ModuleList, last: Tensor, lesson: Lesson) -> Tensor:
+        """The weighted mean over teachers of what `matches` say of the last map and theirs."""
+        weights = distil.shares(self.settings.distil.weights, len(lesson.maps))
+        losses = [match(last, theirs) for match, theirs in zip(matches, lesson.maps, strict=True)]
+        return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
 
     def _spectrogram(self, waveform: Tensor, sound: Tensor) -> Tensor:
         """(B, 1, T, F) of (B, N), of which `sound` (B,) samples are a clip's own."""

@@ -102,6 +102,10 @@ class DistilConfig(Config):
     """Share of the loss against the teachers' scores; the rest is against the labels."""
     features: float = 0.0
     """Weight of the loss between the student's last map, projected, and the teachers' last maps."""
+    embedding: float = 0.0
+    """Weight of the loss between the mean of the student's last map, projected, and the logarithm of the teachers' ones."""
+    classes: Literal["labels", "teacher"] = "labels"
+    """Whose classes are learned: those that the clips are labelled with, or the first teacher's, which needs no labels."""
     cache: bool = False
     """Ask the teachers once for each clip without augmentation, not at every step."""
 
@@ -116,13 +120,24 @@ class DistilConfig(Config):
             (0 < self.temperature < math.inf, f"temperature is {self.temperature}; above 0 is allowed"),
             (0 <= self.soft <= 1, f"soft is {self.soft}; 0 to 1 is allowed"),
             (0 <= self.features < math.inf, f"features is {self.features}; it must not be negative"),
-            (self.soft > 0 or self.features > 0 or not self.teachers, "with soft and features at 0 the teachers teach nothing"),
+            (0 <= self.embedding < math.inf, f"embedding is {self.embedding}; it must not be negative"),
             (
-                not (self.cache and self.features),
-                "cache keeps scores of clips without augmentation, which have no map to match: set features=0 or cache=false",
+                self.soft > 0 or self.matches or not self.teachers,
+                "with soft, features and embedding at 0 the teachers teach nothing",
             ),
+            (
+                not (self.cache and self.matches),
+                "cache keeps scores of clips without augmentation, which have no map to match: set features=0 and embedding=0, "
+                "or cache=false",
+            ),
+            (self.classes == "labels" or self.soft == 1, 'classes = "teacher" learns from no labels: set soft=1'),
         ]
         refuse(checks, "distil: ")
+
+    @property
+    def matches(self) -> bool:
+        """Whether the teachers' last maps are matched, not only their scores."""
+        return max(self.features, self.embedding) > 0
 
 
 @dataclass(frozen=True)
@@ -165,6 +180,8 @@ class TrainConfig(Config):
     epochs: int = 60
     batch_size: int = 32
     """Clips a step; fewer where that would leave less than four steps an epoch."""
+    cuts: int = 1
+    """Cuts of each clip an epoch: several make epochs longer, and so checkpoints rarer."""
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
     """Decay a step of the weights' moving average, which becomes the model; 0 keeps none."""
@@ -198,8 +215,8 @@ class TrainConfig(Config):
             ),
             (0 <= self.hop_seconds <= self.window_seconds, f"hop_seconds is {self.hop_seconds}; 0 to a window is allowed"),
             (
-                min(self.epochs, self.batch_size) >= 1 and self.workers >= 0,
-                "epochs and batch_size must be at least 1, workers at least 0",
+                min(self.epochs, self.batch_size, self.cuts) >= 1 and self.workers >= 0,
+                "epochs, batch_size and cuts must be at least 1, workers at least 0",
             ),
             (
                 self.padding != "edge_frames" or not (self.augment.speed or self.augment.shift_seconds or self.augment.noise),
@@ -210,6 +227,10 @@ class TrainConfig(Config):
                 not self.freeze_norms or bool(self.start),
                 "freeze_norms keeps the statistics of weights to start from; name them with start (or --start FOLDER), or set "
                 "freeze_norms=false to train from scratch",
+            ),
+            (
+                self.multi_label or self.distil.classes == "labels",
+                'distil.classes = "teacher" is for taggers: set multi_label=true',
             ),
             (min(self.views, self.precise_norms) >= 0, "views and precise_norms must not be negative"),
             (0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; 0 to below 1 is allowed"),

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
 from audiorep import audio, reparam, runtimes
@@ -27,6 +28,7 @@ from audiorep.models.checkpoint import Checkpoint
 from audiorep.models.front_end import FrontEndConfig, LogMel, frames_of, repeat_last
 from audiorep.models.layers import channels_last
 from audiorep.models.tensors import not_finite, read_safetensors
+from audiorep.reparam import Parallel
 from audiorep.runtimes import Session
 from audiorep.training import distil
 from audiorep.training.recipe import TrainConfig
@@ -152,7 +154,7 @@ class Teachers:
                     spectrograms[heard] = _spectrogram(teacher.front_end, waveform, sound if heard[1] else None)
                 given = spectrograms[heard]
             result = teacher.network(given)
-            logits, last = result if settings.features else (result, None)
+            logits, last = result if settings.matches else (result, None)
             scores.append({h: distil.soften(logits[h], settings.temperature, self.config.multi_label) for h in self.heads})
             maps += [] if last is None else [last]
         return Lesson(distil.ensemble(scores, settings.weights), maps)
@@ -202,9 +204,7 @@ def load(
         return None
     teachers = []
     for source in config.distil.teachers:
-        if not Path(source).exists():
-            raise CheckpointError(f"The teacher {source} does not exist; a checkpoint folder or an exported file is needed.")
-        opened = _opened(source, config)
+        opened = _opened(_existing(source), config)
         _refuse_other(source, opened.info, config, labels)  # sooner than merging, which takes seconds
         _refuse_trained_clips(source, opened.info, examples)
         if not opened.info.provenance.get("seen"):
@@ -213,13 +213,32 @@ def load(
     return Teachers(teachers, config, list(labels)).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
+def classes_of(config: TrainConfig) -> Labels:
+    """The classes of the first teacher, which a student of unlabelled clips learns.
+
+    Raises:
+        ConfigError: there is no teacher.
+        BundleError, CheckpointError: the file or folder cannot be used.
+    """
+    if not config.distil.teachers:
+        raise ConfigError('distil.classes = "teacher" needs a teacher; name it in distil.teachers, or with distil --teacher.')
+    return dict(_opened(_existing(config.distil.teachers[0]), config).info.labels)
+
+
+def _existing(source: str) -> str:
+    if not Path(source).exists():
+        raise CheckpointError(f"The teacher {source} does not exist; a checkpoint folder or an exported file is needed.")
+    return source
+
+
 def _opened(source: str, config: TrainConfig) -> Checkpoint | Session:
     """A checkpoint, or a deployed file with as many threads as training has."""
     if (Path(source) / checkpoint.CONFIG).exists():
         return checkpoint.load(source)
-    if config.distil.features:
+    if config.distil.matches:
         raise ConfigError(
-            f"The teacher {source} is a file, and has no last map to match: give its checkpoint, or set features=0."
+            f"The teacher {source} is a file, and has no last map to match: give its checkpoint, or set features=0 and "
+            "embedding=0."
         )
     session = runtimes.open_session(source, threads=torch.get_num_threads())
     cut, window = config.cut_seconds or config.window_seconds, session.info.window_seconds
@@ -234,18 +253,17 @@ def _opened(source: str, config: TrainConfig) -> Checkpoint | Session:
 
 def _of_folder(folder: str, loaded: Checkpoint, config: TrainConfig) -> Teacher:
     """A checkpoint as a teacher."""
-    example, channels = loaded.example(), 0
-    if config.distil.features:
-        network = distil.WithMap(loaded.network).eval()
+    network: nn.Module = distil.WithMap(loaded.network) if config.distil.matches else loaded.network
+    example, network, channels = loaded.example(), network.eval(), 0
+    if config.distil.matches:
         with torch.no_grad():
             channels = network(example)[1].shape[1]
-        fused = reparam.fuse(network, example).model
-    else:
-        fused = loaded.fuse().model  # of a checkpoint that nothing else uses
-    fused = channels_last(fused.eval().requires_grad_(False))
+    if any(isinstance(module, _BatchNorm | Parallel) for module in network.modules()):  # or else nothing merges
+        network = reparam.fuse(network, example).model
+    network = channels_last(network.eval().requires_grad_(False))
     front_end = LogMel(loaded.front_end.config, torch.float32)
     digest = _digest([Path(folder) / checkpoint.WEIGHTS])
-    return Teacher(folder, loaded.info, loaded.architecture, digest, front_end, fused, channels)
+    return Teacher(folder, loaded.info, loaded.architecture, digest, front_end, network, channels)
 
 
 def _of_file(path: str, session: Session) -> Teacher:

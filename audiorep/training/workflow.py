@@ -48,7 +48,8 @@ def train(
     write_clips(examples, output / CLIPS)
     loaded = checkpoint.load(output)
     classifier = Classifier(TorchSession(loaded))
-    chosen = {split: [example for example in examples if example.split == split] for split in SPLITS}
+    labelled = config.distil.classes == "labels"  # or else there is nothing to compare with
+    chosen = {split: [example for example in examples if labelled and example.split == split] for split in SPLITS}
     evaluations = [
         evaluate(classifier, chosen[split], describe_split(data, split, chosen[split]), chosen["train"])
         for split in ("test", "valid")

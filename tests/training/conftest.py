@@ -46,7 +46,7 @@ def merged_once() -> Iterator[None]:
     merge = teachers._of_folder
 
     def of_folder(folder, loaded, config) -> teachers.Teacher:
-        key = ((Path(folder) / checkpoint.WEIGHTS).read_bytes(), config.distil.features > 0)
+        key = ((Path(folder) / checkpoint.WEIGHTS).read_bytes(), config.distil.matches)
         if key not in made:
             made[key] = merge(folder, loaded, config)
         return replace(made[key], source=folder, info=loaded.info)

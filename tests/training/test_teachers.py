@@ -193,7 +193,7 @@ def test_wrong_settings_are_all_named_in_one_error():
         ({"teachers": ("",)}, "empty"),
         ({"temperature": float("nan")}, "temperature"),
         ({"soft": 0.0}, "teach nothing"),
-        ({"cache": True, "features": 0.1}, "features=0 or cache=false"),
+        ({"cache": True, "features": 0.1}, "features=0 .* cache=false"),
     ]:
         with pytest.raises(ConfigError, match=text):
             DistilConfig(**{"teachers": ("a", "b"), **wrong})
