@@ -61,4 +61,7 @@ RuntimeName = Annotated[
         "--runtime", help="onnx, torch, torch_compiled, openvino, litert, executorch or coreml; default: by the file's suffix."
     ),
 ]
+NoUnknown = Annotated[
+    bool, typer.Option("--no-unknown", help="Leave out the class unknown, where the model has one: the best other class wins.")
+]
 Precision = Annotated[str, typer.Option(help="Precision of the arithmetic: fp32, or bf16 if runtime and processor support it.")]

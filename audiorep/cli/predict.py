@@ -18,6 +18,7 @@ from audiorep.cli.options import (
     Format,
     Json,
     Model,
+    NoUnknown,
     Precision,
     RuntimeName,
     Threads,
@@ -59,6 +60,7 @@ def predict(
     threads: Threads = None,
     runtime: RuntimeName = None,
     precision: Precision = "fp32",
+    no_unknown: NoUnknown = False,
     as_json: Json = False,
 ) -> None:
     """Recognize the sounds in files and print labels with times and scores."""
@@ -67,7 +69,7 @@ def predict(
     from audiorep.predict.output import Outputs
     from audiorep.predict.results import Failure
 
-    classifier = audiorep.load(model, threads, runtime, precision).with_windows(window, hop)
+    classifier = audiorep.load(model, threads, runtime, precision, unknown=not no_unknown).with_windows(window, hop)
     passed_over: list[Path] = []
     files = list(sources.find(paths, passed_over.append))
     if passed_over:
@@ -110,19 +112,26 @@ def evaluate(
         int | None,
         typer.Option(min=0, help="Number of windows spread over each clip; 0: all, one hop apart; default: the model's."),
     ] = None,
+    unknown: Annotated[
+        list[Path] | None,
+        typer.Option(help="File or folder of sounds of none of the model's classes: how many does it tell from these?"),
+    ] = None,
     threads: Threads = None,
     runtime: RuntimeName = None,
     precision: Precision = "fp32",
+    no_unknown: NoUnknown = False,
     as_json: Json = False,
 ) -> None:
     """Measure the accuracy of a model on labelled clips, with the same code as predict."""
     for file in (output, picture):
         if file is not None:
             reserve(file, model)
-    classifier = audiorep.load(model, threads, runtime, precision)
+    classifier = audiorep.load(model, threads, runtime, precision, unknown=not no_unknown)
     place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.progress("Evaluating", None) as advance:
-        evaluation = audiorep.evaluate(classifier, place, split, views=views, say=terminal.say, on_progress=advance)
+        evaluation = audiorep.evaluate(
+            classifier, place, split, views=views, unknown=unknown or (), say=terminal.say, on_progress=advance
+        )
     if output is not None:
         write_json(output, evaluation.summary())
     if picture is not None:

@@ -75,6 +75,11 @@ def show_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
                 for r in sorted(card.classes, key=lambda r: r.recall)
             ]
             show_table(["class", "clips", "recall", "precision", "AP", "mistaken most for"], cells, right={1, 2, 3, 4})
+    if (found := evaluation.rejection) is not None:
+        print(
+            f"  {found.sounds} sounds of no class: AUROC {found.auroc:.3f}, {found.rejected:.1%} of them unknown or not "
+            f"reported, and {found.lost:.1%} of the clips above"
+        )
 
 
 def show_folds(summary: dict[str, Any]) -> None:

@@ -200,28 +200,53 @@ class EpochSampler(Sampler[int]):
     With `balanced` it draws with replacement, every class of the first head equally often. All `ranks` draw the same order
     and take every `ranks`-th clip of it, so that together they take each clip once. The first rank may take one more clip
     than the last. With several `cuts` an epoch takes each clip so often; number n + i is another cut of clip i of n.
+    Of the last `outliers` clips it draws only `share` times as many as there are others.
     """
 
-    def __init__(self, clips: Clips, seed: int, balanced: bool = False, rank: int = 0, ranks: int = 1, cuts: int = 1) -> None:
+    def __init__(
+        self,
+        clips: Clips,
+        seed: int,
+        balanced: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
+        cuts: int = 1,
+        outliers: int = 0,
+        share: float = 0.0,
+    ) -> None:
         assert 0 <= rank < ranks, f"rank {rank} of {ranks}"
         self._clips, self._seed, self._cuts = clips, seed, cuts
         self._own = slice(rank, None, ranks)
-        self._weights = _rarity(clips) if balanced else None
+        self._labelled = len(clips) - outliers
+        self._drawn = round(share * self._labelled * cuts) if outliers else 0
+        self._weights = _rarity(clips)[: self._labelled] if balanced else None
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self._clips.epoch = epoch
 
     def __len__(self) -> int:
-        return len(range(self._cuts * len(self._clips))[self._own])
+        return len(range(self._cuts * self._labelled + self._drawn)[self._own])
 
     def __iter__(self) -> Iterator[int]:
-        generator, count = Generator().manual_seed(epoch_seed(self._seed, self._clips.epoch)), self._cuts * len(self._clips)
+        generator, count = Generator().manual_seed(epoch_seed(self._seed, self._clips.epoch)), self._cuts * self._labelled
         if self._weights is None:
-            order = torch.randperm(count, generator=generator)
+            drawn = torch.randperm(count, generator=generator)
         else:
-            order = torch.multinomial(self._weights, count, replacement=True, generator=generator)
+            drawn = torch.multinomial(self._weights, count, replacement=True, generator=generator)
+        order = drawn // self._labelled * len(self._clips) + drawn % self._labelled
+        if self._drawn:
+            order = torch.cat([order, self._outliers(generator)])[torch.randperm(count + self._drawn, generator=generator)]
         return iter(order[self._own].tolist())
+
+    def _outliers(self, generator: Generator) -> Tensor:
+        """As many of the last clips as an epoch takes: all of them before one comes again."""
+        count = len(self._clips) - self._labelled
+        rounds = [torch.randperm(count, generator=generator) for _ in range(-(-self._drawn // count))]
+        return (
+            self._labelled
+            + torch.cat([number * len(self._clips) + drawn for number, drawn in enumerate(rounds)])[: self._drawn]
+        )
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

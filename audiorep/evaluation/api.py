@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from audiorep import datasets
@@ -21,6 +21,7 @@ def evaluate(
     split: str = "test",
     *,
     views: int | None = None,
+    unknown: Sequence[str | os.PathLike[str]] = (),
     say: Callable[[str], None] = lambda text: None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
@@ -31,6 +32,7 @@ def evaluate(
         data: a folder of classes, a CSV manifest, another data set, or a `Data` with its layout and folds.
         split: `train`, `valid`, `test` or `all`. Clips are divided as they were for the model's training.
         views: windows spread over each clip; 0: all, one hop apart; the model's own number, if not given.
+        unknown: files and folders of sounds of none of the model's classes, to measure how many are told from these.
         say: is told what should be known of how the data was read.
         on_progress: is told the seconds of sound just heard.
 
@@ -55,4 +57,5 @@ def evaluate(
     except DataError as error:
         raise DataError(f"{error} Clips that this model was never trained on are measured whole with split all.") from None
     trained = [] if split in ("all", "train") else [example for example in everything if example.split == "train"]
-    return measured(classifier, examples, describe_split(place.root, split, examples), trained, on_progress, views)
+    title = describe_split(place.root, split, examples)
+    return measured(classifier, examples, title, trained, on_progress, views, unknown)

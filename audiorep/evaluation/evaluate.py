@@ -15,7 +15,9 @@ from audiorep.config import from_plain
 from audiorep.datasets import Example, Splits, trained_clips
 from audiorep.datasets.class_names import normalized
 from audiorep.errors import DataError
+from audiorep.evaluation import rejection
 from audiorep.evaluation.metrics import Scorecard, joint, score
+from audiorep.evaluation.rejection import Rejection
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.results import Failure
 
@@ -36,6 +38,8 @@ class Evaluation:
     """Accuracy of all heads at once (see `metrics.joint`), for models with several."""
     views: int = 0
     """Windows that each clip was heard in; 0: all, one hop apart."""
+    rejection: Rejection | None = None
+    """What the model makes of sounds of no class, where there are some."""
 
     @property
     def title(self) -> str:
@@ -62,6 +66,7 @@ class Evaluation:
             "views": self.views,
             "heads": {head: card.as_dict() for head, card in self.heads.items()},
             **({"joint": self.joint} if self.joint else {}),
+            **({} if self.rejection is None else {"rejection": self.rejection.as_dict()}),
         }
 
 
@@ -72,11 +77,12 @@ def evaluate(
     trained: Sequence[Example] = (),
     on_progress: Callable[[float], None] | None = None,
     views: int | None = None,
+    unknown: Sequence[str | os.PathLike[str]] = (),
 ) -> Evaluation:
     """Metrics of `classifier` on `examples`; a clip's scores are the mean over its windows, or over `views` of them.
 
     Clips that cannot be read are counted, listed and left out. `trained` clips tell which recordings were trained on.
-    `views` is the model's own number where it is not given.
+    `views` is the model's own number where it is not given. `unknown` are files and folders of sounds of no class.
 
     Raises:
         DataError: the model was trained on clips of these, no clip can be read, or one has a label that the model does not
@@ -91,7 +97,8 @@ def evaluate(
     known = {example.group for example in trained if example.group}
     leaking = sum(example.group in known for example in examples)
     views = classifier.info.views if views is None else views
-    return Evaluation(split, len(scored.examples), leaking, scored.failures, cards, together, views)
+    rejected = rejection.measure(classifier, next(iter(scored.scores.values())), unknown, on_progress) if unknown else None
+    return Evaluation(split, len(scored.examples), leaking, scored.failures, cards, together, views, rejected)
 
 
 @dataclass(frozen=True)

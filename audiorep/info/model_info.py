@@ -27,6 +27,8 @@ SEAL = "model"
 """The key in `MEMBER` of the length and the CRC-32 of the model before the archive."""
 ACTIVATIONS = ("softmax", "sigmoid")
 PADDINGS = ("zeros", "edge", "edge_frames")
+LATER = ("unknown",)
+"""Fields that came later, and are written only where they say something."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class ModelInfo:
     thresholds: dict[str, list[float]] = field(default_factory=dict)
     """Lowest score at which a label is reported, for each class of each head; for a head that is missing here, 0 with softmax
     and 0.5 with sigmoid."""
+    unknown: str = ""
+    """The class that stands for sounds of none of the others; empty, if the model has none."""
     license: str = "unknown"
     """License of the weights."""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -108,9 +112,13 @@ class ModelInfo:
         renamed = {("measured_in_float32" if key == "measured" else key): value for key, value in self.provenance.items()}
         return dataclasses.replace(self, provenance={**renamed, "precision": precision, **entries})
 
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as models keep them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value or name not in LATER}
+
     def to_metadata(self) -> dict[str, str]:
         """Strings for the metadata of a model file, {`audiorep.` and the field: its value in JSON}; the task is added."""
-        return {f"{PREFIX}{key}": json.dumps(value) for key, value in {**dataclasses.asdict(self), "task": self.task}.items()}
+        return {f"{PREFIX}{key}": json.dumps(value) for key, value in {**self.as_dict(), "task": self.task}.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> ModelInfo:
@@ -162,7 +170,8 @@ class ModelInfo:
         """Whether each field has its type; `_checks` checks the values."""
         numbers = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
         whole = {"sample_rate": self.sample_rate, "views": self.views, "format_version": self.format_version}
-        texts = {"name": self.name, "activation": self.activation, "padding": self.padding, "license": self.license}
+        names = ("name", "activation", "padding", "unknown", "license")
+        texts = {name: getattr(self, name) for name in names}
         tables = {"front_end": self.front_end, "provenance": self.provenance}
         return [
             *((is_text(v), f"{n} is {brief(v)}; a text is needed") for n, v in texts.items()),
@@ -190,6 +199,10 @@ class ModelInfo:
             *checks.windows(self.window_seconds, self.hop_seconds, self.sample_rate),
             (self.activation in ACTIVATIONS, f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}"),
             (self.padding in PADDINGS, f"padding is {self.padding!r}; allowed are {', '.join(PADDINGS)}"),
+            (
+                not self.unknown or all(self.unknown in names for names in self.labels.values()),
+                f"unknown is {brief(self.unknown)}, which is no class of every head",
+            ),
             (0 <= self.views <= checks.MAX_VIEWS, f"views is {brief(self.views)}; 0 to {checks.MAX_VIEWS} is allowed"),
             *checks.thresholds(self.thresholds, self.labels),
             *checks.front_end(self.front_end, self.sample_rate, self.window_seconds),

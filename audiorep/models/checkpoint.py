@@ -85,7 +85,7 @@ def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, ar
     with torch.device("meta"):
         layers = changed_layers(network, type(network)(network.config))
     resized = {"layers": layers} if layers else {}
-    write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **resized, **dataclasses.asdict(info)})
+    write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **resized, **info.as_dict()})
 
 
 def load(folder: str | os.PathLike[str]) -> Checkpoint:

@@ -15,7 +15,7 @@ from audiorep.audio.decode import Chunk, Decoder, Source, Stretch, Waveform, Win
 from audiorep.errors import AudioError, ConfigError
 from audiorep.info.model_info import ModelInfo
 from audiorep.predict.results import Failure, Recording, Results
-from audiorep.runtimes import Session, checked, open_session
+from audiorep.runtimes import Known, Session, checked, open_session
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "esc50_nano.onnx"
 """The model inside the package: 50 environmental sounds."""
@@ -40,6 +40,7 @@ class Classifier:
         threads: int | None = None,
         runtime: str | None = None,
         precision: str = "fp32",
+        unknown: bool = True,
     ) -> Classifier:
         """The model in an exported file or a checkpoint folder (which needs torch); without a path, the one in the package.
 
@@ -48,6 +49,7 @@ class Classifier:
             threads: processor threads; default: all.
             runtime: a key of `audiorep.runtimes.RUNTIMES`; default: the first that opens such a file.
             precision: precision of the arithmetic: `fp32`, or `bf16` if the runtime and the processor support it.
+            unknown: whether a model may answer `unknown`; or else the best of its classes has to do.
 
         Raises:
             BundleError: the file does not exist or is not a model.
@@ -58,7 +60,8 @@ class Classifier:
         >>> audiorep.load().info.sample_rate
         16000
         """
-        return cls(open_session(BUNDLED if path is None else path, runtime, threads, precision))
+        session = open_session(BUNDLED if path is None else path, runtime, threads, precision)
+        return cls(session if unknown or not session.info.unknown else Known(session))
 
     @overload
     def __call__(self, source: np.ndarray, sample_rate: float) -> Recording: ...

@@ -6,7 +6,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,6 +58,25 @@ class Checked:
                 f"{self.name} gives scores that are no numbers (NaN or infinite) for {head} in {bad} of {len(values)} windows: "
                 "its weights are damaged or its training failed; export it again from a good checkpoint."
             )
+
+
+class Known:
+    """A session without the class for sounds of no other: of softmax scores, the others' shares of what is left."""
+
+    def __init__(self, session: Session) -> None:
+        info = session.info
+        self.session, self.device = session, session.device
+        self._kept = {head: [k for k, name in enumerate(names) if name != info.unknown] for head, names in info.labels.items()}
+        labels = {head: [info.labels[head][k] for k in kept] for head, kept in self._kept.items()}
+        thresholds = {head: [values[k] for k in self._kept[head]] for head, values in info.thresholds.items()}
+        self.info = replace(info, labels=labels, thresholds=thresholds, unknown="")
+
+    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores of each head for each waveform of the batch."""
+        scores = {head: values[:, self._kept[head]] for head, values in self.session(waveform).items()}
+        if self.info.activation == "sigmoid":
+            return scores
+        return {head: values / np.maximum(values.sum(1, keepdims=True), 1e-30) for head, values in scores.items()}
 
 
 def checked(session: Session, name: str | None = None) -> Session:

@@ -29,7 +29,7 @@ from audiorep.files import write_errors, write_json
 from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
-from audiorep.training import teachers
+from audiorep.training import teachers, unknown
 from audiorep.training.callbacks import AtomicCheckpoints, EpochLines, EpochValues, MovingAverage, ResumedOrder
 from audiorep.training.module import Trainee, build_network
 from audiorep.training.recipe import TrainConfig
@@ -67,11 +67,12 @@ def fit(
     if config.distil.classes == "teacher":
         classes = teachers.classes_of(config)
         examples = [replace(example, labels=dict.fromkeys(classes, ())) for example in examples]
-    labels = _labels(config, examples, classes)
+    labels = unknown.labels_with(config.unknown, _labels(config, examples, classes))
+    outliers = unknown.examples_of(config.unknown, labels)
     taught_by = teachers.load(config, labels, examples, say)
-    run = Run(config, labels, examples, output, Reports(progress, say, on_epoch), taught_by)
+    run = Run(config, labels, examples, output, Reports(progress, say, on_epoch), taught_by, outliers)
     check_run(run)
-    info = _info(config, labels, examples, taught_by)  # what it refuses is better known before training than after
+    info = _info(run)  # what it refuses is better known before training than after
 
     def make() -> nn.Module:
         network = build_network(config, labels)
@@ -105,6 +106,13 @@ class Run:
     output: Path
     reports: Reports = field(default_factory=Reports)
     taught_by: Teachers | None = None
+    outliers: Sequence[Example] = ()
+    """Clips of no class to train on (see `audiorep.training.unknown`)."""
+
+    @property
+    def heard(self) -> list[Example]:
+        """All clips; those of no class come last."""
+        return [*self.examples, *self.outliers]
 
 
 def check_run(run: Run) -> None:
@@ -114,7 +122,7 @@ def check_run(run: Run) -> None:
         ConfigError: the folder holds a run with other settings, other data or other teachers, or another checkpoint.
         CheckpointError: the run's record cannot be read.
     """
-    _check(run.output, _record(run.config, run.labels, run.examples, run.taught_by))
+    _check(run.output, _record(run))
 
 
 def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
@@ -130,8 +138,8 @@ def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
     """
     config, output, say = run.config, run.output, run.reports.say
     lightning.seed_everything(config.seed, verbose=False)
-    train, valid = (clips_of(config, run.examples, run.labels, split) for split in ("train", "valid"))
-    sampler = EpochSampler(train, config.seed, config.balance == "sampling", cuts=config.cuts)
+    train, valid = (clips_of(config, run.heard, run.labels, split) for split in ("train", "valid"))
+    sampler = _sampler(run, train)
     lying = _on_device(train, config)
     heard = _with_scores(train, run) if lying is None else ClipNumbers(len(train))
     loaders = make_loaders(config, heard, valid, sampler)
@@ -141,7 +149,7 @@ def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
     if run.taught_by is not None and not config.distil.cache:
         trainee.learn_from(run.taught_by)
     _say_failures([*train.failures, *valid.failures, *unreadable], say)
-    write_json(output / CONFIG, _record(config, run.labels, run.examples, run.taught_by))
+    write_json(output / CONFIG, _record(run))
     has_norms = bool(trainee.norms(frozen=False))
     trainer = make_trainer(config, output, run.reports, len(valid) > 0, has_norms)
     trainer.callbacks.insert(0, ResumedOrder(sampler))  # type: ignore[attr-defined]  # Lightning's own come last
@@ -197,13 +205,19 @@ def _with_scores(train: Clips, run: Run) -> Clips | TaughtClips:
     return TaughtClips(train, run.taught_by.remember(train, run.output / teachers.KEPT))
 
 
-def _record(
-    config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example], taught_by: Teachers | None = None
-) -> dict[str, Any]:
+def _sampler(run: Run, train: Clips) -> EpochSampler:
+    """The order of an epoch's clips, with the share of those of no class that the settings ask for."""
+    config, paths = run.config, {example.path for example in run.outliers}
+    outliers = sum(example.path in paths for example in train.examples)
+    share = config.unknown.share
+    return EpochSampler(train, config.seed, config.balance == "sampling", cuts=config.cuts, outliers=outliers, share=share)
+
+
+def _record(run: Run) -> dict[str, Any]:
     """What identifies a run: settings, labels, teachers, and a digest of the clips that stays the same when the data moves."""
-    clips = {**count_splits(examples), "digest": digest_of(examples)}
-    weights = {} if taught_by is None else {"teachers": taught_by.digests}
-    return _plain({"config": asdict(config), "labels": labels, "clips": clips, **weights})
+    clips = {**count_splits(run.heard), "digest": digest_of(run.heard)}
+    weights = {} if run.taught_by is None else {"teachers": run.taught_by.digests}
+    return _plain({"config": asdict(run.config), "labels": run.labels, "clips": clips, **weights})
 
 
 def _check(output: Path, record: dict[str, Any]) -> None:
@@ -365,12 +379,12 @@ def _noise(config: TrainConfig) -> tuple[list[Tensor], list[AudiorepError]]:
     return recordings, errors
 
 
-def _info(
-    config: TrainConfig, labels: dict[str, list[str]], examples: Sequence[Example], taught_by: Teachers | None
-) -> ModelInfo:
+def _info(run: Run) -> ModelInfo:
+    config, taught_by = run.config, run.taught_by
+    no_class = {"clips": len(run.outliers), "synthetic": config.unknown.synthetic}
     return ModelInfo(
         name=config.architecture,
-        labels=labels,
+        labels=run.labels,
         sample_rate=config.front_end_config.sample_rate,
         window_seconds=config.window_seconds,
         hop_seconds=config.hop_seconds or config.window_seconds,
@@ -378,12 +392,14 @@ def _info(
         views=config.views,
         front_end=config.front_end_config.as_dict(),
         activation="sigmoid" if config.multi_label else "softmax",
+        unknown=unknown.NAME if config.unknown.is_taught else "",
         license=config.license,
         provenance={
-            "clips": count_splits(examples),
+            "clips": count_splits(run.examples),
             "splits": asdict(config.splits),
-            "seen": trained_clips.filter_of([example for example in examples if example.split == "train"]),
+            "seen": trained_clips.filter_of([example for example in run.heard if example.split == "train"]),
             "started_from": config.start,
+            **({"of_no_class": no_class} if config.unknown.is_taught else {}),
             **({} if taught_by is None else {"teachers": [teacher.provenance() for teacher in taught_by.teachers]}),
             "attribution": config.attribution,
             "audiorep": __version__,

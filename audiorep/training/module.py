@@ -18,7 +18,7 @@ from audiorep.errors import ConfigError
 from audiorep.models.front_end import LogMel, frames_of, repeat_last
 from audiorep.models.layers import Network, channels_last
 from audiorep.models.resized import change_layers
-from audiorep.training import augment, distil
+from audiorep.training import augment, distil, unknown
 from audiorep.training.capture import LastMap
 from audiorep.training.recipe import TrainConfig
 from audiorep.training.teachers import Lesson, Teachers
@@ -221,6 +221,8 @@ class Trainee(lightning.LightningModule):
                     for table in (targets, taught)
                 )
                 sound = sound.maximum(sound[partner])
+            if chance := self.settings.unknown.synthetic:
+                waveform, targets = unknown.replace_some(waveform, targets, chance, front_end.sample_rate, generator)
         return waveform, targets, sound, taught
 
     def augmented_spectrograms(self, waveform: Tensor, sound: Tensor) -> Tensor:

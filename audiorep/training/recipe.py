@@ -16,6 +16,7 @@ from audiorep.info.checks import MAX_WINDOW_SECONDS
 from audiorep.info.model_info import PADDINGS
 from audiorep.models.front_end import FRONT_ENDS, FrontEndConfig
 from audiorep.training.augment import AugmentConfig
+from audiorep.training.unknown import UnknownConfig
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     distil: DistilConfig = field(default_factory=DistilConfig)
+    unknown: UnknownConfig = field(default_factory=UnknownConfig)
     start: str = ""
     """Checkpoint folder whose weights training starts from (fine-tuning); empty starts from random ones."""
     freeze_norms: bool = False
@@ -231,6 +233,10 @@ class TrainConfig(Config):
             (
                 self.multi_label or self.distil.classes == "labels",
                 'distil.classes = "teacher" is for taggers: set multi_label=true',
+            ),
+            (
+                not (self.distil.cache and self.unknown.synthetic),
+                "distil.cache keeps what teachers said of the clips, which unknown.synthetic replaces: leave one of them out",
             ),
             (min(self.views, self.precise_norms) >= 0, "views and precise_norms must not be negative"),
             (0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; 0 to below 1 is allowed"),

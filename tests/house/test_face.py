@@ -17,13 +17,13 @@ from support.training import QUICK
 import audiorep
 
 SIGNATURES = {
-    "load": "(path, threads, runtime, precision)",
+    "load": "(path, threads, runtime, precision, unknown)",
     "check_data": "(data, *, shortest_seconds, say, progress)",
     "prepare_data": "(data, output, *, sample_rate, shard_clips, workers, say, progress)",
     "train": "(data, output, recipe, *, say, progress, **settings)",
     "train_every_fold": "(data, output, recipe, *, say, progress, **settings)",
     "search": ("(data, output, space, *, recipe, settings, trials, seconds, workers, command, say, progress, **rules)"),
-    "evaluate": "(model, data, split, *, views, say, on_progress)",
+    "evaluate": "(model, data, split, *, views, unknown, say, on_progress)",
     "compare": "(first, second, data, split, *, loss, agreement, rounds, say, on_progress)",
     "bench": "(networks, *, rounds, threads, say, on_turn, **settings)",
     "export": "(model, output, *, to, precision, clips, calibration, say)",

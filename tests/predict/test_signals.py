@@ -149,7 +149,7 @@ def unignored():
 @pytest.mark.parametrize("command", [["models", "info"], ["evaluate", "m.onnx", "clips"]])
 def test_a_command_that_keeps_nothing_stops_in_a_word(unignored, monkeypatch, capsys, command, name, status):
     monkeypatch.setattr(sys, "argv", ["audiorep", *command])
-    monkeypatch.setattr(classifier, "load", lambda *given: signal.raise_signal(getattr(signal, name)))
+    monkeypatch.setattr(classifier, "load", lambda *given, **named: signal.raise_signal(getattr(signal, name)))
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert (ended.value.code, capsys.readouterr().err) == (status, "Stopped.\n")
