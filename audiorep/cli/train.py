@@ -23,7 +23,10 @@ Recipe = Annotated[
     typer.Option(help="TOML file of settings that differ from the defaults; of several files the last one wins."),
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting, for example optimizer.learning_rate=0.001.")]
-Start = Annotated[Path | None, typer.Option(help="Checkpoint folder of the same network to fine-tune.")]
+Start = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint folder to fine-tune; its network, front end and windows are taken over. none: start anew."),
+]
 
 
 def train(

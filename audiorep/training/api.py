@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from audiorep.evaluation.evaluate import Evaluation
     from audiorep.training.recipe import TrainConfig
 
+NO_START = "none"
+"""`start` that asks for random weights, whatever a recipe says."""
 Recipe = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -38,7 +40,7 @@ def train(
         progress: show a bar in place of the lines.
         **settings: fields of `audiorep.training.recipe.TrainConfig`, for example `epochs=30` or
             `optimizer={"learning_rate": 0.001}`. They win over the recipe's. `start` names a checkpoint to fine-tune, whose
-            sizes of layers are then taken too.
+            network, front end and windows are then taken over where the settings do not say otherwise; `none` starts anew.
 
     Returns:
         What the model reached on the test clips and on the validation clips, where there are any.
@@ -110,14 +112,28 @@ def settings_of(recipe: Recipe, settings: dict[str, Any]) -> TrainConfig:
         ConfigError: a recipe cannot be read, or a setting is refused.
         CheckpointError: the checkpoint to start from cannot be read.
     """
-    from audiorep.models import checkpoint
     from audiorep.training.recipe import configure
 
     recipes = [recipe] if isinstance(recipe, str | os.PathLike) else list(recipe)
-    values: dict[str, Any] = {}
-    if settings.get("start"):
-        layers = checkpoint.read_json(Path(settings["start"]) / checkpoint.CONFIG).get("layers", {})
-        values = {"layers": layers} if layers else {}
-        settings = {**settings, "start": str(settings["start"])}
-    values = configuration.read_recipes(recipes, values)
-    return configure(configuration.merged(values, settings), where=", ".join(map(str, recipes)) or "settings")
+    values = configuration.merged(configuration.read_recipes(recipes), settings)
+    start = str(values.pop("start", ""))
+    if start not in ("", NO_START):
+        values = {**configuration.merged(_taken_over(start, values), values), "start": start}
+    return configure(values, where=", ".join(map(str, recipes)) or "settings")
+
+
+def _taken_over(start: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training takes over from the checkpoint that it starts from, where its settings do not say otherwise.
+
+    A protocol says how sound becomes windows and spectrograms; another architecture has other sizes.
+    """
+    from audiorep.models import checkpoint
+
+    kept = checkpoint.read_json(Path(start) / checkpoint.CONFIG)
+    names = [] if "protocol" in values else ["front_end", "window_seconds", "hop_seconds", "padding"]
+    if values.get("architecture", kept.get("architecture")) == kept.get("architecture"):
+        names += ["architecture", "network", "layers"]
+    taken = {name: kept[name] for name in names if name in kept}
+    if isinstance(taken.get("network"), dict):
+        taken["network"] = {key: value for key, value in taken["network"].items() if key != "heads"}
+    return taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning
@@ -164,7 +164,7 @@ class Trainee(lightning.LightningModule):
             loss = self._distil(logits, last, targets, self._lesson(waveform, sound, taught))
         else:
             loss = self._mean_loss(logits, targets)
-        self.log("learning_rate", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True)  # type: ignore[union-attr]
+        self.log("learning_rate", self.optimizers().param_groups[-1]["lr"], on_step=False, on_epoch=True)  # type: ignore[union-attr]
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(spectrogram))
         return loss
 
@@ -181,10 +181,7 @@ class Trainee(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and its schedule, which advances every step."""
-        settings = self.settings.optimizer
-        learned = [*self.network.parameters(), *self.matches.parameters(), *self.embedding_matches.parameters()]
-        decayed, spared = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        settings, groups = self.settings.optimizer, self._parameter_groups()
         optimizer: torch.optim.Optimizer
         if settings.name == "adamw":
             optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
@@ -193,8 +190,32 @@ class Trainee(lightning.LightningModule):
                 groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0
             )
         schedule, epochs, steps = self.settings.schedule, self.settings.epochs, self.steps_per_epoch
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor((step + 1) / steps, epochs))
+
+        def of_heads(step: int) -> float:
+            return schedule.factor((step + 1) / steps, epochs)
+
+        def of_trunk(step: int) -> float:
+            return settings.trunk_rate * of_heads(step) if step >= settings.frozen_epochs * steps else 0.0
+
+        rates: list[Callable[[int], float]] = [of_heads if group["name"].startswith("heads") else of_trunk for group in groups]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """What learns: heads and projections, and the trunk, each as weights and as norms and biases, which never decay."""
+        learned = [(name, p) for name, p in self.named_parameters() if name.startswith(("network.", "matches.", "embedding_"))]
+        groups = []
+        for part in ("trunk", "heads"):
+            own = [p for name, p in learned if (part == "trunk") == self._is_trunk(name)]
+            for decay, kind, found in (
+                (self.settings.optimizer.weight_decay, "weights", [p for p in own if p.ndim > 1]),
+                (0.0, "biases", [p for p in own if p.ndim <= 1]),
+            ):
+                groups.append({"params": found, "weight_decay": decay, "name": f"{part} {kind}"})
+        return [group for group in groups if group["params"]]
+
+    def _is_trunk(self, name: str) -> bool:
+        return name.startswith("network.") and not name.startswith("network.heads.")
 
     def prepare(
         self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor, taught: dict[str, Tensor] | None = None

@@ -55,10 +55,20 @@ class OptimizerConfig(Config):
     weight_decay: float = 0.05
     momentum: float = 0.9
     """Momentum of SGD, in Nesterov's form."""
+    trunk_rate: float = 1.0
+    """Learning rate of all layers but the heads, relative to that of the heads (arXiv 1801.06146, section 3.2)."""
+    frozen_epochs: float = 0.0
+    """Epochs at the start in which the heads alone learn."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
-            raise ConfigError("optimizer: learning_rate must be above 0, weight_decay at least 0, momentum 0 to below 1")
+        checks = [
+            (
+                0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf and 0 <= self.momentum < 1,
+                "learning_rate must be above 0, weight_decay at least 0, momentum 0 to below 1",
+            ),
+            (0 <= self.trunk_rate < math.inf and self.frozen_epochs >= 0, "trunk_rate and frozen_epochs must not be negative"),
+        ]
+        refuse(checks, "optimizer: ")
 
 
 @dataclass(frozen=True)
