@@ -1,21 +1,23 @@
-"""Parts of a training that Lightning calls: the average of weights, reports by the epoch, resumed order, whole checkpoints."""
+"""Parts of a training that Lightning calls: average of weights, reports by the epoch, resumed order, logs, checkpoints."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from audiorep.datasets.clips import EpochSampler
 from audiorep.files import replacing
+from audiorep.interrupts import delay_signals
 
 AVERAGE_EVERY = 4  # steps
 
@@ -71,6 +73,29 @@ class ResumedOrder(Callback):
     ) -> None:
         """Sets the epoch from the checkpoint that is loaded."""
         self._sampler.set_epoch(checkpoint["epoch"] + 1)
+
+
+class TensorBoard(TensorBoardLogger):
+    """TensorBoard's logs, whose writing no signal interrupts.
+
+    Values go to a thread through a queue. Ctrl-C while one is put there may leave the thread unaware of it, and the end of
+    the training would wait for it for ever.
+    """
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hands values on."""
+        with delay_signals():
+            super().log_metrics(metrics, step)
+
+    def save(self) -> None:
+        """Waits until all values are written."""
+        with delay_signals():
+            super().save()
+
+    def finalize(self, status: str) -> None:
+        """The same, at the end."""
+        with delay_signals():
+            super().finalize(status)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -16,7 +16,7 @@ import lightning
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -30,7 +30,7 @@ from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
 from audiorep.training import teachers, unknown
-from audiorep.training.callbacks import AtomicCheckpoints, EpochLines, EpochValues, MovingAverage, ResumedOrder
+from audiorep.training.callbacks import AtomicCheckpoints, EpochLines, EpochValues, MovingAverage, ResumedOrder, TensorBoard
 from audiorep.training.module import Trainee, build_network
 from audiorep.training.recipe import TrainConfig
 from audiorep.training.teachers import TaughtClips, Teachers
@@ -345,7 +345,7 @@ def make_trainer(
         precision=config.precision,
         gradient_clip_val=config.gradient_clip or None,
         callbacks=callbacks,
-        logger=[CSVLogger(output, logs, version=part), TensorBoardLogger(output, logs, version=part)],
+        logger=[CSVLogger(output, logs, version=part), TensorBoard(output, logs, version=part)],
         plugins=[AtomicCheckpoints()],
         devices=1,  # seeds, sampler and messages are written for one process
         enable_progress_bar=reports.progress,
