@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         FuseError,
         MissingExtraError,
     )
-    from audiorep.evaluation.api import evaluate
+    from audiorep.evaluation.api import calibrate, evaluate
     from audiorep.export.api import export
     from audiorep.hub.api import fuse
     from audiorep.predict.classifier import Classifier, load
@@ -54,6 +54,7 @@ _MODULE_OF = {
     "train": "training.api",
     "train_every_fold": "training.api",
     "evaluate": "evaluation.api",
+    "calibrate": "evaluation.api",
     "compare": "benchmark.api",
     "bench": "benchmark.api",
     "export": "export.api",
@@ -98,6 +99,7 @@ __all__ = [
     "Waveform",
     "__version__",
     "bench",
+    "calibrate",
     "check_data",
     "compare",
     "compress",

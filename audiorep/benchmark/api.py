@@ -157,7 +157,7 @@ def compare(
     (True, 1.0)
     """
     require("torchmetrics", extra="train")
-    from audiorep.evaluation.evaluate import describe_split
+    from audiorep.evaluation.scored import describe_split
 
     for name, share in (("loss", loss), ("agreement", agreement)):
         if not 0 <= share <= 1:

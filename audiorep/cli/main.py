@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import audiorep
 from audiorep import interrupts
-from audiorep.cli import bench, compress, data, deploy, models, predict, search, terminal, train
+from audiorep.cli import bench, calibrate, compress, data, deploy, models, predict, search, terminal, train
 from audiorep.cli.options import DONE, SOME_FAILED, WRONG_USAGE
 from audiorep.errors import AudiorepError
 
@@ -54,6 +54,7 @@ for command in (
     train.train,
     train.distil,
     predict.evaluate,
+    calibrate.calibrate,
     deploy.export,
     deploy.fuse,
     compress.quantize,

@@ -107,6 +107,7 @@ def evaluate(
     valid_fold: ValidFolds = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all results.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG file for the confusion matrix.")] = None,
+    reliability: Annotated[Path | None, typer.Option(help="PNG file for the reliability diagram.")] = None,
     data_format: Format = None,
     views: Annotated[
         int | None,
@@ -123,7 +124,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the accuracy of a model on labelled clips, with the same code as predict."""
-    for file in (output, picture):
+    for file in (output, picture, reliability):
         if file is not None:
             reserve(file, model)
     classifier = audiorep.load(model, threads, runtime, precision, unknown=not no_unknown)
@@ -136,6 +137,8 @@ def evaluate(
         write_json(output, evaluation.summary())
     if picture is not None:
         evaluation.draw(picture)
+    if reliability is not None:
+        evaluation.draw_reliability(reliability)
     if as_json:
         print(json.dumps(evaluation.summary(), ensure_ascii=False))
     else:

@@ -17,6 +17,7 @@ from audiorep.escape import visible
 if TYPE_CHECKING:  # each function imports what it needs, so that the command line starts fast
     from audiorep.benchmark.api import Comparison
     from audiorep.datasets.api import Checked
+    from audiorep.evaluation.calibrate import CalibratedHead, Calibration
     from audiorep.evaluation.evaluate import Evaluation
     from audiorep.predict.results import Detection, Failure, Recording
 
@@ -69,6 +70,8 @@ def show_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
     for head, card in evaluation.heads.items():
         title = f"  {head}: " if len(evaluation.heads) > 1 else "  "
         print(title + in_words(card.summary))
+        if head in evaluation.reliability:
+            print(f"  {evaluation.reliability[head].in_words}")
         if every_class:
             cells = [
                 [r.label, str(r.clips), f"{r.recall:.0%}", f"{r.precision:.0%}", f"{r.average_precision:.3f}", r.mistaken_for]
@@ -80,6 +83,38 @@ def show_evaluation(evaluation: Evaluation, every_class: bool = False) -> None:
             f"  {found.sounds} sounds of no class: AUROC {found.auroc:.3f}, {found.rejected:.1%} of them unknown or not "
             f"reported, and {found.lost:.1%} of the clips above"
         )
+
+
+def show_calibration(calibration: Calibration) -> None:
+    """Prints what the calibration of each head is, and what it gives on clips that it was not fitted on."""
+    from audiorep.evaluation.calibrate import PARTS
+
+    print(f"{visible(calibration.split)} ({calibration.clips} clips)")
+    rows = []
+    for head, found in calibration.heads.items():
+        for kind, settings, of_files in (("window", found.window, False), ("file", found.file, True)):
+            bias = f"{settings['bias']:+.2f}" if "bias" in settings else "-"
+            rows.append([head, kind, f"{settings['temperature']:.2f}", bias, *(_effects(found) if of_files else [""] * 4)])
+    header = ["head", "score of", "temperature", "bias", "error before", "after", "expected by chance", "at 90 % precision"]
+    show_table(header, rows, right=set(range(2, 8)))
+    for head, found in calibration.heads.items():
+        rule = "best F1" if calibration.rule == "f1" else f"precision {calibration.wanted:g}"
+        print(
+            f"{head}: thresholds by {rule} from {min(found.thresholds):.2f} to {max(found.thresholds):.2f}, common "
+            f"{found.common:.2f}; with them {found.answered:.0%} of the clips are answered, and {found.precision:.0%} of the "
+            "labels are right"
+        )
+    print(f"Error, precision and shares are of clips that were not fitted on (cross-validation over {PARTS} parts).")
+
+
+def _effects(found: CalibratedHead) -> list[str]:
+    after = found.after
+    return [
+        f"{found.before.error:.3f}",
+        f"{after.error:.3f} ({after.low:.3f} – {after.high:.3f})",
+        f"{after.by_chance:.3f}",
+        f"{found.before.answered:.0%} before, {after.answered:.0%} after",
+    ]
 
 
 def show_folds(summary: dict[str, Any]) -> None:

@@ -84,6 +84,7 @@ def quantize(
     """
     require("torch", extra="train")
     from audiorep.compress import int8
+    from audiorep.compress.recalibrate import recalibrate
     from audiorep.models import checkpoint
 
     source, path, table = Path(model), Path(output), None if sensitivity is None else Path(sensitivity)
@@ -98,6 +99,7 @@ def quantize(
     else:
         made = int8.write(loaded, sounds, path, loss, keep_float, table, say)
         speed, setting = made.speed, made.setting
+    recalibrate(path, loaded.info, examples, say)
     compared = _compared((source, _classifier(loaded, source)), (path, Classifier.load(path)), place, examples)
     return Quantized(path, sounds.origin, speed, setting, compared)
 
@@ -222,10 +224,10 @@ def _step(values: dict[str, Any], source: Path, place: Data, output: Path, tune:
     _check_folder(source, output, small)
     examples = place.examples(place.splits(model.info.provenance), say)
     quieten()
-    step.run(steps.Work(model, source, source, examples, place.root, small, say))
+    steps.perform(step, steps.Work(model, source, source, examples, place.root, small, say))
     if tune:
         again = steps.Work(checkpoint.load(small), small, source, examples, place.root, output, say)
-        steps.Tune(epochs=tune).run(again)
+        steps.perform(steps.Tune(epochs=tune), again)
     made = checkpoint.load(output)
     before, after = model.merged_cost(), made.merged_cost()
     parameters, macs = (before.parameters, after.parameters), (before.macs, after.macs)
@@ -254,7 +256,7 @@ def _compared(
 ) -> Comparison | None:
     """Both models on the test clips, without times."""
     from audiorep.benchmark.api import compare_on
-    from audiorep.evaluation.evaluate import describe_split
+    from audiorep.evaluation.scored import describe_split
 
     test = [example for example in examples if example.split == "test"]
     if not test:

@@ -17,7 +17,7 @@ from typing import Any
 from audiorep import config, runtimes
 from audiorep.benchmark.deployed import Deployed, timed
 from audiorep.benchmark.environment import environment, in_words
-from audiorep.compress.steps import Export, Step, Tune, Work, parse
+from audiorep.compress.steps import Export, Step, Tune, Work, parse, perform
 from audiorep.config import Config
 from audiorep.datasets import Example, digest_of
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
@@ -25,7 +25,7 @@ from audiorep.escape import code
 from audiorep.escape import markdown as markdown_of
 from audiorep.evaluation import pictures
 from audiorep.evaluation.compare import Accuracy, accuracy_refusal, compare, measure_accuracy
-from audiorep.evaluation.evaluate import describe_split
+from audiorep.evaluation.scored import describe_split
 from audiorep.files import refuse_inputs, write_json, write_text
 from audiorep.models import checkpoint
 from audiorep.models.checkpoint import Checkpoint
@@ -213,7 +213,7 @@ class _Runner:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         work = Work(self._load(current), current, self.source, self.examples, self.data, folder, self.say)
-        return step.run(work)
+        return perform(step, work)
 
     def _measured(self, name: str, made: Path, current: Path, limit: float | None, folder: Path, start: float) -> Row:
         is_file = not made.is_dir() or made.suffix == ".mlpackage"

@@ -15,7 +15,7 @@ from torch import nn
 from audiorep.datasets import Example
 from audiorep.errors import AudioError, ConfigError, DataError
 from audiorep.evaluation.compare import Accuracy, Difference, compare, measure_accuracy
-from audiorep.evaluation.evaluate import targets_of
+from audiorep.evaluation.scored import targets_of
 from audiorep.export.onnx import bundle, caller
 from audiorep.export.precision import Quantizer, Rating, Setting, best, scores
 from audiorep.export.sounds import first_window, first_windows, low_rates, noises, spread

@@ -17,6 +17,7 @@ from torch.nn import functional
 from audiorep import config, models, reparam, runtimes
 from audiorep.compress import int8, low_rank, qat
 from audiorep.compress.prune import Importance, Scope, prune
+from audiorep.compress.recalibrate import recalibrate
 from audiorep.config import Config
 from audiorep.datasets import Example, labels_of
 from audiorep.errors import ConfigError, DataError
@@ -245,6 +246,14 @@ STEPS: dict[str, type[Step]] = {
     "quantize": Quantize,
 }
 """The steps by the name that a recipe calls them (`do`)."""
+
+
+def perform(step: Step, work: Work) -> Path:
+    """What a step makes, calibrated anew where its model is calibrated and the step changes scores."""
+    made = step.run(work)
+    if not (isinstance(step, Fuse) or (isinstance(step, Export) and step.precision == "fp32")):
+        recalibrate(made, work.model.info, work.examples, work.say)
+    return made
 
 
 def parse(values: dict[str, Any], where: str) -> tuple[str, Step]:

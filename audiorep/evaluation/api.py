@@ -1,9 +1,10 @@
-"""`audiorep.evaluate`: the accuracy of a model on labelled clips."""
+"""`audiorep.evaluate` and `audiorep.calibrate`: a model's accuracy on labelled clips, and its scores made probabilities."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audiorep import datasets
@@ -12,7 +13,9 @@ from audiorep.errors import DataError, require
 from audiorep.predict.classifier import Classifier
 
 if TYPE_CHECKING:
+    from audiorep.evaluation.calibrate import Calibration
     from audiorep.evaluation.evaluate import Evaluation
+    from audiorep.evaluation.thresholds import Rule
 
 
 def evaluate(
@@ -45,8 +48,8 @@ def evaluate(
     True
     """
     require("torchmetrics", extra="train")
-    from audiorep.evaluation.evaluate import describe_split
     from audiorep.evaluation.evaluate import evaluate as measured
+    from audiorep.evaluation.scored import describe_split
 
     classifier = model if isinstance(model, Classifier) else Classifier.load(model)
     place = located(data)
@@ -59,3 +62,52 @@ def evaluate(
     trained = [] if split in ("all", "train") else [example for example in everything if example.split == "train"]
     title = describe_split(place.root, split, examples)
     return measured(classifier, examples, title, trained, on_progress, views, unknown)
+
+
+def calibrate(
+    model: str | os.PathLike[str],
+    data: Place,
+    output: str | os.PathLike[str],
+    split: str = "valid",
+    *,
+    thresholds: Rule = "f1",
+    precision: float = 0.9,
+    say: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[float], None] | None = None,
+) -> Calibration:
+    """Writes a copy of a model whose scores are probabilities, with a threshold for each class, which every runtime applies.
+
+    Args:
+        model: an exported file or a checkpoint folder.
+        data: labelled clips that it was neither trained nor tested on, as for `audiorep.evaluate`.
+        output: the copy: a file of the same kind, or a new folder.
+        split: `valid`, `test` or `all`. Clips are divided as they were for the model's training.
+        thresholds: by the best `f1`, or by a `precision` that the labels reported are to reach.
+        precision: that precision.
+        say: is told what should be known of how the data was read.
+        on_progress: is told the seconds of sound just heard.
+
+    Raises:
+        DataError: too few clips, clips that it was trained or tested on, or a precision that no score reaches.
+        ConfigError: another rule, or a place that cannot be written to.
+        BundleError, CheckpointError, MissingExtraError: the model cannot be run here.
+
+    >>> found = audiorep.calibrate(checkpoint, more_clips, "calibrated", split="all")
+    >>> audiorep.load("calibrated").info.calibration == found.info.calibration
+    True
+    """
+    from audiorep.evaluation.calibrate import calibrate as fit
+    from audiorep.evaluation.calibrate import refuse_older_test
+    from audiorep.evaluation.scored import describe_split
+    from audiorep.export import described
+
+    source, target = Path(model), Path(output)
+    described.check(source, target)
+    classifier, place = Classifier.load(source), located(data)
+    splits = datasets.Splits() if split == "all" else place.splits(classifier.info.provenance)
+    examples = datasets.examples_in_split(place.examples(splits, say), split, place.root)
+    words = describe_split(place.root, split, examples)
+    refuse_older_test(classifier.info, split, words)
+    found = fit(classifier, examples, words, thresholds, precision, on_progress)
+    described.write(source, found.info, target)
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,11 @@ import numpy as np
 from audiorep import runtimes
 from audiorep.datasets import Example
 from audiorep.errors import ConfigError
-from audiorep.evaluation.evaluate import Scored, refuse_trained_clips, score_clips
+from audiorep.evaluation.intervals import resampled, wilson
 from audiorep.evaluation.metrics import mean_average_precision
+from audiorep.evaluation.scored import Scored, refuse_trained_clips, score_clips
 from audiorep.predict.agreement import agreement
 from audiorep.predict.classifier import Classifier
-
-CONFIDENCE = 0.95
-RESAMPLES = 1000  # of the clips, for intervals that have no formula
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def measure_accuracy(
 
     clips = len(scored.examples)
     found = accuracy()
-    low, high = _resampled(accuracy, clips) if multi_label or len(scored.scores) > 1 else wilson(found, clips)
+    low, high = resampled(accuracy, clips) if multi_label or len(scored.scores) > 1 else wilson(found, clips)
     return Accuracy(name or str(model), clips, metric, found, low, high, scored)
 
 
@@ -123,14 +120,6 @@ def compare(first: Accuracy, second: Accuracy) -> Difference:
     return Difference(second.accuracy - first.accuracy, low, high, near.agreement, near.largest, near.mean)
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` trials (Wilson 1927)."""
-    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
-
-
 def _accuracy(scored: Scored, metric: str, chosen: np.ndarray | None) -> float:
     values = []
     for head, scores in scored.scores.items():
@@ -144,17 +133,8 @@ def _accuracy(scored: Scored, metric: str, chosen: np.ndarray | None) -> float:
     return float(np.mean(values))
 
 
-def _resampled(value: Callable[[np.ndarray], float], clips: int) -> tuple[float, float]:
-    """The 95 % interval of a value over resamples of the clips (bootstrap percentiles)."""
-    generator = np.random.default_rng(0)
-    found = [value(generator.integers(clips, size=clips)) for _ in range(RESAMPLES)]
-    edge = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(found, [edge, 1 - edge])
-    return float(low), float(high)
-
-
 def _change_interval(first: Accuracy, second: Accuracy) -> tuple[float, float]:
     def change(chosen: np.ndarray) -> float:
         return _accuracy(second.scored, second.metric, chosen) - _accuracy(first.scored, first.metric, chosen)
 
-    return _resampled(change, first.clips)
+    return resampled(change, first.clips)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ from audiorep.evaluation.plotting import (
     save,
     title,
 )  # fmt: skip
+from audiorep.evaluation.reliability import BINS, Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,6 +177,29 @@ def _worst(counts: np.ndarray, most: int = 12) -> list[tuple[int, int]]:
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     return [(int(i // len(wrong)), int(i % len(wrong))) for i in order if wrong.flat[i] > 0]
+
+
+@look()
+def reliability(found: Mapping[str, Reliability], heading: str, path: Path) -> None:
+    """The share of right labels against the mean score of each bin of clips, a panel a head, to a PNG.
+
+    Bars from the points to the diagonal are the errors whose mean is the expected calibration error.
+    """
+    figure = card(max(4.4 * len(found), 6.4), 4.8)
+    for place, (head, one) in enumerate(found.items(), 1):
+        axes = figure.add_subplot(1, len(found), place)
+        scores, right = (np.array([getattr(part, name) for part in one.bins]) for name in ("score", "right"))
+        axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2)
+        axes.vlines(scores, np.minimum(scores, right), np.maximum(scores, right), color=ORANGE, linewidth=1.4)
+        axes.plot(scores, right, linestyle="", marker="o", markersize=5, color=BLUE)
+        dress(axes, "score of the best label", "share of right labels")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: percent(value))
+        name = f"{drawable(head)}: " if len(found) > 1 else ""
+        axes.set_title(f"{name}error {one.error:.3f}, by chance {one.by_chance:.3f}", loc="left", fontsize=TEXT_SIZE, color=INK)
+    title(figure, f"{heading}\nReliability in {BINS} bins of equally many clips")
+    save(figure, path)
 
 
 # ---------------------------------------------------------------- a benchmark

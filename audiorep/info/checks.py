@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audiorep.errors import ConfigError
+from audiorep.info.calibration import KINDS, MAX_BIAS, SETTINGS, TEMPERATURES
 from audiorep.info.front_end import RATES, FrontEndConfig
 from audiorep.untrusted import MAX_TEXT_CHARACTERS, brief, is_number, is_text, is_whole
 
@@ -20,6 +21,9 @@ MAX_CLASSES = 100_000  # in each head
 MAX_HEADS = 100
 MAX_VIEWS = 1000
 MAX_BITS_PER_CHARACTER = 64  # of a Bloom filter in base 85; in a full filter half of the bits are set, and there are seven
+
+CLIP_FILTERS = ("seen", "tested", "calibrated")
+"""Entries of the provenance that know the clips a model was trained, tested and calibrated on (see `trained_clips`)."""
 
 Check = tuple[bool, str]
 """Whether the check holds, and the message if it does not."""
@@ -89,6 +93,30 @@ def thresholds(limits: Mapping[str, Sequence[Any]], named: Mapping[str, Sequence
     return [(fine, "thresholds must be numbers from 0 to 1, one for each class in labels")]
 
 
+def calibration(values: Mapping[str, Any], named: Mapping[str, Sequence[Any]]) -> list[Check]:
+    """Whether each calibrated head has a temperature, and perhaps a bias, for its windows and its files."""
+    lowest, highest = TEMPERATURES
+    fine = all(
+        head in named and isinstance(kinds, dict) and set(kinds) == set(KINDS) and all(map(_is_calibration, kinds.values()))
+        for head, kinds in values.items()
+    )
+    return [
+        (
+            fine,
+            f"calibration is {brief(values)}; for each head, window and file need a temperature from {lowest:g} to {highest:g} "
+            f"and may have a bias of at most {MAX_BIAS:g} either way",
+        )
+    ]
+
+
+def _is_calibration(settings: Any) -> bool:
+    if not isinstance(settings, dict) or not {"temperature"} <= set(settings) <= set(SETTINGS):
+        return False
+    lowest, highest = TEMPERATURES
+    numbers = all(map(is_number, settings.values()))
+    return numbers and lowest <= settings["temperature"] <= highest and abs(settings.get("bias", 0.0)) <= MAX_BIAS
+
+
 def front_end(settings: Mapping[str, Any], sample_rate: int, window: float) -> list[Check]:
     """Whether the front end can be built and has the model's sample rate; missing settings have their defaults."""
     known = {f.name for f in dataclasses.fields(FrontEndConfig)}
@@ -110,18 +138,20 @@ def front_end(settings: Mapping[str, Any], sample_rate: int, window: float) -> l
 
 def provenance(values: Mapping[str, Any]) -> list[Check]:
     """Whether the entries of the provenance that audiorep reads have the types that it writes."""
-    kinds = {"clips": dict, "splits": dict, "seen": dict, "teachers": list, "compressed": list}
+    filters = dict.fromkeys(CLIP_FILTERS, dict)
+    kinds = {"clips": dict, "splits": dict, "measured": dict, **filters, "teachers": list, "compressed": list}
     wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name, kind()), kind)]
     if wrong:
         return [(False, f"provenance.{wrong[0]} is {brief(values[wrong[0]])}; it is damaged")]
     teachers = values.get("teachers", [])
-    seen = values.get("seen", {})
-    bits, bloom_filter = seen.get("bits", 0), seen.get("filter", "")
     return [
         (all(isinstance(teacher, dict) for teacher in teachers), "provenance.teachers are not tables"),
-        (
-            is_whole(bits) and isinstance(bloom_filter, str) and 0 <= bits <= MAX_BITS_PER_CHARACTER * (len(bloom_filter) + 64),
-            "provenance.seen is damaged",  # the filter is unpacked to this many bits
-        ),
+        *((_is_filter(values.get(name, {})), f"provenance.{name} is damaged") for name in CLIP_FILTERS),
         *(check for teacher in teachers if isinstance(teacher, dict) for check in provenance(teacher)),
     ]
+
+
+def _is_filter(found: Mapping[str, Any]) -> bool:
+    """Whether a Bloom filter has the size that it claims: it is unpacked to that many bits."""
+    bits, bloom_filter = found.get("bits", 0), found.get("filter", "")
+    return is_whole(bits) and isinstance(bloom_filter, str) and 0 <= bits <= MAX_BITS_PER_CHARACTER * (len(bloom_filter) + 64)

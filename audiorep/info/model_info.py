@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from audiorep.config import failed
 from audiorep.errors import BundleError
 from audiorep.escape import visible
-from audiorep.info import checks
+from audiorep.info import calibration, checks
+from audiorep.info.calibration import Kind
 from audiorep.info.front_end import RATES
 from audiorep.untrusted import LARGEST_JSON, brief, from_json, is_number, is_plain, is_shallow, is_text, is_whole
 
@@ -27,7 +30,7 @@ SEAL = "model"
 """The key in `MEMBER` of the length and the CRC-32 of the model before the archive."""
 ACTIVATIONS = ("softmax", "sigmoid")
 PADDINGS = ("zeros", "edge", "edge_frames")
-LATER = ("unknown",)
+LATER = ("calibration", "unknown")
 """Fields that came later, and are written only where they say something."""
 
 
@@ -62,7 +65,10 @@ class ModelInfo:
     """Number of windows in evaluation, spread evenly over a clip, whose scores are averaged; 0: all windows, one hop apart."""
     thresholds: dict[str, list[float]] = field(default_factory=dict)
     """Lowest score at which a label is reported, for each class of each head; for a head that is missing here, 0 with softmax
-    and 0.5 with sigmoid."""
+    and 0.5 with sigmoid. They are compared with calibrated scores, where there is a calibration."""
+    calibration: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """{head: {`window` or `file`: {`temperature` and, with sigmoid, `bias`}}}, which make probabilities of the scores (see
+    `calibrated`); a head that is missing here is not calibrated."""
     unknown: str = ""
     """The class that stands for sounds of none of the others; empty, if the model has none."""
     license: str = "unknown"
@@ -99,6 +105,17 @@ class ModelInfo:
         """The reporting threshold of each class of `head`."""
         default = 0.0 if self.activation == "softmax" else 0.5
         return self.thresholds.get(head) or [default] * len(self.labels[head])
+
+    def calibrated(self, head: str, scores: np.ndarray, kind: Kind) -> np.ndarray:
+        """The calibrated scores (…, K) of windows or of whole files; as they are where the head is not calibrated.
+
+        Args:
+            head: a key of `labels`.
+            scores: (…, K) of a session; for a file, the mean over its windows.
+            kind: `window` or `file`.
+        """
+        settings = self.calibration.get(head)
+        return scores if settings is None else calibration.calibrated(scores, settings[kind], self.activation)
 
     def with_provenance(self, **entries: Any) -> ModelInfo:
         """A copy with more entries in its provenance."""
@@ -172,7 +189,7 @@ class ModelInfo:
         whole = {"sample_rate": self.sample_rate, "views": self.views, "format_version": self.format_version}
         names = ("name", "activation", "padding", "unknown", "license")
         texts = {name: getattr(self, name) for name in names}
-        tables = {"front_end": self.front_end, "provenance": self.provenance}
+        tables = {"front_end": self.front_end, "calibration": self.calibration, "provenance": self.provenance}
         return [
             *((is_text(v), f"{n} is {brief(v)}; a text is needed") for n, v in texts.items()),
             *((is_whole(v), f"{n} is {brief(v)}; a whole number is needed") for n, v in whole.items()),
@@ -205,6 +222,7 @@ class ModelInfo:
             ),
             (0 <= self.views <= checks.MAX_VIEWS, f"views is {brief(self.views)}; 0 to {checks.MAX_VIEWS} is allowed"),
             *checks.thresholds(self.thresholds, self.labels),
+            *checks.calibration(self.calibration, self.labels),
             *checks.front_end(self.front_end, self.sample_rate, self.window_seconds),
             *checks.provenance(self.provenance),
         ]
@@ -228,6 +246,20 @@ def read_appended(path: Path) -> ModelInfo:
     Raises:
         BundleError: the file is missing, is not an audiorep model, or is damaged.
     """
+    return ModelInfo.from_metadata(_read_appended(path)[0], path)
+
+
+def without_appended(path: Path) -> bytes:
+    """The model in the file at `path`, as it was before `append`.
+
+    Raises:
+        BundleError: as `read_appended`.
+    """
+    return _read_appended(path)[1]
+
+
+def _read_appended(path: Path) -> tuple[dict[str, str], bytes]:
+    """The metadata that `append` added, and the model before it."""
     if not path.is_file():
         raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a model file is needed.")
     if (content := _member(path)) is None:
@@ -239,12 +271,13 @@ def read_appended(path: Path) -> ModelInfo:
         values = from_json(content.decode())
         length, checksum = from_json(values.pop(SEAL))
         with path.open("rb") as file:
-            intact = zlib.crc32(file.read(length)) == checksum
+            model = file.read(length)
+        intact = zlib.crc32(model) == checksum
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         raise BundleError(f"{path}: its metadata is damaged. Export the model again.") from None
     if not intact:
         raise BundleError(f"{path} is damaged: its content is not what was exported. Copy or export it again.")
-    return ModelInfo.from_metadata(values, path)
+    return values, model
 
 
 def _member(path: Path) -> bytes | None:

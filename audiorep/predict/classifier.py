@@ -109,6 +109,9 @@ class Classifier:
     def scores(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """{head: scores (B, K)} of (B, N) or (N,) mono floats at `info.sample_rate` Hz, of any length.
 
+        Each waveform is heard as one window, and its scores are calibrated as a window's, where the model is calibrated.
+        What the model gives before that is `session(waveforms)`.
+
         Raises:
             AudioError: the array has another shape or type, no samples, or holds NaN or infinite values.
         """
@@ -122,7 +125,11 @@ class Classifier:
             raise AudioError(f"A waveform of shape {waveforms.shape} was given; (N,) or (B, N) with samples is needed.")
         if not np.isfinite(batch).all():
             raise AudioError("The waveform holds NaN or infinite samples.")
-        return self.session(batch)
+        return {head: self.info.calibrated(head, values, "window") for head, values in self.session(batch).items()}
+
+    def uncalibrated(self) -> Classifier:
+        """The same model with its scores as they are, and without thresholds, which are meant for calibrated ones."""
+        return Classifier(self.session, replace(self.info, calibration={}, thresholds={}))
 
     def with_windows(self, window_seconds: float | None = None, hop_seconds: float | None = None) -> Classifier:
         """The same model with another window length or another hop; if only the length is given, the overlap stays the same.
@@ -193,10 +200,12 @@ class Classifier:
     def _recording(self, scored: list[_ScoredChunk]) -> Recording:
         last = scored[-1].chunk
         starts = np.concatenate([part.chunk.starts for part in scored]) / self.info.sample_rate
-        scores = {head: np.concatenate([part.scores[head] for part in scored]) for head in self.info.labels}
+        given = {head: np.concatenate([part.scores[head] for part in scored]) for head in self.info.labels}
+        scores = {head: self.info.calibrated(head, values, "window") for head, values in given.items()}
+        means = {head: self.info.calibrated(head, values.mean(axis=0), "file") for head, values in given.items()}
         complete = last.length is not None
         seconds = last.length if last.length is not None else float(starts[-1]) + self.info.window_seconds
-        return Recording(last.path, self.info, seconds, starts, scores, complete, last.channel, last.notes)
+        return Recording(last.path, self.info, seconds, starts, scores, complete, last.channel, last.notes, means)
 
 
 load = Classifier.load

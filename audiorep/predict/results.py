@@ -55,13 +55,15 @@ class Recording:
     starts: np.ndarray
     """(W,) seconds at which the windows begin."""
     scores: dict[str, np.ndarray]
-    """{head: (W, K)} scores of each window."""
+    """{head: (W, K)} scores of each window, calibrated where the model is."""
     complete: bool = True
     """False if the user stopped before the end of the file; `seconds` is then the length of the part that was scored."""
     channel: int | None = None
     """The channel's number from 1, if each channel is a recording of its own."""
     notes: tuple[str, ...] = ()
     """Sentences on how the file was read, for example that its channels cancelled each other out."""
+    means: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """{head: (K,)} what `mean` gives; without it, the mean of `scores`, which is the same where nothing is calibrated."""
 
     @property
     def title(self) -> str:
@@ -69,8 +71,9 @@ class Recording:
         return f"{self.path}{'' if self.channel is None else f' (channel {self.channel})'}"
 
     def mean(self, head: str | None = None) -> np.ndarray:
-        """(K,) scores of the whole file: the mean over its windows."""
-        return self.scores[head or next(iter(self.scores))].mean(axis=0)
+        """(K,) scores of the whole file: the mean over its windows, calibrated as a file's where the model is calibrated."""
+        head = head or next(iter(self.scores))
+        return self.means[head] if head in self.means else self.scores[head].mean(axis=0)
 
     def top(self, count: int = 5, head: str | None = None) -> list[tuple[str, float]]:
         """The `count` most likely labels of the whole file, best first, with their scores."""

@@ -34,6 +34,19 @@ def seal(content: bytes) -> bytes:
     return _field(METADATA, entry) + whole
 
 
+def described(content: bytes, metadata: dict[str, str]) -> bytes:
+    """A sealed ONNX model with `metadata` in place of what it said of itself; that of other programs is kept.
+
+    Raises:
+        ValueError: it is no protocol buffer.
+    """
+    kept = b"".join(
+        field for number, field, body in _fields(content) if number != METADATA or not _entry(body)[0].startswith(PREFIX)
+    )
+    entries = [_field(1, key.encode()) + _field(2, value.encode()) for key, value in metadata.items()]
+    return seal(kept + b"".join(_field(METADATA, entry) for entry in entries))
+
+
 def information(content: bytes, path: Path) -> ModelInfo:
     """What the model in an ONNX file says of itself, once the file is known to be as it was sealed.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from audiorep.models import Cost
     from audiorep.models.checkpoint import Checkpoint
 
-CURVES, CONFUSION = "curves.png", "confusion.png"
+CURVES, CONFUSION, RELIABILITY = "curves.png", "confusion.png", "reliability.png"
 
 
 def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, attribution: str) -> str:
@@ -59,6 +59,7 @@ def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: 
         for head, card in evaluation.heads.items():
             name = CONFUSION if len(evaluation.heads) == 1 else CONFUSION.replace(".", f"_{head}.")
             pictures.confusion(card, model.info.labels[head], evaluation.title, folder / name)
+        evaluation.draw_reliability(folder / RELIABILITY)
 
 
 def _count(labels: dict[str, list[str]]) -> str:
@@ -82,6 +83,8 @@ def _evaluation_text(evaluation: Evaluation) -> str:
     for head, card in evaluation.heads.items():
         weak = sorted((row for row in card.classes if row.clips), key=lambda row: (row.recall, row.average_precision))[:8]
         lines.append(f"{code(head)}: {in_words(card.summary)}\n")
+        if head in evaluation.reliability:
+            lines.append(f"Scores: {evaluation.reliability[head].in_words}\n")
         lines.append("Weakest classes:\n\n| class | clips | recognized | mistaken most for |\n|---|---|---|---|")
         lines += [
             f"| {markdown(row.label)} | {row.clips} | {row.recall:.0%} | {markdown(row.mistaken_for) or '—'} |" for row in weak

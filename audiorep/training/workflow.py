@@ -11,10 +11,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from audiorep import datasets, models
-from audiorep.datasets import SPLITS, Example, Labels, labels_of
+from audiorep.datasets import SPLITS, Example, Labels, labels_of, trained_clips
 from audiorep.datasets.class_names import look_alikes
 from audiorep.datasets.manifest import COLUMNS, joined
-from audiorep.evaluation.evaluate import Evaluation, describe_split, evaluate
+from audiorep.evaluation.evaluate import Evaluation, evaluate
+from audiorep.evaluation.scored import describe_split
 from audiorep.export.sounds import CLIPS
 from audiorep.files import open_text, replacing, write_json
 from audiorep.models import checkpoint
@@ -58,7 +59,7 @@ def train(
     for failure in [failure for evaluation in evaluations for failure in evaluation.failures]:
         say(f"Left out: {failure.error}")
     measured = {e.title: {head: scores.summary for head, scores in e.heads.items()} for e in evaluations}
-    checkpoint.annotate(output, measured=measured)
+    checkpoint.annotate(output, measured=measured, tested=trained_clips.filter_of(chosen["test"]))
     front = config.front_end_config
     shape = (1, 1, front.frames(front.samples(config.window_seconds)), front.mels)
     card.write(output, loaded, evaluations, models.cost(loaded.network, shape))
