@@ -26,8 +26,9 @@ from audiorep.datasets.example import split_examples, with_normalized_labels
 from audiorep.datasets.problems import find_problems
 from audiorep.escape import code, markdown, shell, visible
 from audiorep.evaluation import pictures, plotting
-from audiorep.evaluation.evaluate import Evaluation, targets_of
+from audiorep.evaluation.evaluate import Evaluation
 from audiorep.evaluation.metrics import score
+from audiorep.evaluation.scored import targets_of
 from audiorep.predict.output import AudacityFiles, CsvWriter, JsonLinesWriter, RavenFiles
 from audiorep.predict.results import Detection, Recording
 from audiorep.training.card import model_card

@@ -9,8 +9,9 @@ import pytest
 
 from audiorep.datasets import Example
 from audiorep.errors import ConfigError
-from audiorep.evaluation.compare import Accuracy, Difference, compare, wilson
-from audiorep.evaluation.evaluate import Scored
+from audiorep.evaluation.compare import Accuracy, Difference, compare
+from audiorep.evaluation.intervals import wilson
+from audiorep.evaluation.scored import Scored
 
 CLIPS = [Example(Path(f"{n}.wav"), {"label": ("a",)}) for n in range(40)]
 TRUTH = np.eye(4, dtype=np.int64)[np.arange(40) % 4]

@@ -12,7 +12,7 @@ import soundfile
 
 from audiorep.datasets import Example, trained_clips
 from audiorep.errors import DataError
-from audiorep.evaluation import evaluate
+from audiorep.evaluation import evaluate, scored
 from audiorep.info.model_info import ModelInfo
 from audiorep.predict.classifier import Classifier
 
@@ -48,7 +48,7 @@ def test_scores_become_metrics_of_the_named_split(classifier, tmp_path):
         clip(tmp_path / "c.wav", 0.2, "loud", fold=5),
         clip(tmp_path / "d.wav", 0.3, "quiet", fold=5),
     ]
-    split = evaluate.describe_split(tmp_path, "test", examples)
+    split = scored.describe_split(tmp_path, "test", examples)
     assert split == f"test split of {tmp_path.name}, fold 5"
     evaluation = evaluate.evaluate(classifier, examples, split)
     card = evaluation.heads["label"]

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 from audiorep.evaluation import pictures, plotting
 from audiorep.evaluation.metrics import Scorecard
+from audiorep.evaluation.reliability import reliability
 
 
 @pytest.fixture
@@ -219,3 +220,18 @@ def test_pictures_are_cards_with_clear_corners(tmp_path):
     pixels = imread(tmp_path / "p.png")
     assert pixels[0, 0, 3] < 0.5  # the page shows at the rounded corner
     assert pixels[8, 8].tolist() == [1, 1, 1, 1]  # the card is solid
+
+
+def test_a_reliability_diagram_has_a_panel_a_head_and_a_point_a_bin(drawn, tmp_path):
+    generator = np.random.default_rng(0)
+    scores = generator.dirichlet(np.ones(4), 300)
+    found = reliability(scores, np.eye(4, dtype=int)[generator.integers(4, size=300)])
+    pictures.reliability({"verb": found, "noun": found}, "test split (300 clips)", tmp_path / "p.png")
+    pictures.reliability({"label": found}, "test split (300 clips)", tmp_path / "p.png")
+    assert [axes.get_title(loc="left").partition(":")[0] for axes in drawn[0].axes] == ["verb", "noun"]
+    points = drawn[1].axes[0].lines[-1].get_xydata()
+    assert points.tolist() == [[part.score, part.right] for part in found.bins]
+    assert f"{found.error:.3f}" in drawn[1].axes[0].get_title(loc="left")
+    assert "100%" in ticks(drawn[1].axes[0].xaxis)
+    assert_inside(drawn[0])
+    assert_inside(drawn[1])

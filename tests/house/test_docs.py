@@ -17,6 +17,7 @@ COMMANDS = (
     "train",
     "distil",
     "evaluate",
+    "calibrate",
     "export",
     "fuse",
     "import",

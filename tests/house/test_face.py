@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ SIGNATURES = {
     "train_every_fold": "(data, output, recipe, *, say, progress, **settings)",
     "search": ("(data, output, space, *, recipe, settings, trials, seconds, workers, command, say, progress, **rules)"),
     "evaluate": "(model, data, split, *, views, unknown, say, on_progress)",
+    "calibrate": "(model, data, output, split, *, thresholds, precision, say, on_progress)",
     "compare": "(first, second, data, split, *, loss, agreement, rounds, say, on_progress)",
     "bench": "(networks, *, rounds, threads, say, on_turn, **settings)",
     "export": "(model, output, *, to, precision, clips, calibration, say)",
@@ -88,7 +90,11 @@ def place(tmp_path_factory) -> dict[str, object]:
     rows = [f"clips/{label}/{n}.wav,{label},{1 + n % 2}" for label in ("low", "high") for n in range(20)]
     (folder / "folds.csv").write_text("\n".join(["path,label,fold", *rows]))
     (folder / "samples").symlink_to(SAMPLES)
-    names = {"clips": "clips", "checkpoint": "trained", "model": "trained"}
+    shutil.copytree(folder / "clips", folder / "more_clips")
+    for path in (folder / "more_clips").rglob("*.wav"):
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, 0.7 * samples, rate)
+    names = {"more_clips": "more_clips", "clips": "clips", "checkpoint": "trained", "model": "trained"}
     return {"folder": folder, "names": names}
 
 

@@ -45,6 +45,8 @@ WITHOUT_TORCH = [
         "datasets.location",
         "training.api",
         "evaluation.api",
+        "evaluation.calibrate",
+        "export.described",
         "benchmark.api",
         "export.api",
         "compress.api",
