@@ -42,6 +42,7 @@ def test_a_run_leaves_checkpoint_card_pictures_logs_and_its_clips(trained):
         "metrics.json",
         "curves.png",
         "confusion.png",
+        "reliability.png",
         "clips.csv",
     } <= names
     assert {"last.ckpt", "best.ckpt", "train.json", "logs"} <= names
@@ -52,6 +53,7 @@ def test_a_run_leaves_checkpoint_card_pictures_logs_and_its_clips(trained):
     card = (output / "README.md").read_text()
     assert "test split" in card
     assert "Weakest classes" in card
+    assert "expected calibration error" in card
     assert all((output / name).read_bytes().startswith(b"\x89PNG") for name in ("curves.png", "confusion.png"))
     assert len(datasets.examples(output / "clips.csv", "train")) == 24
 
