@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from audiorep.export.api import export
     from audiorep.hub.api import fuse
     from audiorep.predict.classifier import Classifier, load
-    from audiorep.predict.results import Detection, Failure, Recording, Results
+    from audiorep.predict.results import Detection, Embedding, Failure, Recording, Results
     from audiorep.search.api import search
     from audiorep.training.api import train, train_every_fold
 
@@ -44,6 +44,7 @@ _MODULE_OF = {
     "Classifier": "predict.classifier",
     "Recording": "predict.results",
     "Detection": "predict.results",
+    "Embedding": "predict.results",
     "Failure": "predict.results",
     "Results": "predict.results",
     "Stretch": "audio.decode",
@@ -90,6 +91,7 @@ __all__ = [
     "Data",
     "DataError",
     "Detection",
+    "Embedding",
     "Failure",
     "FuseError",
     "MissingExtraError",

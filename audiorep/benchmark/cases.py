@@ -151,7 +151,7 @@ def cases(
             network = timed[form, runtime in engines.TORCH]
             try:
                 path = write(
-                    runtime, Job(network, inputs[0], list(source.info.labels), precision, threads, where, calibration, start)
+                    runtime, Job(network, inputs[0], list(source.info.outputs), precision, threads, where, calibration, start)
                 )
             except Exception as error:  # exporters raise nearly every kind, and the other cases are still of use
                 kind = "" if isinstance(error, AudiorepError) else f"{type(error).__name__}: "

@@ -26,10 +26,10 @@ class Job:
     """What is to be made ready."""
 
     network: nn.Module
-    """In evaluation mode: (B, …) to {head: (B, K)}."""
+    """In evaluation mode: (B, …) to {name: (B, size)} of its outputs."""
     example: Tensor
     """(1, …): a window of sound, or its log-mel."""
-    heads: list[str]
+    outputs: list[str]
     precision: str
     threads: int
     folder: Path
@@ -128,7 +128,7 @@ def _exported(job: Job) -> Any:
     pair = torch.cat([job.example, job.example])
     name = next(iter(_input_names(job.network)))
     shape = {0: torch.export.Dim("batch")}
-    proto = to_onnx(copy.deepcopy(job.network).cpu(), (pair,), job.heads, input_names=["given"], dynamic_shapes={name: shape})
+    proto = to_onnx(copy.deepcopy(job.network).cpu(), (pair,), job.outputs, input_names=["given"], dynamic_shapes={name: shape})
     if job.start:
         name_log_mel(proto)
     return proto

@@ -38,7 +38,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model file for another runtime, from waveforms to scores, and check it against the checkpoint."""
+    """Write a model file for another runtime, from waveforms to scores and embeddings, and check it against the checkpoint."""
     with terminal.stop_message("Stopped; nothing was written."):
         made = audiorep.export(
             source,
@@ -61,12 +61,13 @@ def export(
         }
         print(json.dumps(values))
         return
-    print(f"{made.path}: {made.bytes / 1e6:.2f} MB, waveform in, {', '.join(made.heads)} out")
+    print(f"{made.path}: {made.bytes / 1e6:.2f} MB, waveform in, {', '.join(made.heads)} and embedding out")
     if parity is None:
         terminal.say(f"Not checked against the checkpoint: nothing on this machine runs {made.path.suffix} files.")
         return
     row = [str(parity.clips), f"{parity.largest:.1e}", f"{parity.mean:.1e}", f"{parity.agreement:.0%}"]
-    terminal.show_table([made.clips_from, "largest difference", "mean difference", "same label"], [row], right={0, 1, 2, 3})
+    columns = [made.clips_from, "largest difference", "mean difference", "same label", "embedding difference"]
+    terminal.show_table(columns, [[*row, f"{parity.embedding:.1e}"]], right=set(range(len(columns))))
 
 
 def doctor(as_json: Json = False) -> None:

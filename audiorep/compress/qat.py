@@ -55,19 +55,19 @@ class Rounding(nn.Module):
         return self
 
     def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}.
+        """(B, 1, T, F) to {head: logits (B, K)} and the embedding (B, C).
 
         Raises:
             ConfigError: values are NaN, which cannot be rounded.
         """
         self.program.apply(self._follow if self.training else self._keep)
         try:
-            logits: dict[str, Tensor] = self.program(spectrogram.contiguous())
+            outputs: dict[str, Tensor] = self.program(spectrogram.contiguous())
         except RuntimeError as error:
             if "zero_point" not in str(error):  # what the rounding says of NaN
                 raise
             raise ConfigError("Training diverged: activations are infinite or NaN. Lower the learning rate.") from None
-        return logits
+        return outputs
 
     @torch.no_grad()
     def _size_scales(self, example: Tensor) -> None:

@@ -309,7 +309,7 @@ def _gradients(work: Work) -> Callable[[nn.Module], None]:
         with torch.enable_grad():
             for spectrograms, targets in batches:
                 logits = network(spectrograms)
-                losses = [criterion(values, targets[head]) for head, values in logits.items()]
+                losses = [criterion(logits[head], wanted) for head, wanted in targets.items()]
                 torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
 
     return fill

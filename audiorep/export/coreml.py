@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def export(model: Checkpoint, path: str | os.PathLike[str], clips: Sequence[np.ndarray]) -> Parity | None:
-    """Writes `model` to `path` as one `.mlpackage` in float32, waveform in and scores out, for iOS 16 and macOS 13 on.
+    """Writes `model` to `path` as one `.mlpackage` in float32, waveform in, scores and embedding out (iOS 16, macOS 13).
 
     The network is fused, the front end is inside as matrix products, and the shape is one clip of one window. On a Mac it
     is checked on `clips`, (N,) float32 waveforms at the model's rate, and appears only after its scores agree with the
@@ -57,7 +57,7 @@ def _converted(model: Checkpoint) -> Any:
         return coremltools.convert(
             exported,
             convert_to="mlprogram",
-            outputs=[coremltools.TensorType(name=head) for head in model.info.labels],
+            outputs=[coremltools.TensorType(name=output) for output in model.info.outputs],
             minimum_deployment_target=coremltools.target.iOS16,
             compute_precision=coremltools.precision.FLOAT32,  # half precision would lose the log-mel's quiet bands
             skip_model_load=True,

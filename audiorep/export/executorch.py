@@ -31,7 +31,7 @@ def export(
     precision: str = "fp32",
     calibration: Sequence[np.ndarray] = (),
 ) -> Parity:
-    """Writes `model` to `path` as one self-describing `.pte`, waveform in and scores out, and checks it on `clips`.
+    """Writes `model` to `path` as one self-describing `.pte`, waveform in, scores and embedding out, checked on `clips`.
 
     The network is fused, the front end is inside as matrix products, what XNNPACK has kernels for is given to it, and the
     shape is one clip of one window. `clips` are (N,) float32 waveforms at the model's rate. The file appears only after its

@@ -12,7 +12,7 @@ from audiorep.runtimes.torch import Pipeline
 
 
 class FixedPipeline(nn.Module):
-    """A checkpoint, fused, for one clip of one window: (1, N) waveform to {head: scores (1, K)}, heads in order of `labels`.
+    """A checkpoint, fused, for one clip of one window: (1, N) waveform to {name: (1, size)} of its outputs, in their order.
 
     A shape that does not change cannot be a short clip's. Where the model fills one with its last log-mel frame (`padding`
     edge_frames), zeros follow it in the waveform, and its length in samples, (1,) int32, says from which frame on.
@@ -28,12 +28,12 @@ class FixedPipeline(nn.Module):
         centers = front_end.first + front_end.hop * torch.arange(front_end.frames(model.info.window_samples), dtype=torch.int32)
         centers[0] = 0  # the first frame is there for any sound
         self.register_buffer("centers", centers[None], persistent=False)  # (1, T), the samples from which on there is a frame
-        self.heads = list(model.info.labels)
+        self.outputs = list(model.info.outputs)
 
     def forward(self, waveform: Tensor, samples: Tensor | None = None) -> dict[str, Tensor]:
-        """(1, N) and, where it matters, (1,) samples of sound, to {head: scores (1, K)}."""
-        logits = self.pipeline.network(self.spectrogram(waveform, samples))
-        return {head: self.pipeline.activation(logits[head]) for head in self.heads}
+        """(1, N) and, where it matters, (1,) samples of sound, to {head: scores (1, K)} and the embedding (1, C)."""
+        found = self.pipeline.activated(self.pipeline.network(self.spectrogram(waveform, samples)))
+        return {output: found[output] for output in self.outputs}
 
     def spectrogram(self, waveform: Tensor, samples: Tensor | None = None) -> Tensor:
         """What the network sees: (1, 1, T, F)."""

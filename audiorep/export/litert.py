@@ -12,7 +12,7 @@ import numpy as np
 from audiorep.errors import BundleError, require
 from audiorep.export.parity import Parity, accept
 from audiorep.files import replacing
-from audiorep.info import model_info
+from audiorep.info import EMBEDDING, model_info
 from audiorep.runtimes import cores, fixed_shape
 from audiorep.runtimes.litert import INPUTS, LiteRtSession
 from audiorep.runtimes.silence import TORCH_LOGGERS, silenced
@@ -33,7 +33,7 @@ def export(
     precision: str = "fp32",
     calibration: Sequence[np.ndarray] = (),
 ) -> Parity:
-    """Writes `model` to `path` as one self-describing `.tflite`, waveform in and scores out, and checks it on `clips`.
+    """Writes `model` to `path` as one self-describing `.tflite`, waveform in, scores and embedding out, checked on `clips`.
 
     The network is fused, the front end is inside as matrix products, and the shape is one clip of one window. `clips` are
     (N,) float32 waveforms at the model's rate. The file appears only after its scores agree with the checkpoint's. int8 is
@@ -88,9 +88,11 @@ def _renamed(content: bytes) -> bytes:
     """
     graphs = require("ai_edge_litert.tools.flatbuffer_utils", extra="litert-export")
     model = graphs.read_model_from_bytearray(content)
-    for index, tensor in enumerate(tensor for graph in model.subgraphs for tensor in graph.tensors):
+    named = {item.tensorIndex: item.name.decode() for item in model.signatureDefs[0].outputs}
+    own = {index: NETWORK if output == EMBEDDING else "" for index, output in named.items()}  # by no module's name
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
         part = next((part for part, mark in PARTS.items() if mark in tensor.name), "")
-        tensor.name = f"{part}{index}".encode()
+        tensor.name = f"{own.get(index, part)}{index}".encode()
     return bytes(graphs.convert_object_to_bytearray(model))
 
 
@@ -106,6 +108,7 @@ def _quantized(content: bytes, calibration: Sequence[dict[str, np.ndarray]]) -> 
     )
     recipe, operators = recipes.RecipeManager(), types.TFLOperationName
     recipe.add_static_config(f"^{NETWORK}", operators.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
+    recipe.add_quantization_config(f"^{NETWORK}", operators.OUTPUT, algorithm_key=algorithms.AlgorithmName.NO_QUANTIZE)
     recipe.add_weight_only_config(
         f"^{FRONT_END}", operators.FULLY_CONNECTED, num_bits=16, algorithm_key=algorithms.AlgorithmName.FLOAT_CASTING
     )

@@ -1,4 +1,4 @@
-"""Write a checkpoint as the one-file bundle: an `.onnx` of waveform in and scores out."""
+"""Write a checkpoint as the one-file bundle: an `.onnx` of waveform in, scores and embedding out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def export(
     precision: str = "fp32",
     calibration: Sequence[np.ndarray] = (),
 ) -> Parity:
-    """Writes `model` to `path` as one self-describing `.onnx`, waveform in and scores out, and checks it on `clips`.
+    """Writes `model` to `path` as one self-describing `.onnx`, waveform in, scores and embedding out, checked on `clips`.
 
     The network is fused, batch and length are dynamic, and the front end is inside as matrix products, in the fastest form
     that is exact enough for `clips`: (N,) float32 waveforms at the model's rate. The file appears only after its scores agree
@@ -106,7 +106,7 @@ _GRAPHS: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], bytes]] = WeakKeyDic
 
 
 def _graph(model: Checkpoint, fused: nn.Module, form: str) -> Any:
-    """The ONNX model of waveform to scores, without metadata."""
+    """The ONNX model of waveform to scores and embedding, without metadata."""
     config, info = model.front_end.config, model.info
     key = (config, info.window_samples, info.padding, info.activation, tuple(info.labels))
     network = exported_once(fused, key, lambda: _network(model, fused))
@@ -135,7 +135,7 @@ def _front_end(config: FrontEndConfig, form: str, samples: int) -> Any:
 
 
 def _network(model: Checkpoint, fused: nn.Module) -> Any:
-    """The ONNX model of log-mel (B, 1, T, F) to scores."""
+    """The ONNX model of log-mel (B, 1, T, F) to scores and embedding."""
     import torch
 
     from audiorep.runtimes.torch import Scores
@@ -143,7 +143,7 @@ def _network(model: Checkpoint, fused: nn.Module) -> Any:
     spectrogram = torch.zeros(2, *model.example().shape[1:])
     shape = {0: torch.export.Dim("batch"), 2: torch.export.Dim("frames")}
     free = {"input_names": ["spectrogram"], "dynamic_shapes": {"spectrogram": shape}}
-    return to_onnx(Scores(fused, model.info).eval(), (spectrogram,), list(model.info.labels), **free)
+    return to_onnx(Scores(fused, model.info).eval(), (spectrogram,), list(model.info.outputs), **free)
 
 
 def _joined(front_end: Any, network: Any) -> Any:

@@ -15,6 +15,7 @@ from audiorep.errors import require
 from audiorep.export import qdq, ranges, weights
 from audiorep.export.fourier import tabulate
 from audiorep.export.names import shorten
+from audiorep.info import EMBEDDING
 from audiorep.info.model_info import PREFIX, ModelInfo
 from audiorep.models.front_end import FrontEndConfig
 from audiorep.predict.agreement import Scores, agreement, scores_of
@@ -100,7 +101,8 @@ def nearness(content: bytes, clips: Sequence[np.ndarray]) -> Callable[[Setting, 
 def scores(content: bytes, clips: Sequence[np.ndarray]) -> Scores:
     """The scores of a model on `clips`, each without the axis of the batch, such as (N,) waveforms for a bundle."""
     ready = session(content)
-    given, heads = ready.get_inputs()[0].name, [output.name for output in ready.get_outputs()]
+    given = ready.get_inputs()[0].name
+    heads = [output.name for output in ready.get_outputs() if output.name != EMBEDDING]
     return scores_of(lambda values: dict(zip(heads, ready.run(heads, {given: values}), strict=True)), clips)
 
 

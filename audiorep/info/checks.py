@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audiorep.errors import ConfigError
+from audiorep.info import EMBEDDING
 from audiorep.info.calibration import KINDS, MAX_BIAS, SETTINGS, TEMPERATURES
 from audiorep.info.front_end import RATES, FrontEndConfig
 from audiorep.untrusted import MAX_TEXT_CHARACTERS, brief, is_number, is_text, is_whole
@@ -19,11 +20,13 @@ MAX_OVERLAP = 1000  # windows that contain the same moment
 MAX_WINDOW_BINS = 200_000_000  # in all spectra of a window; they take half a minute and gigabytes
 MAX_CLASSES = 100_000  # in each head
 MAX_HEADS = 100
+MAX_EMBEDDING = 1_000_000  # values
 MAX_VIEWS = 1000
 MAX_BITS_PER_CHARACTER = 64  # of a Bloom filter in base 85; in a full filter half of the bits are set, and there are seven
 
 CLIP_FILTERS = ("seen", "tested", "calibrated")
 """Entries of the provenance that know the clips a model was trained, tested and calibrated on (see `trained_clips`)."""
+RESERVED = f"a head is called {EMBEDDING}, which is the name of another output; give it another name"
 
 Check = tuple[bool, str]
 """Whether the check holds, and the message if it does not."""
@@ -79,6 +82,7 @@ def labels(named: Mapping[str, Sequence[Any]]) -> list[Check]:
             f"labels {brief(sizes)} are too many; {MAX_HEADS} heads of {MAX_CLASSES} classes are allowed",
         ),
         (not heads, f"the name {brief(heads[:1])} of a head: {needed}"),
+        (EMBEDDING not in named, RESERVED),
         (not odd, f"labels hold {brief(odd[0][1]) if odd else ''}: {needed}"),
         (not twice, f"labels hold {brief(twice[0][1]) if twice else ''} twice; every class needs a name of its own"),
     ]

@@ -16,7 +16,7 @@ import numpy as np
 from audiorep.config import failed
 from audiorep.errors import BundleError
 from audiorep.escape import visible
-from audiorep.info import calibration, checks
+from audiorep.info import EMBEDDING, calibration, checks
 from audiorep.info.calibration import Kind
 from audiorep.info.front_end import RATES
 from audiorep.untrusted import LARGEST_JSON, brief, from_json, is_number, is_plain, is_shallow, is_text, is_whole
@@ -71,6 +71,8 @@ class ModelInfo:
     `calibrated`); a head that is missing here is not calibrated."""
     unknown: str = ""
     """The class that stands for sounds of none of the others; empty, if the model has none."""
+    embedding_size: int = 0
+    """Values of the embedding, the vector that the heads are given; 0: the file gives none, as those of earlier versions."""
     license: str = "unknown"
     """License of the weights."""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -90,6 +92,12 @@ class ModelInfo:
     def task(self) -> str:
         """`single-label` or `multi-label`."""
         return "single-label" if self.activation == "softmax" else "multi-label"
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """The size of each output: of the heads, by name, and then of the embedding, where the model gives one."""
+        heads = {head: len(names) for head, names in self.labels.items()}
+        return {**heads, EMBEDDING: self.embedding_size} if self.embedding_size else heads
 
     @property
     def window_samples(self) -> int:
@@ -186,9 +194,8 @@ class ModelInfo:
     def _type_checks(self) -> list[tuple[bool, str]]:
         """Whether each field has its type; `_checks` checks the values."""
         numbers = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
-        whole = {"sample_rate": self.sample_rate, "views": self.views, "format_version": self.format_version}
-        names = ("name", "activation", "padding", "unknown", "license")
-        texts = {name: getattr(self, name) for name in names}
+        whole = {name: getattr(self, name) for name in ("sample_rate", "views", "embedding_size", "format_version")}
+        texts = {name: getattr(self, name) for name in ("name", "activation", "padding", "unknown", "license")}
         tables = {"front_end": self.front_end, "calibration": self.calibration, "provenance": self.provenance}
         return [
             *((is_text(v), f"{n} is {brief(v)}; a text is needed") for n, v in texts.items()),
@@ -221,6 +228,10 @@ class ModelInfo:
                 f"unknown is {brief(self.unknown)}, which is no class of every head",
             ),
             (0 <= self.views <= checks.MAX_VIEWS, f"views is {brief(self.views)}; 0 to {checks.MAX_VIEWS} is allowed"),
+            (
+                0 <= self.embedding_size <= checks.MAX_EMBEDDING,
+                f"embedding_size is {brief(self.embedding_size)}; 0 to {checks.MAX_EMBEDDING} is allowed",
+            ),
             *checks.thresholds(self.thresholds, self.labels),
             *checks.calibration(self.calibration, self.labels),
             *checks.front_end(self.front_end, self.sample_rate, self.window_seconds),

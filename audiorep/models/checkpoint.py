@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save as serialize
@@ -35,7 +35,7 @@ class Checkpoint:
     """A trained network in its training form, with all that is needed to use it."""
 
     network: Network
-    """In evaluation mode: (B, 1, T, F) to {head: logits (B, K)}."""
+    """In evaluation mode: (B, 1, T, F) to {head: logits (B, K)} and the embedding (B, C)."""
     front_end: LogMel
     """(B, N) to (B, 1, T, F)."""
     info: ModelInfo
@@ -43,6 +43,9 @@ class Checkpoint:
     """A key of `models.ARCHITECTURES`."""
     layers: Layers = field(default_factory=dict)
     """The layers whose sizes compression changed."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "info", described(self.network, self.info))
 
     def example(self) -> Tensor:
         """What the network sees of a window of noise: (1, 1, T, F)."""
@@ -71,6 +74,11 @@ class Checkpoint:
         return reparam.fuse(self.network, self.example())
 
 
+def described(network: Network, info: ModelInfo) -> ModelInfo:
+    """What a model says of itself, with what its network tells: the size of its embedding."""
+    return dataclasses.replace(info, embedding_size=network.embedding_size)
+
+
 def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, architecture: str) -> None:
     """Writes weights and configuration; each file appears whole or not at all.
 
@@ -85,7 +93,8 @@ def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, ar
     with torch.device("meta"):
         layers = changed_layers(network, type(network)(network.config))
     resized = {"layers": layers} if layers else {}
-    write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **resized, **info.as_dict()})
+    told = described(cast(Network, network), info).as_dict()
+    write_json(folder / CONFIG, {"architecture": architecture, "network": settings, **resized, **told})
 
 
 def load(folder: str | os.PathLike[str]) -> Checkpoint:

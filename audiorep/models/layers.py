@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from audiorep import config
 from audiorep.errors import ConfigError
+from audiorep.info import EMBEDDING, checks
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -25,6 +26,7 @@ def head_checks(heads: Mapping[str, int], dropout: float) -> list[tuple[bool, st
     """What every network asks of its outputs."""
     return [
         (bool(heads) and all(k >= 1 for k in heads.values()), f"heads {heads} need at least one class each"),
+        (EMBEDDING not in heads, checks.RESERVED),
         (0 <= dropout < 1, f"dropout is {dropout}; 0 to below 1 is allowed"),
     ]
 
@@ -40,7 +42,7 @@ def refuse_small(spectrogram: Tensor, frames: int, mels: int, name: str) -> None
 
 
 class Network(nn.Module):
-    """What all networks share: a last map, a vector pooled from it, and a linear layer for each output."""
+    """What all networks share: a last map, a vector pooled from it (the embedding), and a linear layer for each head."""
 
     heads: nn.ModuleDict
     dropout: nn.Dropout
@@ -53,13 +55,19 @@ class Network(nn.Module):
         """The last map (B, C, T', F') to the vector (B, C) that the heads are given: its mean, with dropout."""
         return self.dropout(features.mean((2, 3)))
 
+    @property
+    def embedding_size(self) -> int:
+        """Values of the vector that the heads are given."""
+        layers = (module for module in self.heads.modules() if isinstance(module, nn.Linear))
+        return next(layers).in_features
+
     def classify(self, features: Tensor) -> dict[str, Tensor]:
-        """The last map (B, C, T', F') to {head: logits (B, K)}."""
+        """The last map (B, C, T', F') to {head: logits (B, K)}, and last the `embedding` (B, C)."""
         pooled = self.pool(features)
-        return {name: head(pooled) for name, head in self.heads.items()}
+        return {**{name: head(pooled) for name, head in self.heads.items()}, EMBEDDING: pooled}
 
     def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)}, in training and evaluation alike."""
+        """(B, 1, T, F) to {head: logits (B, K)} and the `embedding` (B, C), in training and evaluation alike."""
         return self.classify(self.forward_features(spectrogram))
 
 

@@ -25,10 +25,10 @@ class Agreement:
 
 
 def scores_of(run: Callable[[np.ndarray], Mapping[str, np.ndarray]], windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """The scores of windows, {head: (windows, K)}; each window is a batch of its own.
+    """The scores, or other outputs, of windows, {name: (windows, K)}; each window is a batch of its own.
 
     Args:
-        run: a session, or another function from (B, N) to {head: scores (B, K)}.
+        run: a session, or another function from (B, N) to {name: (B, K)}.
         windows: (N,) waveforms at the model's sample rate.
     """
     results = [run(window[None]) for window in windows]

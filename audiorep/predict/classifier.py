@@ -1,24 +1,27 @@
-"""The `Classifier`: labels with times for files and waveforms; files are decoded while the model runs."""
+"""The `Classifier`: labels with times, or embeddings, of files and waveforms; files are decoded while the model runs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from audiorep import audio
 from audiorep.audio.decode import Chunk, Decoder, Source, Stretch, Waveform, Windowing, batches
 from audiorep.errors import AudioError, ConfigError
+from audiorep.info import EMBEDDING
 from audiorep.info.model_info import ModelInfo
-from audiorep.predict.results import Failure, Recording, Results
+from audiorep.predict.results import Embedding, Failure, Recording, Results
 from audiorep.runtimes import Known, Session, checked, open_session
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "esc50_nano.onnx"
 """The model inside the package: 50 environmental sounds."""
+
+Result = TypeVar("Result")
 
 
 class Classifier:
@@ -96,15 +99,48 @@ class Classifier:
         >>> len(classifier("samples")) > 10
         True
         """
-        if hasattr(source, "__array__"):
-            if sample_rate is None:
-                raise ConfigError("An array does not say its sample rate; give it, for example classifier(array, 44100).")
-            return self.file(Waveform(np.asarray(source), sample_rate))
-        if sample_rate is not None:
-            raise ConfigError("A file says its own sample rate; leave sample_rate out.")
-        if isinstance(source, Stretch | Waveform) or (isinstance(source, str | os.PathLike) and _is_single_sound(Path(source))):
-            return self.file(source)
-        return Results(self.files(_expanded([source] if isinstance(source, str | os.PathLike) else source)))
+        one, sources = _sources(source, sample_rate)
+        return _usable(next(self.files(sources))) if one else Results(self.files(sources))
+
+    @overload
+    def embed(self, source: np.ndarray, sample_rate: float) -> Embedding: ...
+    @overload
+    def embed(self, source: Stretch | Waveform) -> Embedding: ...
+    @overload
+    def embed(self, source: str | os.PathLike[str]) -> Any: ...  # an `Embedding` for a file, a list for a folder
+    @overload
+    def embed(self, source: Iterable[Source]) -> list[Embedding | Failure]: ...
+    def embed(self, source: Any, sample_rate: float | None = None) -> Embedding | list[Embedding | Failure]:
+        """The embedding of a file or an array, or of each file of a list, a folder or a pattern.
+
+        It is the vector (C,) that the model's heads are given for a window, and takes as long as the labels do. Files that
+        an earlier version exported give none.
+
+        Args:
+            source: as for the labels: a path, a list of paths, or samples (N,) or (N, C).
+            sample_rate: Hz of the samples; needed for an array, and only for an array.
+
+        Returns:
+            An `Embedding` for a file or an array. For several files a list in their order, with a `Failure` for each file
+            that cannot be used. The method `embed_files` gives the same results one by one.
+
+        Raises:
+            AudioError: the one file, or the array, cannot be used; the text says why.
+            BundleError: the model's file gives no embedding.
+            ConfigError: an array was given without its rate, or a path with a rate.
+
+        >>> classifier = audiorep.load()
+        >>> crow, rain, again = (classifier.embed(f"samples/{name}.flac").mean() for name in ("crow", "rain", "crow"))
+        >>> bool(np.linalg.norm(crow - again) < np.linalg.norm(crow - rain))
+        True
+        >>> samples, rate = soundfile.read("samples/crow.flac")
+        >>> classifier.embed(samples, rate).vectors.shape
+        (3, 128)
+        >>> len(classifier.embed(["samples/crow.flac", "samples/rain.flac"]))
+        2
+        """
+        one, sources = _sources(source, sample_rate)
+        return _usable(next(self.embed_files(sources))) if one else list(self.embed_files(sources))
 
     def scores(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """{head: scores (B, K)} of (B, N) or (N,) mono floats at `info.sample_rate` Hz, of any length.
@@ -147,10 +183,7 @@ class Classifier:
         Raises:
             AudioError: the file cannot be used; the text says why.
         """
-        result = next(self.files([path]))
-        if isinstance(result, Failure):
-            raise result.error
-        return result
+        return _usable(next(self.files([path])))
 
     def files(
         self, paths: Iterable[Source], on_progress: Callable[[float], None] | None = None, views: int = 0
@@ -165,47 +198,78 @@ class Classifier:
         Raises:
             BundleError: `views` is not allowed, or the model fails or gives scores that are not numbers.
         """
+        return self._results(paths, on_progress, views, list(self.info.labels), self._recording)
+
+    def embed_files(
+        self, paths: Iterable[Source], on_progress: Callable[[float], None] | None = None, views: int = 0
+    ) -> Iterator[Embedding | Failure]:
+        """The embedding of each file, in order; all else is as in `files`. Of a file, only its vectors are kept in memory.
+
+        Raises:
+            BundleError: the model's file gives no embedding; or as in `files`.
+        """
+        return self._results(paths, on_progress, views, [EMBEDDING], _embedding)
+
+    def _results(
+        self,
+        paths: Iterable[Source],
+        on_progress: Callable[[float], None] | None,
+        views: int,
+        outputs: Sequence[str],
+        make: Callable[[_Heard], Result],
+    ) -> Iterator[Result | Failure]:
+        """What `make` makes of each file's `outputs`."""
+        self.session.refuse_missing(outputs)  # before a file is opened
         decoder = Decoder(paths, windowing(replace(self.info, views=views)))
-        scored: list[_ScoredChunk] = []  # of the current file
+        heard: list[_HeardChunk] = []  # of the current file
         try:
             for chunks in batches(decoder):
-                for chunk, scores in zip(chunks, self._run(chunks), strict=True):
-                    scored.append(_ScoredChunk(replace(chunk, windows=chunk.windows[:0].copy()), scores))
+                for chunk, found in zip(chunks, self._run(chunks, outputs), strict=True):
+                    heard.append(_HeardChunk(replace(chunk, windows=chunk.windows[:0].copy()), found))
                     if on_progress is not None:
                         on_progress(chunk.seconds)
                     if chunk.is_last:
-                        done, scored = scored, []
-                        yield self._result(done)
+                        done, heard = heard, []
+                        yield (
+                            make(self._joined(done)) if chunk.error is None else Failure(chunk.path, chunk.error, chunk.channel)
+                        )
         except KeyboardInterrupt:
-            if with_windows := [part for part in scored if len(part.chunk.starts)]:
-                yield self._recording(with_windows)
+            if with_windows := [part for part in heard if len(part.chunk.starts)]:
+                yield make(self._joined(with_windows))
             raise
         finally:
             decoder.close()
 
-    def _run(self, chunks: list[Chunk]) -> list[dict[str, np.ndarray]]:
-        """The scores of each chunk's windows; the windows of all chunks are one batch."""
+    def _run(self, chunks: list[Chunk], outputs: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        """The outputs of each chunk's windows; the windows of all chunks are one batch."""
         sizes = [len(chunk.windows) for chunk in chunks]
         if not any(sizes):
             return [{} for _ in chunks]
-        scores = self.session(np.concatenate([chunk.windows for chunk in chunks if len(chunk.windows)]))
+        found = self.session.run(np.concatenate([chunk.windows for chunk in chunks if len(chunk.windows)]), outputs)
         borders = np.cumsum(sizes)[:-1]
-        parts = {head: np.split(values, borders) for head, values in scores.items()}
-        return [{head: values[index] for head, values in parts.items()} for index in range(len(chunks))]
+        parts = {output: np.split(values, borders) for output, values in found.items()}
+        return [{output: values[index] for output, values in parts.items()} for index in range(len(chunks))]
 
-    def _result(self, scored: list[_ScoredChunk]) -> Recording | Failure:
-        last = scored[-1].chunk
-        return self._recording(scored) if last.error is None else Failure(last.path, last.error, last.channel)
+    def _joined(self, heard: list[_HeardChunk]) -> _Heard:
+        """The chunks of one sound as a whole."""
+        last = heard[-1].chunk
+        starts = np.concatenate([part.chunk.starts for part in heard]) / self.info.sample_rate
+        outputs = {name: np.concatenate([part.outputs[name] for part in heard]) for name in heard[0].outputs}
+        seconds = last.length if last.length is not None else float(starts[-1]) + self.info.window_seconds
+        return _Heard(last, seconds, starts, outputs)
 
-    def _recording(self, scored: list[_ScoredChunk]) -> Recording:
-        last = scored[-1].chunk
-        starts = np.concatenate([part.chunk.starts for part in scored]) / self.info.sample_rate
-        given = {head: np.concatenate([part.scores[head] for part in scored]) for head in self.info.labels}
+    def _recording(self, heard: _Heard) -> Recording:
+        about, given = heard.last, heard.outputs
         scores = {head: self.info.calibrated(head, values, "window") for head, values in given.items()}
         means = {head: self.info.calibrated(head, values.mean(axis=0), "file") for head, values in given.items()}
-        complete = last.length is not None
-        seconds = last.length if last.length is not None else float(starts[-1]) + self.info.window_seconds
-        return Recording(last.path, self.info, seconds, starts, scores, complete, last.channel, last.notes, means)
+        return Recording(
+            about.path, self.info, heard.seconds, heard.starts, scores, heard.complete, about.channel, about.notes, means
+        )
+
+
+def _embedding(heard: _Heard) -> Embedding:
+    about, vectors = heard.last, heard.outputs[EMBEDDING]
+    return Embedding(about.path, heard.seconds, heard.starts, vectors, heard.complete, about.channel, about.notes)
 
 
 load = Classifier.load
@@ -228,10 +292,57 @@ def _expanded(sources: Iterable[Source]) -> Iterator[Source]:
         yield from audio.find([source]) if isinstance(source, str | os.PathLike) else [source]
 
 
+def _sources(source: Any, sample_rate: float | None) -> tuple[bool, Iterable[Source]]:
+    """Whether what a caller gave is one sound, and the sound or sounds.
+
+    Raises:
+        ConfigError: an array without its rate, or a path with a rate.
+    """
+    if hasattr(source, "__array__"):
+        if sample_rate is None:
+            raise ConfigError("An array does not say its sample rate; give it too, for example classifier(array, 44100).")
+        return True, [Waveform(np.asarray(source), sample_rate)]
+    if sample_rate is not None:
+        raise ConfigError("A file says its own sample rate; leave sample_rate out.")
+    if isinstance(source, Stretch | Waveform) or (isinstance(source, str | os.PathLike) and _is_single_sound(Path(source))):
+        return True, [source]
+    return False, _expanded([source] if isinstance(source, str | os.PathLike) else source)
+
+
+def _usable(result: Result | Failure) -> Result:
+    """The result of a single sound.
+
+    Raises:
+        AudioError: the sound cannot be used.
+    """
+    if isinstance(result, Failure):
+        raise result.error
+    return result
+
+
 @dataclass(frozen=True)
-class _ScoredChunk:
-    """A chunk and its scores."""
+class _HeardChunk:
+    """A chunk and what the model gives for it."""
 
     chunk: Chunk
     """The chunk without its windows, so that the sound of a long file is not kept in memory."""
-    scores: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    """{name: (windows, size)}."""
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What the model gives for one sound."""
+
+    last: Chunk
+    """The last chunk, which tells about all."""
+    seconds: float
+    starts: np.ndarray
+    """(W,) seconds."""
+    outputs: dict[str, np.ndarray]
+    """{name: (W, size)}."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the sound was heard to its end."""
+        return self.last.length is not None

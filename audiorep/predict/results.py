@@ -153,6 +153,38 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """What a model hears in all windows of one sound, as vectors: near ones are of sounds that it finds alike.
+
+    They are what the model's heads are given, as they are: normalize them for a comparison by cosine.
+
+    >>> embedding = audiorep.load().embed("samples/crow.flac")
+    >>> embedding.vectors.shape, embedding.vectors.dtype
+    ((3, 128), dtype('float32'))
+    >>> embedding.starts
+    array([0.  , 1.25, 2.5 ])
+    """
+
+    path: Path
+    seconds: float
+    """Length of the sound in seconds."""
+    starts: np.ndarray
+    """(W,) seconds at which the windows begin."""
+    vectors: np.ndarray = field(repr=False)
+    """(W, C) float32, one for each window."""
+    complete: bool = True
+    """False if the user stopped before the end of the file; `seconds` is then the length of the part that was heard."""
+    channel: int | None = None
+    """The channel's number from 1, if each channel is a recording of its own."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the file was read, for example that its channels cancelled each other out."""
+
+    def mean(self) -> np.ndarray:
+        """(C,) of the whole file: the mean over its windows."""
+        return self.vectors.mean(axis=0)
+
+
+@dataclass(frozen=True)
 class Failure:
     """A file that could not be used, with its error.
 

@@ -1,66 +1,84 @@
-"""Sessions that turn waveforms into scores, one file a runtime: `Session(path)(waveform) → {head: scores}`."""
+"""Sessions that turn waveforms into scores and embeddings, one file a runtime: `Session(path)(waveform) → {head: scores}`."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from audiorep.errors import AudiorepError, BundleError, ConfigError, first_line, require
+from audiorep.info import EMBEDDING
 from audiorep.info.model_info import ModelInfo
 
 SAMPLES_AT_ONCE = 160_000  # two windows of 5 s; a batch of sixteen is a quarter slower a window on two cores
 
 
-class Session(Protocol):
-    """A model ready to run: (B, N) float32 at `info.sample_rate` to {head: scores (B, K) float32}."""
+class Session:
+    """A model ready to run: (B, N) float32 at `info.sample_rate` to its scores and its embedding; a runtime writes `run`."""
 
     info: ModelInfo
     device: str
     """What it runs on, for people to read."""
 
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs that are asked for, some of `info.outputs`: {name: (B, size) float32}; others cost next to nothing."""
+        raise NotImplementedError
+
     def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of each head for each waveform of the batch."""
-        ...
+        """{head: scores (B, K)} of each waveform of the batch."""
+        return self.run(waveform, list(self.info.labels))
+
+    def embed(self, waveform: np.ndarray) -> np.ndarray:
+        """The embedding (B, C) of each waveform of the batch: the vector that the heads are given, not normalized."""
+        return self.run(waveform, [EMBEDDING])[EMBEDDING]
 
 
-class Checked:
-    """A session whose scores can be used: what is no score is an error that names the model, in every runtime.
+class Checked(Session):
+    """A session whose outputs can be used: what is no score or embedding is an error that names the model, in every runtime.
 
     Raises:
-        BundleError: when called, where it gives other shapes than it claims, or NaN or infinite values.
+        BundleError: when called, where it gives other shapes than it claims, or NaN or infinite values, or lacks an output.
     """
 
     def __init__(self, session: Session, name: str | None = None) -> None:
         self.session, self.info, self.device = session, session.info, session.device
         self.name = name or f"model {session.info.name}"
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of each head for each waveform of the batch."""
-        scores = self.session(waveform)
-        for head, names in self.info.labels.items():
-            self._check(head, scores.get(head), (len(waveform), len(names)))
-        return scores
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs that are asked for: {name: (B, size)}."""
+        self.refuse_missing(outputs)
+        found = self.session.run(waveform, outputs)
+        for output in outputs:
+            self._check(output, found.get(output), (len(waveform), self.info.outputs[output]))
+        return found
 
-    def _check(self, head: str, values: np.ndarray | None, shape: tuple[int, int]) -> None:
+    def refuse_missing(self, outputs: Sequence[str]) -> None:
+        """Raises a BundleError where the model does not give all of `outputs`."""
+        for output in outputs:
+            if output not in self.info.outputs:
+                raise BundleError(
+                    f"{self.name} gives no {output}: an earlier version exported it. Export it again from its checkpoint."
+                )
+
+    def _check(self, output: str, values: np.ndarray | None, shape: tuple[int, int]) -> None:
         if values is None or values.shape != shape:
             found = "none" if values is None else " × ".join(map(str, values.shape)) or "one number"
-            raise BundleError(f"{self.name} gives {found} for {head}; {' × '.join(map(str, shape))} scores are needed.")
+            raise BundleError(f"{self.name} gives {found} for {output}; {' × '.join(map(str, shape))} values are needed.")
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).any(1).sum())
             raise BundleError(
-                f"{self.name} gives scores that are no numbers (NaN or infinite) for {head} in {bad} of {len(values)} windows: "
-                "its weights are damaged or its training failed; export it again from a good checkpoint."
+                f"{self.name} gives values that are no numbers (NaN or infinite) for {output} in {bad} of {len(values)} "
+                "windows: its weights are damaged or its training failed; export it again from a good checkpoint."
             )
 
 
-class Known:
+class Known(Session):
     """A session without the class for sounds of no other: of softmax scores, the others' shares of what is left."""
 
     def __init__(self, session: Session) -> None:
@@ -71,16 +89,18 @@ class Known:
         thresholds = {head: [values[k] for k in self._kept[head]] for head, values in info.thresholds.items()}
         self.info = replace(info, labels=labels, thresholds=thresholds, unknown="")
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of each head for each waveform of the batch."""
-        scores = {head: values[:, self._kept[head]] for head, values in self.session(waveform).items()}
-        if self.info.activation == "sigmoid":
-            return scores
-        return {head: values / np.maximum(values.sum(1, keepdims=True), 1e-30) for head, values in scores.items()}
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs that are asked for, the heads' without that class."""
+        found = self.session.run(waveform, outputs)
+        return {name: self._known(name, values) if name in self._kept else values for name, values in found.items()}
+
+    def _known(self, head: str, values: np.ndarray) -> np.ndarray:
+        kept = values[:, self._kept[head]]
+        return kept if self.info.activation == "sigmoid" else kept / np.maximum(kept.sum(1, keepdims=True), 1e-30)
 
 
-def checked(session: Session, name: str | None = None) -> Session:
-    """`session` with its scores checked, once; `name` is what an error calls its model."""
+def checked(session: Session, name: str | None = None) -> Checked:
+    """`session` with its outputs checked, once; `name` is what an error calls its model."""
     return session if isinstance(session, Checked) else Checked(session, name)
 
 
@@ -126,7 +146,7 @@ RUNTIMES: dict[str, Runtime] = {
 
 def open_session(
     path: str | os.PathLike[str], runtime: str | None = None, threads: int | None = None, precision: str = "fp32"
-) -> Session:
+) -> Checked:
     """The model in `path`, ready to run in `runtime`, by default the first that opens such a file.
 
     Args:
@@ -204,12 +224,12 @@ def running(path: Path) -> Iterator[None]:
 
 
 def in_slices(waveform: np.ndarray, run: Callable[[np.ndarray], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The scores of a batch (B, N), a few windows in a call: the spectra of more spill out of a processor's cache."""
+    """The outputs of a batch (B, N), a few windows in a call: the spectra of more spill out of a processor's cache."""
     step = max(1, SAMPLES_AT_ONCE // waveform.shape[1])
     if len(waveform) <= step:
         return run(waveform)
     parts = [run(waveform[first : first + step]) for first in range(0, len(waveform), step)]
-    return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
+    return {output: np.concatenate([part[output] for part in parts]) for output in parts[0]}
 
 
 def cores() -> int | None:

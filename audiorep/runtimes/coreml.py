@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from audiorep.errors import BundleError, first_line, require
 from audiorep.info.model_info import ModelInfo
-from audiorep.runtimes import fixed_shape, running
+from audiorep.runtimes import Session, fixed_shape, running
 from audiorep.runtimes.silence import TORCH_LOGGERS, silenced
 
 LOGGERS = (*TORCH_LOGGERS, "coremltools")
 INPUTS = ["waveform", "samples"]  # the second only where the model fills short clips
 
 
-class CoreMlSession:
-    """A `.mlpackage` of ours ready to run on a Mac: (B, N) float32 to {head: scores (B, K)}, N one window.
+class CoreMlSession(Session):
+    """A `.mlpackage` of ours ready to run on a Mac: (B, N) float32 to scores and embeddings, N one window.
 
     Raises:
         BundleError: the folder is missing, not Core ML's, or not an audiorep model; or this is no Mac.
@@ -35,19 +37,19 @@ class CoreMlSession:
             self._model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_AND_GPU)
         self.device = f"Core ML (coremltools {coremltools.__version__}), CPU and GPU"
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of each head for each waveform of the batch.
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs that are asked for: {name: (B, size)}.
 
         Raises:
             BundleError: another number of samples than the model takes.
         """
-        return fixed_shape.scores(self.info, waveform, self._run)
+        return fixed_shape.clip_by_clip(self.info, waveform, outputs, partial(self._run, outputs=outputs))
 
-    def _run(self, clip: np.ndarray, samples: int) -> dict[str, np.ndarray]:
+    def _run(self, clip: np.ndarray, samples: int, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         values = {"waveform": clip, "samples": np.array([samples], np.int32)}
         with running(self._path):
             found = self._model.predict({name: values[name] for name in INPUTS[: 1 + fixed_shape.fills(self.info)]})
-            return {head: found[head] for head in self.info.labels}
+            return {output: found[output] for output in outputs}
 
 
 def runs_here() -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from audiorep.errors import BundleError, ConfigError, first_line, require
 from audiorep.info import model_info
-from audiorep.runtimes import cores, existing, fixed_shape, running
+from audiorep.runtimes import Session, cores, existing, fixed_shape, running
 from audiorep.runtimes.silence import TORCH_LOGGERS, silenced
 from audiorep.untrusted import brief
 
@@ -19,8 +21,8 @@ METHOD = "forward"  # the only one of a program
 _settled: int | None = None  # threads of ExecuTorch's pool in this process
 
 
-class ExecuTorchSession:
-    """A `.pte` of ours ready to run: (B, N) float32 at `info.sample_rate` to {head: scores (B, K)}, N one window.
+class ExecuTorchSession(Session):
+    """A `.pte` of ours ready to run: (B, N) float32 at `info.sample_rate` to scores and embeddings, N one window.
 
     Raises:
         BundleError: the file is missing, damaged, not ExecuTorch's, or not an audiorep model.
@@ -44,21 +46,22 @@ class ExecuTorchSession:
         self._check_shapes(found, path)
         self.device = f"ExecuTorch {importlib.metadata.version('executorch')}, CPU with XNNPACK"
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of each head for each waveform of the batch.
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs that are asked for: {name: (B, size)}.
 
         Raises:
             BundleError: another number of samples than the model takes.
         """
-        return fixed_shape.scores(self.info, waveform, self._run)
+        return fixed_shape.clip_by_clip(self.info, waveform, outputs, partial(self._run, outputs=outputs))
 
-    def _run(self, clip: np.ndarray, samples: int) -> dict[str, np.ndarray]:
+    def _run(self, clip: np.ndarray, samples: int, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         values = [self._torch.from_numpy(clip)]
         if fixed_shape.fills(self.info):
             values.append(self._torch.tensor([samples], dtype=self._torch.int32))
         with running(self._path):
-            outputs = self._method.execute(values)  # in the order of the labels: a program's have no names
-            return {head: output.numpy() for head, output in zip(self.info.labels, outputs, strict=True)}
+            made = self._method.execute(values)  # in the order of `info.outputs`: a program's have no names
+            found = dict(zip(self.info.outputs, made, strict=True))
+            return {output: found[output].numpy() for output in outputs}
 
     def _shapes(self) -> list[list[int]]:
         """The shapes of its inputs, then those of its outputs."""
@@ -69,7 +72,7 @@ class ExecuTorchSession:
 
     def _check_shapes(self, found: list[list[int]], path: Path) -> None:
         samples = [[1]] if fixed_shape.fills(self.info) else []
-        needed = [[1, self.info.window_samples], *samples, *([1, len(names)] for names in self.info.labels.values())]
+        needed = [[1, self.info.window_samples], *samples, *([1, size] for size in self.info.outputs.values())]
         if found != needed:
             raise BundleError(
                 f"{path}: its program has shapes {brief(found)}; {brief(needed)} are needed. Export the model again."

@@ -10,23 +10,24 @@ from audiorep.errors import BundleError
 from audiorep.info.model_info import ModelInfo
 
 Run = Callable[[np.ndarray, int], dict[str, np.ndarray]]
-"""One clip (1, N), and how many of its samples are sound, to {head: scores (1, K)}."""
+"""One clip (1, N), and how many of its samples are sound, to some of its outputs, {name: (1, size)}."""
 
 UNMEASURABLE = "The network gives NaN or infinite values on a clip to calibrate on; leave that clip out."
 
 
-def scores(info: ModelInfo, waveform: np.ndarray, run: Run) -> dict[str, np.ndarray]:
-    """(B, N) to {head: scores (B, K)}, through `run` for each clip; N is a window's, or less where the model fills it.
+def clip_by_clip(info: ModelInfo, waveform: np.ndarray, outputs: Sequence[str], run: Run) -> dict[str, np.ndarray]:
+    """(B, N) to {name: (B, size)} of `outputs`, by `run` for each clip; N is a window's, or less where the model fills it.
 
     Raises:
         BundleError: another number of samples.
     """
     clips, samples = waveform.shape
     filled = _filled(info, waveform)
-    result = {head: np.empty((clips, len(names)), np.float32) for head, names in info.labels.items()}
+    result = {output: np.empty((clips, info.outputs[output]), np.float32) for output in outputs}
     for index in range(clips):
-        for head, values in run(filled[index : index + 1], samples).items():
-            result[head][index] = values[0]
+        found = run(filled[index : index + 1], samples)
+        for output in outputs:
+            result[output][index] = found[output][0]
     return result
 
 

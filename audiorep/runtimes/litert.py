@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,15 @@ import numpy as np
 
 from audiorep.errors import BundleError, first_line, require
 from audiorep.info import model_info
-from audiorep.runtimes import cores, existing, fixed_shape, running
+from audiorep.runtimes import Session, cores, existing, fixed_shape, running
 from audiorep.runtimes.silence import silenced
 from audiorep.untrusted import brief
 
 INPUTS = ["waveform", "samples"]  # names in the signature; the second only where the model fills short clips
 
 
-class LiteRtSession:
-    """A `.tflite` of ours ready to run: (B, N) float32 at `info.sample_rate` to {head: scores (B, K)}, N one window.
+class LiteRtSession(Session):
+    """A `.tflite` of ours ready to run: (B, N) float32 at `info.sample_rate` to scores and embeddings, N one window.
 
     It needs the package ai-edge-litert alone, not torch.
 
@@ -46,30 +48,30 @@ class LiteRtSession:
         self._inputs, self._outputs = self._places(runner, path)
         self.device = f"LiteRT {runtime.__version__}, CPU with XNNPACK"
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of each head for each waveform of the batch.
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs that are asked for: {name: (B, size)}.
 
         Raises:
             BundleError: another number of samples than the model takes.
         """
-        return fixed_shape.scores(self.info, waveform, self._run)
+        return fixed_shape.clip_by_clip(self.info, waveform, outputs, partial(self._run, outputs=outputs))
 
-    def _run(self, clip: np.ndarray, samples: int) -> dict[str, np.ndarray]:
+    def _run(self, clip: np.ndarray, samples: int, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         values = {"waveform": clip, "samples": np.array([samples], np.int32)}
         with running(self._path):
             for name, index in self._inputs.items():
                 self._interpreter.set_tensor(index, values[name])
             self._interpreter.invoke()
-            return {head: self._interpreter.get_tensor(index) for head, index in self._outputs.items()}
+            return {output: self._interpreter.get_tensor(self._outputs[output]) for output in outputs}
 
     def _places(self, runner: Any, path: Path) -> tuple[dict[str, int], dict[str, int]]:
-        """The tensors of each input and each head, by their names in the signature: a converter may change their order."""
+        """The tensors of each input and each output, by their names in the signature: a converter may change their order."""
         inputs, outputs = (runner.get_input_details(), runner.get_output_details()) if runner else ({}, {})
         found = {name: tuple(map(int, tensor["shape"])) for name, tensor in [*inputs.items(), *outputs.items()]}
         needed: dict[str, tuple[int, ...]] = {"waveform": (1, self.info.window_samples)}
         if fixed_shape.fills(self.info):
             needed["samples"] = (1,)
-        needed |= {head: (1, len(names)) for head, names in self.info.labels.items()}
+        needed |= {name: (1, size) for name, size in self.info.outputs.items()}
         if found != needed:
             raise BundleError(f"{path}: its graph has {brief(found)}; {brief(needed)} are needed. Export the model again.")
-        return {name: inputs[name]["index"] for name in inputs}, {head: outputs[head]["index"] for head in self.info.labels}
+        return {name: inputs[name]["index"] for name in inputs}, {name: outputs[name]["index"] for name in self.info.outputs}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import onnxruntime
 
 from audiorep.errors import BundleError, first_line
-from audiorep.runtimes import cores, existing, in_slices, running, sealed
+from audiorep.runtimes import Session, cores, existing, in_slices, running, sealed
 from audiorep.untrusted import brief
 
 LOG_MEL = "log_mel"
@@ -18,8 +20,8 @@ LOG_MEL = "log_mel"
 FLOATS = "tensor(float)"
 
 
-class OnnxSession:
-    """A bundle ready to run: (B, N) float32 at `info.sample_rate` to {head: scores (B, K)}.
+class OnnxSession(Session):
+    """A bundle ready to run: (B, N) float32 at `info.sample_rate` to scores and embeddings.
 
     Raises:
         BundleError: the file is missing, not ONNX, or not an audiorep bundle.
@@ -38,21 +40,21 @@ class OnnxSession:
         )
         self._check_graph(path)
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of each head for each waveform of the batch."""
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs that are asked for: {name: (B, size)}."""
         on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
-        return in_slices(waveform, self._run) if on_cpu else self._run(waveform)
+        run = partial(self._run, outputs=outputs)
+        return in_slices(waveform, run) if on_cpu else run(waveform)
 
-    def _run(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        heads = list(self.info.labels)
+    def _run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         with running(self._path):
-            return dict(zip(heads, self._session.run(heads, {"waveform": waveform}), strict=True))
+            return dict(zip(outputs, self._session.run(list(outputs), {"waveform": waveform}), strict=True))
 
     def _check_graph(self, path: Path) -> None:
         inputs = {node.name: (node.type, len(node.shape)) for node in self._session.get_inputs()}
         outputs = {node.name: (node.type, *node.shape[1:]) for node in self._session.get_outputs()}
-        expected = {head: (FLOATS, len(names)) for head, names in self.info.labels.items()}
-        if inputs != {"waveform": (FLOATS, 2)} or any(outputs.get(head) != shape for head, shape in expected.items()):
+        expected = {name: (FLOATS, size) for name, size in self.info.outputs.items()}
+        if inputs != {"waveform": (FLOATS, 2)} or any(outputs.get(name) != shape for name, shape in expected.items()):
             raise BundleError(
                 f"{path}: its graph takes {brief(inputs)} and gives {brief(outputs)}; waveform as {FLOATS} of 2 axes and "
                 f"{brief(expected)} are needed. Export the model again."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from audiorep.errors import BundleError, ConfigError, require
 from audiorep.info.model_info import PREFIX, ModelInfo
-from audiorep.runtimes import cores, existing, in_slices, pair, running, sealed
+from audiorep.runtimes import Session, cores, existing, in_slices, pair, running, sealed
 from audiorep.runtimes.onnx import LOG_MEL
 from audiorep.untrusted import brief
 
@@ -34,8 +35,8 @@ def core() -> Any:
     return require("openvino", extra="openvino").Core()
 
 
-class OpenVinoSession:
-    """An IR (.xml beside its .bin) or a bundle (.onnx) ready to run: (B, N) float32 to {head: scores (B, K)}.
+class OpenVinoSession(Session):
+    """An IR (.xml beside its .bin) or a bundle (.onnx) ready to run: (B, N) float32 to scores and embeddings.
 
     In bf16 the log-mel stays in float32, since half precision would lose quiet bands.
 
@@ -68,17 +69,17 @@ class OpenVinoSession:
         self._requests = [stage.create_infer_request() for stage in self._stages]
         self.device = f"OpenVINO {openvino.__version__.partition('-')[0]}, {_name()}, {precision}"
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of each head for each waveform of the batch."""
-        return in_slices(waveform, self._run)
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs that are asked for: {name: (B, size)}."""
+        return in_slices(waveform, partial(self._run, outputs=outputs))
 
-    def _run(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+    def _run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         values = waveform
         with running(self._path):
             for request in self._requests[:-1]:
                 values = request.infer([values])[0]
-            scores = self._requests[-1].infer([values])
-            return {head: np.array(scores[head]) for head in self.info.labels}
+            found = self._requests[-1].infer([values])
+            return {output: np.array(found[output]) for output in outputs}
 
 
 def _parts(model: Any, precision: str) -> list[tuple[Any, str]]:
@@ -111,9 +112,9 @@ def _check_graph(model: Any, info: ModelInfo, path: Path) -> None:
     """Refuses a graph that does not take and give what its metadata says."""
     inputs = {name: _shape(node) for node in model.inputs for name in node.get_names()}
     outputs = {name: _shape(node)[-1:] for node in model.outputs for name in node.get_names()}
-    expected = {head: [len(names)] for head, names in info.labels.items()}
+    expected = {name: [size] for name, size in info.outputs.items()}
     waveform = len(model.inputs) == 1 and len(inputs.get("waveform", ())) == 2
-    if not waveform or any(outputs.get(head) != size for head, size in expected.items()):
+    if not waveform or any(outputs.get(name) != size for name, size in expected.items()):
         raise BundleError(
             f"{path}: its graph takes {brief(inputs)} and gives {brief(outputs)}; waveform of 2 axes and {brief(expected)} are "
             "needed. Export the model again."

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audiorep.info import EMBEDDING
 from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint
 from audiorep.models.checkpoint import Checkpoint
 from audiorep.models.front_end import EdgeFrames, LogMel, MatrixLogMel
 from audiorep.models.layers import channels_last
-from audiorep.runtimes import running
+from audiorep.runtimes import Session, running
 
 
 class Scores(nn.Module):
-    """A network and its activation: (B, 1, T, F) log-mel to {head: scores (B, K)}."""
+    """A network and its activation: (B, 1, T, F) log-mel to {head: scores (B, K)} and the embedding (B, C)."""
 
     def __init__(self, network: nn.Module, info: ModelInfo) -> None:
         super().__init__()
@@ -30,25 +32,28 @@ class Scores(nn.Module):
         self.activation = nn.Softmax(-1) if info.activation == "softmax" else nn.Sigmoid()
 
     def forward(self, spectrogram: Tensor) -> dict[str, Tensor]:
-        """(B, 1, T, F) to {head: scores (B, K)}."""
-        logits = self.network(self.pad(spectrogram))
-        return {head: self.activation(values) for head, values in logits.items()}
+        """(B, 1, T, F) to {head: scores (B, K)} and the embedding (B, C)."""
+        return self.activated(self.network(self.pad(spectrogram)))
+
+    def activated(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs of the network with scores in place of logits."""
+        return {name: values if name == EMBEDDING else self.activation(values) for name, values in outputs.items()}
 
 
 class Pipeline(Scores):
-    """Front end, network and activation in one: (B, N) waveform to {head: scores (B, K)}."""
+    """Front end, network and activation in one: (B, N) waveform to {head: scores (B, K)} and the embedding (B, C)."""
 
     def __init__(self, front_end: LogMel | MatrixLogMel, network: nn.Module, info: ModelInfo) -> None:
         super().__init__(network, info)
         self.front_end = front_end
 
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
-        """(B, N) to {head: scores (B, K)}."""
+        """(B, N) to {head: scores (B, K)} and the embedding (B, C)."""
         return super().forward(self.front_end(waveform))
 
 
-class TorchSession:
-    """A checkpoint, or its folder, ready to run fused: (B, N) float32 at `info.sample_rate` to {head: scores (B, K)}.
+class TorchSession(Session):
+    """A checkpoint, or its folder, ready to run fused: (B, N) float32 at `info.sample_rate` to scores and embeddings.
 
     In bf16 the network runs under autocast; the front end stays in float32.
 
@@ -69,11 +74,11 @@ class TorchSession:
         pipeline = Pipeline(model.front_end, channels_last(copy.deepcopy(model.fuse().model)), model.info).eval()
         self._pipeline: Pipeline = pipeline.to(self._device)
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of each head for each waveform of the batch."""
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs that are asked for: {name: (B, size)}."""
         with running(self._path), torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            scores = self._pipeline(torch.from_numpy(waveform).to(self._device))
-        return {head: values.float().cpu().numpy() for head, values in scores.items()}
+            found = self._pipeline(torch.from_numpy(waveform).to(self._device))
+        return {output: found[output].float().cpu().numpy() for output in outputs}
 
 
 class CompiledTorchSession(TorchSession):

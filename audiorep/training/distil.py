@@ -96,6 +96,6 @@ class WithMap(nn.Module):
         self.network = network
 
     def forward(self, spectrogram: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """(B, 1, T, F) to {head: logits (B, K)} and the last map (B, C, T', F')."""
+        """(B, 1, T, F) to {head: logits (B, K)} with the embedding, and the last map (B, C, T', F')."""
         last = self.network.forward_features(spectrogram)
         return self.network.classify(last), last

@@ -173,9 +173,9 @@ class Trainee(lightning.LightningModule):
         waveform, targets, samples = batch
         logits = self.network(self._spectrogram(waveform, samples).contiguous(memory_format=torch.channels_last))
         values: dict[str, list[Tensor]] = {"valid_loss": [], "valid_accuracy": []}
-        for head, scores in logits.items():
-            values["valid_loss"].append(self._criterion(scores, targets[head]))
-            values["valid_accuracy"].append(_accuracy(scores, targets[head], self.settings.multi_label))
+        for head, wanted in targets.items():
+            values["valid_loss"].append(self._criterion(logits[head], wanted))
+            values["valid_accuracy"].append(_accuracy(logits[head], wanted, self.settings.multi_label))
         for name, of_heads in values.items():
             self.log(name, torch.stack(of_heads).mean(), prog_bar=True, batch_size=len(waveform))
 
@@ -265,8 +265,8 @@ class Trainee(lightning.LightningModule):
                 assert last is not None  # `learn_from` saw to it
                 parts[name] = self._matched(matches, last, lesson)
         soft = [
-            distil.soft_target_loss(values, lesson.scores[head], settings.temperature, self.settings.multi_label)
-            for head, values in logits.items()
+            distil.soft_target_loss(logits[head], scores, settings.temperature, self.settings.multi_label)
+            for head, scores in lesson.scores.items()
         ]
         parts["soft_loss"] = torch.stack(soft).mean()
         self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(next(iter(logits.values()))))
@@ -298,7 +298,7 @@ class Trainee(lightning.LightningModule):
 
     def _mean_loss(self, logits: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
         """The loss against the labels, the mean over heads."""
-        return torch.stack([self.loss(values, targets[head], head) for head, values in logits.items()]).mean()
+        return torch.stack([self.loss(logits[head], wanted, head) for head, wanted in targets.items()]).mean()
 
     def loss(self, logits: Tensor, targets: Tensor, head: str) -> Tensor:
         """The training loss of one head: logits (B, K) against targets (B, K)."""

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from audiorep import audio
 from audiorep.audio import pipes, sources
 from audiorep.errors import AudioError
 from audiorep.predict.classifier import Classifier
+from audiorep.runtimes import Session
 
 
 def predict(data: bytes, *arguments: object) -> tuple[int, str, str]:
@@ -165,14 +166,14 @@ def test_pipe_that_gave_nothing_is_refused_each_time(pipe):
 
 
 def test_classifier_hears_pipes_in_views(pipe):
-    class Session:
+    class Silence(Session):
         info = make_info(sample_rate=16000)
         device = "CPU"
 
-        def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-            return {"label": np.zeros((len(batch), 3), np.float32)}
+        def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+            return {"label": np.zeros((len(waveform), 3), np.float32)}
 
-    [result] = Classifier(Session()).files([pipe(encoded("FLAC"))], views=3)
+    [result] = Classifier(Silence()).files([pipe(encoded("FLAC"))], views=3)
     assert result.seconds == 2
     assert len(result.starts) == 3
 

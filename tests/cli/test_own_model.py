@@ -72,7 +72,7 @@ def test_train_says_what_it_does_and_what_comes_next(own_model):
     assert "epoch 20/20" in train.stderr
     assert f"Next: audiorep export {own_model[0]}" in train.stderr
     assert "test split of" in train.stdout
-    assert re.search(r"largest difference +mean difference +same label\n.* 100%\n", export.stdout)
+    assert re.search(r"largest difference +mean difference +same label +embedding difference\n.* 100% +\S+\n", export.stdout)
     assert "clips of its data" in export.stdout
     assert not [talk for talk in TALK if talk in train.stderr + export.stderr]
 

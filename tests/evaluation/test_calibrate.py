@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from audiorep.evaluation.evaluate import evaluate
 from audiorep.evaluation.scored import score_clips
 from audiorep.info.model_info import ModelInfo
 from audiorep.predict.classifier import Classifier
+from audiorep.runtimes import Session
 
 RATE = 1000
 LABELS = {"label": ["quiet", "loud"]}
 TOO_SURE = 0.2  # of the logits' scale: what the model says is five times as sure as it may be
 
 
-class Sure:
+class Sure(Session):
     """Says how surely a window is loud, far too surely; a stand-in for a network."""
 
     device = "test"
@@ -31,7 +33,7 @@ class Sure:
     def __init__(self, activation: str = "softmax", **more) -> None:
         self.info = ModelInfo("sure", LABELS, RATE, 1.0, 1.0, {}, activation, **more)
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         level = np.clip(np.abs(waveform).max(axis=1), 0.02, 0.98).astype(np.float64)
         loud = 1 / (1 + ((1 - level) / level) ** (1 / TOO_SURE))
         return {"label": np.stack([1 - loud, loud], 1).astype(np.float32)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,20 +16,21 @@ from audiorep.errors import DataError
 from audiorep.evaluation import evaluate, scored
 from audiorep.info.model_info import ModelInfo
 from audiorep.predict.classifier import Classifier
+from audiorep.runtimes import Session
 
 RATE = 1000
 INFO = ModelInfo("loudness", {"label": ["quiet", "loud"]}, RATE, 1.0, 1.0, {})
 
 
-class Loudness:
+class Loudness(Session):
     """Says how loud a window's first half is; a stand-in for a network."""
 
     info = INFO
     device = "test"
 
-    def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         loud = np.abs(waveform[:, : waveform.shape[1] // 2]).max(axis=1)
-        return {"label": np.stack([1 - loud, loud], axis=1).astype(np.float32)}
+        return dict.fromkeys(outputs, np.stack([1 - loud, loud], axis=1).astype(np.float32))
 
 
 @pytest.fixture
@@ -143,10 +145,6 @@ def test_what_was_seen_is_known_again_elsewhere_and_little_else(tmp_path):
 def test_heads_are_judged_alone_and_together(tmp_path):
     class Two(Loudness):
         info = ModelInfo("two", {"verb": ["quiet", "loud"], "noun": ["a", "b"]}, RATE, 1.0, 1.0, {})
-
-        def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-            scores = super().__call__(waveform)["label"]
-            return {"verb": scores, "noun": scores}
 
     loud = clip(tmp_path / "x.wav", 0.9, "loud")
     examples = [replace(loud, labels={"verb": ("loud",), "noun": (noun,)}) for noun in ("a", "b", "b", "b")]

@@ -30,6 +30,7 @@ def test_an_export_agrees_with_its_checkpoint(bundle):
     assert parity.clips == 4
     assert 0 < parity.largest <= PARITY_LIMIT
     assert parity.mean <= parity.largest
+    assert 0 < parity.embedding <= PARITY_LIMIT
     assert parity.agreement == 1.0
     assert [p.name for p in path.parent.iterdir()] == ["tiny.onnx"]
 
@@ -41,6 +42,7 @@ def test_a_bundle_holds_everything_in_one_file(bundle):
     metadata = {entry.key: entry.value for entry in onnx.load(bundle[0]).metadata_props}
     assert metadata["audiorep.task"] == '"single-label"'
     assert metadata["audiorep.format_version"] == "1"
+    assert metadata["audiorep.embedding_size"] == "16"
     assert metadata["audiorep.front_end"].startswith('{"sample_rate": 16000')
 
 
@@ -64,6 +66,9 @@ def test_batch_and_length_are_dynamic(bundle, in_torch, batch, samples):
         assert found[head].shape == (batch, len(labels))
         assert np.abs(found[head] - expected[head]).max() <= PARITY_LIMIT
         assert np.allclose(found[head].sum(1), 1, atol=1e-5)
+    embedding, theirs = OnnxSession(bundle[0]).embed(waveform), in_torch.embed(waveform)
+    assert (embedding.shape, embedding.dtype) == ((batch, 16), np.float32)
+    assert np.linalg.norm(embedding - theirs) <= PARITY_LIMIT * np.linalg.norm(theirs)
 
 
 def test_sigmoid_scores_are_independent(tmp_path):
@@ -85,7 +90,7 @@ def test_the_exact_form_of_the_front_end_is_taken_where_the_fast_one_does_not_pa
 
     def coarse(expected, session, clips):
         measured.append(session.info.provenance["front_end_form"])
-        return Parity(len(clips), 0.0 if measured[-1] == "halves" else 1.0, 0.0, 1.0)
+        return Parity(len(clips), 0.0 if measured[-1] == "halves" else 1.0, 0.0, 1.0, 0.0)
 
     monkeypatch.setattr(parity, "_parity", coarse)
     export(tiny(), tmp_path / "exact.onnx", clips())
@@ -104,16 +109,29 @@ def test_an_export_that_differs_is_not_left_behind(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_not_a_number_fails_the_parity_check(bundle):
-    installed = OnnxSession(bundle[0])
+def test_an_embedding_that_differs_is_not_left_behind(tmp_path):
+    model = made(depths=SHALLOW)
+    for head in model.network.heads.values():
+        head.weight.data.zero_()  # the scores are always the same
+    model.fuse().model.get_submodule("stages.0.0.project.conv").weight.data *= 1.001
+    with pytest.raises(BundleError, match=r"model\.onnx was not written: its embedding differs"):
+        export(model, tmp_path / "model.onnx", clips())
+    assert not list(tmp_path.iterdir())
 
-    def odd(waveform):
-        scores = installed(waveform)
-        scores["verb"][0, 0] = np.nan
-        return scores
 
-    with pytest.raises(BundleError, match="nan"):
-        parity.accept(tiny(), odd, clips(), bundle[0])
+@pytest.mark.parametrize(
+    ("broken", "precision", "said"),
+    [("verb", "fp32", "scores"), ("embedding", "fp32", "embedding"), ("embedding", "int8", "embedding")],
+)
+def test_not_a_number_fails_the_parity_check(bundle, broken, precision, said):
+    class Odd(OnnxSession):
+        def run(self, waveform, outputs):
+            found = super().run(waveform, outputs)
+            found[broken][0, 0] = np.nan
+            return found
+
+    with pytest.raises(BundleError, match=f"{said} differ.* nan"):
+        parity.accept(tiny(), Odd(bundle[0]), clips(), bundle[0], precision)
 
 
 def test_a_bundle_holds_no_path_of_the_machine_that_made_it(bundle):
@@ -148,9 +166,12 @@ def test_foreign_files_are_refused_with_their_path(tmp_path, bundle):
         OnnxSession(tmp_path / "foreign.onnx")
 
 
-def test_labels_that_do_not_fit_the_graph_are_refused(tmp_path, bundle):
+@pytest.mark.parametrize(
+    "changes", [{"labels": {"verb": ["cut", "wash", "peel"], "noun": LABELS["noun"]}}, {"embedding_size": 8}]
+)
+def test_metadata_that_do_not_fit_the_graph_are_refused(tmp_path, bundle, changes):
     model = onnx.load(bundle[0])
-    info = replace(tiny().info, labels={"verb": ["cut", "wash", "peel"], "noun": LABELS["noun"]})
+    info = replace(tiny().info, **changes)
     del model.metadata_props[:]
     for key, value in info.to_metadata().items():
         model.metadata_props.add(key=key, value=value)

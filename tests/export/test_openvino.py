@@ -36,6 +36,7 @@ def test_its_own_file_agrees_with_the_checkpoint(files):
     folder, parity = files
     assert 0 < parity.largest <= PARITY_LIMIT
     assert parity.agreement == 1
+    assert 0 < parity.embedding <= PARITY_LIMIT
     assert sorted(path.name for path in folder.iterdir()) == ["tiny.bin", "tiny.onnx", "tiny.xml"]
     assert files_of(folder / "tiny.xml") == [folder / "tiny.xml", folder / "tiny.bin"]
 
@@ -65,6 +66,9 @@ def test_batch_and_length_are_dynamic(files, batch, samples):
     for head, labels in LABELS.items():
         assert installed[head].shape == (batch, len(labels))
         assert np.abs(installed[head] - expected[head]).max() <= PARITY_LIMIT
+    found, theirs = (open_session(files[0] / name).embed(waveform) for name in ("tiny.xml", "tiny.onnx"))
+    assert (found.shape, found.dtype) == ((batch, 16), np.float32)
+    assert np.linalg.norm(found - theirs) <= PARITY_LIMIT * np.linalg.norm(theirs)
 
 
 @pytest.mark.slow
@@ -99,11 +103,18 @@ def test_int8_needs_clips(tmp_path):
 
 
 def test_int8_is_judged_by_labels_and_float_by_scores():
-    assert Parity(10, 0.3, 0.1, 0.9).refusal("int8") is None
-    assert "on 80% of the clips; 90% is needed" in (Parity(10, 0.0, 0.0, 0.8).refusal("int8") or "")
-    assert Parity(10, 0.01, 0.001, 1.0).refusal("bf16") is None
-    assert Parity(10, 0.01, 0.001, 1.0).refusal("fp32")
-    assert Parity(10, float("nan"), 0.0, 1.0).refusal("bf16")
+    assert Parity(10, 0.3, 0.1, 0.9, 0.4).refusal("int8") is None
+    assert "on 80% of the clips; 90% is needed" in (Parity(10, 0.0, 0.0, 0.8, 0.0).refusal("int8") or "")
+    assert Parity(10, 0.01, 0.001, 1.0, 0.01).refusal("bf16") is None
+    assert Parity(10, 0.01, 0.001, 1.0, 0.0).refusal("fp32")
+    assert Parity(10, float("nan"), 0.0, 1.0, 0.0).refusal("bf16")
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", 1e-4), ("fp16", 0.01), ("int8", 0.5)])
+def test_the_embedding_is_judged_by_its_relative_difference(precision, allowed):
+    assert Parity(10, 0.0, 0.0, 1.0, allowed).refusal(precision) is None
+    for far in (1.01 * allowed, float("nan")):
+        assert "embedding differs" in (Parity(10, 0.0, 0.0, 1.0, far).refusal(precision) or "")
 
 
 @pytest.mark.slow
@@ -118,6 +129,7 @@ def test_a_model_split_behind_the_log_mel_gives_the_same_scores(files):
     scores = network.infer([front_end.infer([waveform])[0]])
     for head in LABELS:
         assert np.abs(scores[head] - expected[head]).max() <= PARITY_LIMIT
+    assert scores["embedding"].shape == (1, 16)
 
 
 @pytest.mark.slow
@@ -161,7 +173,7 @@ def test_bf16_is_real_within_its_own_bound_or_refused_where_the_processor_lacks_
 
 @pytest.mark.slow
 def test_an_export_that_differs_is_not_left_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(parity_check, "_parity", lambda expected, session, clips: Parity(len(clips), 0.01, 0.001, 1.0))
+    monkeypatch.setattr(parity_check, "_parity", lambda expected, session, clips: Parity(len(clips), 0.01, 0.001, 1.0, 0.0))
     (tmp_path / "m.xml").write_text("older")
     with pytest.raises(BundleError, match=r"0\.01"):
         openvino_export.export(tiny(), tmp_path / "m.xml", clips())
@@ -227,6 +239,7 @@ def test_torch_runs_in_bf16_near_float32():
 
     parity = compare(tiny(), TorchSession(tiny(), precision="bf16"), clips())
     assert 0 < parity.largest < 0.05
+    assert 0 < parity.embedding < 0.05
 
 
 @pytest.mark.slow

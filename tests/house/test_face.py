@@ -35,7 +35,7 @@ SIGNATURES = {
     "compress": "(model, data, recipe, output, *, threads, say)",
     "fuse": "(network, *inputs, weights, output, say)",
 }
-CLASSES = ["Classifier", "Data", "Detection", "Failure", "Recording", "Results", "Stretch", "Waveform"]
+CLASSES = ["Classifier", "Data", "Detection", "Embedding", "Failure", "Recording", "Results", "Stretch", "Waveform"]
 ERRORS = ["AudioError", "AudiorepError", "BrokenPackageError", "BundleError", "CheckpointError", "ConfigError", "DataError"]
 ERRORS += ["FuseError", "MissingExtraError"]
 MODULES = ["datasets", "models", "reparam"]
@@ -100,7 +100,13 @@ def place(tmp_path_factory) -> dict[str, object]:
 
 def documented() -> dict[str, object]:
     names = {name: getattr(audiorep, name) for name in [*SIGNATURES, *CLASSES]}
-    return {"audiorep": audiorep, **names, "__call__": audiorep.Classifier.__call__, "overview": audiorep.models.overview}
+    return {
+        "audiorep": audiorep,
+        **names,
+        "__call__": audiorep.Classifier.__call__,
+        "embed": audiorep.Classifier.embed,
+        "overview": audiorep.models.overview,
+    }
 
 
 @pytest.mark.slow

@@ -14,11 +14,13 @@ from support.commands import audiorep
 from support.their_yamnet import Step, TheirYamNet, Values, rounded
 
 from audiorep.errors import CheckpointError, ConfigError
+from audiorep.export.onnx import export
 from audiorep.hub import imported, tflite_file, yamnet
 from audiorep.info.front_end import FRONT_ENDS
 from audiorep.models import checkpoint
 from audiorep.models.checkpoint import Checkpoint
 from audiorep.models.front_end import mel_filters
+from audiorep.predict.classifier import Classifier
 
 PATCH = (1, 1, 96, 64)
 
@@ -102,10 +104,9 @@ def test_names_come_from_the_map_beside_the_file_or_from_a_named_one(made, tmp_p
 def test_an_embedding_and_scores_come_from_one_pass(made, tmp_path):
     yamnet.convert(made[1], tmp_path / "out")
     loaded = checkpoint.load(tmp_path / "out")
-    waveforms = 0.1 * torch.randn(3, 15_600)
-    embedding = loaded.network.pool(loaded.network.forward_features(loaded.front_end(waveforms)))
-    assert embedding.shape == (3, 8)
-    assert torch.equal(loaded.network.heads["label"](embedding), loaded.network(loaded.front_end(waveforms))["label"])
+    outputs = loaded.network(loaded.front_end(0.1 * torch.randn(3, 15_600)))
+    assert outputs["embedding"].shape == (3, 8)
+    assert torch.equal(loaded.network.heads["label"](outputs["embedding"]), outputs["label"])
 
 
 # --- what is refused
@@ -289,5 +290,18 @@ def test_its_embedding_is_litert_s(published, audiorep_data):
     for waveform in windows(audiorep_data, 5):
         log_mel = torch.from_numpy(running(waveform.numpy())[1])[None, None]
         with torch.no_grad():
-            embedding = model.network.pool(model.network.forward_features(log_mel))[0].numpy()
+            embedding = model.network(log_mel)["embedding"][0].numpy()
         assert np.abs(embedding - running.value(mean)).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_an_exported_file_gives_its_embedding(published, audiorep_data, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs the extra train")
+    model, heard = published[1], [waveform[0].numpy() for waveform in windows(audiorep_data, 5)]
+    parity = export(model, tmp_path / "yamnet.onnx", heard)
+    assert parity.embedding < 1e-5
+    found = Classifier.load(tmp_path / "yamnet.onnx").session.embed(np.stack(heard))
+    with torch.no_grad():
+        expected = model.network(model.front_end(torch.from_numpy(np.stack(heard))))["embedding"].numpy()
+    assert found.shape == (5, 1024)
+    assert np.abs(found - expected).max() < 1e-4

@@ -131,6 +131,17 @@ def test_views_are_bounded(views):
     assert "views is" in refusal(views=views)
 
 
+@pytest.mark.parametrize("size", [-1, 1_000_001, 10**400, 128.0, True, "128", None, [128], math.nan])
+def test_the_size_of_an_embedding_is_a_whole_number(size):
+    assert "embedding_size is" in refusal(embedding_size=size)
+
+
+def test_outputs_are_the_heads_and_last_the_embedding():
+    info = make_info(labels={"verb": ["a", "b"], "noun": ["c", "d", "e"]}, embedding_size=8)
+    assert list(info.outputs.items()) == [("verb", 2), ("noun", 3), ("embedding", 8)]
+    assert make_info().outputs == {"label": 3}
+
+
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
@@ -140,6 +151,7 @@ def test_views_are_bounded(views):
         ({"label": ["a", "a"]}, "labels hold 'a' twice"),
         ({"label": ["x" * 1001]}, "at most 1000 characters"),
         ({"": ["a"]}, "the name [''] of a head"),
+        ({"label": ["a"], "embedding": ["a"]}, "a head is called embedding"),
         ({"label": "abc"}, "a list of names for each head is needed"),
         ({f"h{i}": ["a"] for i in range(101)}, "100 heads"),
     ],

@@ -52,8 +52,8 @@ def test_base_is_merged_as_planned(base):
 def test_every_size_takes_any_length_and_gives_logits(name):
     network = models.build(name, {"verb": 97, "noun": 300}).eval()
     for frames, bands in [(1, 64), (33, 40), (416, 128)]:
-        logits = network(torch.randn(2, 1, frames, bands))
-        assert {head: values.shape for head, values in logits.items()} == {"verb": (2, 97), "noun": (2, 300)}
+        found = {name: values.shape for name, values in network(torch.randn(2, 1, frames, bands)).items()}
+        assert found == {"verb": (2, 97), "noun": (2, 300), "embedding": (2, network.config.width * 8)}
     assert network.forward_features(torch.randn(1, 1, 64, 64)).shape == (1, network.config.width * 8, 2, 2)
 
 

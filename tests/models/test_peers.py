@@ -154,8 +154,9 @@ def test_ast_is_transformers_own_with_the_same_weights():
 def test_any_length_that_fits_gives_logits_of_every_head(name):
     network = small(name, {"verb": 97, "noun": 30}).eval()
     for frames, bands in [(416, 32), (250, 32), (499, 32), (33, 32), (64, 32 if name == "cnn14" else 57)]:
-        logits = network(torch.randn(2, 1, frames, bands))
-        assert {head: values.shape for head, values in logits.items()} == {"verb": (2, 97), "noun": (2, 30)}
+        found = {name: values.shape for name, values in network(torch.randn(2, 1, frames, bands)).items()}
+        assert found == {"verb": (2, 97), "noun": (2, 30), "embedding": (2, network.embedding_size)}
+        assert list(found) == ["verb", "noun", "embedding"]
 
 
 @pytest.mark.parametrize("name", ["slowfast", "replknet_31t", "resnet50", "mobilenetv3", "yamnet"])
@@ -191,8 +192,8 @@ def keep_what_it_used(norm: nn.BatchNorm2d, given: tuple[torch.Tensor], result: 
 def test_every_parameter_gets_a_finite_gradient(name):
     torch.manual_seed(0)
     network = small(name, {"verb": 4, "noun": 5}).train()
-    logits = network(torch.randn(4, 1, 64, 32))
-    sum(values.logsumexp(1).mean() for values in logits.values()).backward()
+    outputs = network(torch.randn(4, 1, 64, 32))
+    sum(outputs[head].logsumexp(1).mean() for head in ("verb", "noun")).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
@@ -339,13 +340,14 @@ def test_onnx_file_takes_other_batches_and_lengths(name):
     network, result = merged(name)
     example = (torch.randn(2, 1, 64, 32),)
     free = {"input_names": ["spectrogram"], "dynamic_shapes": {"spectrogram": TIME}}
-    proto = to_onnx(result.model, example, ["verb", "noun"], **free)
+    names = ["verb", "noun", "embedding"]
+    proto = to_onnx(result.model, example, names, **free)
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     for batch, frames in [(1, 64), (3, 83)]:
         x = torch.randn(batch, 1, frames, 32)
-        found = session.run(["verb", "noun"], {"spectrogram": x.numpy()})
-        for scores, expected in zip(found, network(x).values(), strict=True):
-            assert torch.allclose(torch.from_numpy(scores), expected.detach(), atol=1e-4)
+        expected = network(x)
+        for name, values in zip(names, session.run(names, {"spectrogram": x.numpy()}), strict=True):
+            assert torch.allclose(torch.from_numpy(values), expected[name].detach(), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -31,29 +31,30 @@ def told(clip, samples):
 def test_a_batch_is_run_clip_by_clip_and_heads_keep_their_order():
     batch = np.zeros((3, 999), np.float32)
     batch[:, 5] = [0.1, 0.2, 0.3]
-    found = fixed_shape.scores(INFO, batch, told)
+    found = fixed_shape.clip_by_clip(INFO, batch, list(INFO.labels), told)
     assert list(found) == ["first", "second"]
     assert np.allclose(found["first"], [[0.1, 999], [0.2, 999], [0.3, 999]])
     assert found["second"].dtype == np.float32
+    assert list(fixed_shape.clip_by_clip(INFO, batch, ["second"], told)) == ["second"]
 
 
 def test_an_empty_batch_gives_empty_scores():
-    assert fixed_shape.scores(INFO, np.zeros((0, 999), np.float32), told)["first"].shape == (0, 2)
+    assert fixed_shape.clip_by_clip(INFO, np.zeros((0, 999), np.float32), ["first"], told)["first"].shape == (0, 2)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 998, 1000, 5000])
 def test_another_length_is_refused_with_the_seconds_it_takes(samples):
     with pytest.raises(BundleError, match=rf"999 .*\({samples}\)"):
-        fixed_shape.scores(INFO, np.zeros((1, samples), np.float32), told)
+        fixed_shape.clip_by_clip(INFO, np.zeros((1, samples), np.float32), ["first"], told)
 
 
 def test_a_model_that_fills_short_clips_is_told_their_length():
     info = replace(INFO, padding="edge_frames")
-    found = fixed_shape.scores(info, np.full((1, 300), 0.5, np.float32), told)
+    found = fixed_shape.clip_by_clip(info, np.full((1, 300), 0.5, np.float32), list(info.labels), told)
     assert found["first"].tolist() == [[0.5, 999]]
     assert found["second"].tolist() == [[300, 0]]
     with pytest.raises(BundleError, match="at most 1 s"):
-        fixed_shape.scores(info, np.zeros((1, 1000), np.float32), told)
+        fixed_shape.clip_by_clip(info, np.zeros((1, 1000), np.float32), ["first"], told)
 
 
 def test_clips_to_calibrate_on_are_given_as_the_model_takes_them():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from support.info import make_info
 from audiorep.errors import BundleError
 from audiorep.info.model_info import ModelInfo
 from audiorep.predict.classifier import BUNDLED, Classifier
-from audiorep.runtimes import open_session, sealed
+from audiorep.runtimes import Session, open_session, sealed
 from audiorep.runtimes.onnx import OnnxSession
 
 NAMES = ["mean", "peak", "rest"]
@@ -167,10 +168,10 @@ def test_a_graph_that_is_not_what_its_metadata_say_is_refused_when_it_is_opened(
 
 
 def test_a_session_that_gives_other_shapes_is_an_error():
-    class Odd:
+    class Odd(Session):
         device, info = "none", make_info()
 
-        def __call__(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
             return {"label": np.zeros((len(waveform), 2), np.float32)}
 
     with pytest.raises(BundleError, match="2 × 2 for label; 2 × 3"):

@@ -34,6 +34,11 @@ from support.models import LABELS, SHALLOW, clips, lively, made, pitched, tellin
 LAYERS = 1 + 5 + 1 + 1  # with weights, of the model that tells pitches
 
 
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    """The size of the difference as a share of what was expected."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
 def without_metadata(path: Path) -> bytes:
     content = path.read_bytes()
     return content[: content.rindex(b"PK\x03\x04")]
@@ -149,6 +154,14 @@ class FixedFiles:
             assert found[head].dtype == np.float32
             assert np.abs(found[head] - expected[head]).max() <= PARITY_LIMIT
 
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_any_batch_gives_the_checkpoints_embedding(self, exported, in_torch, batch):
+        assert 0 < exported[1].embedding <= PARITY_LIMIT
+        waveform = np.stack(clips(batch))
+        found, expected = self.session(exported[0]).embed(waveform), in_torch.embed(waveform)
+        assert (found.shape, found.dtype) == ((batch, 8), np.float32)
+        assert relative(found, expected) <= PARITY_LIMIT
+
     def test_two_sessions_do_not_share_their_scores(self, exported):
         first, second = self.session(exported[0]), self.session(exported[0])
         one, other = clips(2)
@@ -228,8 +241,13 @@ class FixedFiles:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"labels": {**LABELS, "verb": ["cut", "wash", "peel"]}}, {"labels": {"verb": ["a", "b"]}}, {"window_seconds": 2.0}],
-        ids=["another size", "a head less", "another window"],
+        [
+            {"labels": {**LABELS, "verb": ["cut", "wash", "peel"]}},
+            {"labels": {"verb": ["a", "b"]}},
+            {"window_seconds": 2.0},
+            {"embedding_size": 9},
+        ],
+        ids=["another size", "a head less", "another window", "another embedding"],
     )
     def test_metadata_that_does_not_fit_the_graph_is_refused(self, tmp_path, exported, changes):
         wrong = tmp_path / f"wrong{self.suffix}"
@@ -241,7 +259,7 @@ class FixedFiles:
     def test_the_command_writes_int8_from_a_folder_of_sounds_and_is_quiet(self, int8):
         path, done, said = int8
         assert (done.returncode, done.stderr, said) == (0, "", "")
-        assert "MB, waveform in, pitch out" in done.stdout
+        assert "MB, waveform in, pitch and embedding out" in done.stdout
         assert [file.name for file in path.parent.iterdir()] == [path.name]
 
     def test_int8_keeps_the_labels_and_what_the_model_says_of_itself(self, int8):
@@ -252,6 +270,7 @@ class FixedFiles:
         known = compare(telling(), session, pitched(20, seed=1))
         assert known.agreement == 1.0
         assert 1e-5 < known.mean < 0.02
+        assert 1e-4 < known.embedding < 0.1
         fresh = compare(telling(), session, pitched(50, seed=2))
         assert fresh.agreement >= 0.96
         assert fresh.mean < 0.02
