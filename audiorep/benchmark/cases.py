@@ -30,7 +30,7 @@ from audiorep.runtimes.torch import Pipeline
 FORMS = {
     "training": "as trained",
     "merged": "the authors' merged form: a convolution a mixing step; batch norms and inner additions stay",
-    "fused": "merged by the engine: no batch norm left",
+    "fused": "merged by the engine, batch norms too",
 }
 INPUTS = ("spectrogram", "waveform")
 

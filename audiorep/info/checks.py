@@ -26,6 +26,7 @@ MAX_BITS_PER_CHARACTER = 64  # of a Bloom filter in base 85; in a full filter ha
 
 CLIP_FILTERS = ("seen", "tested", "calibrated")
 """Entries of the provenance that know the clips a model was trained, tested and calibrated on (see `trained_clips`)."""
+
 RESERVED = f"a head is called {EMBEDDING}, which is the name of another output; give it another name"
 
 Check = tuple[bool, str]

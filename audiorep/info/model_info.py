@@ -30,7 +30,7 @@ SEAL = "model"
 """The key in `MEMBER` of the length and the CRC-32 of the model before the archive."""
 ACTIVATIONS = ("softmax", "sigmoid")
 PADDINGS = ("zeros", "edge", "edge_frames")
-LATER = ("calibration", "unknown")
+LATER = ("calibration", "unknown", "embedding_size")
 """Fields that came later, and are written only where they say something."""
 
 
@@ -194,8 +194,10 @@ class ModelInfo:
     def _type_checks(self) -> list[tuple[bool, str]]:
         """Whether each field has its type; `_checks` checks the values."""
         numbers = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
-        whole = {name: getattr(self, name) for name in ("sample_rate", "views", "embedding_size", "format_version")}
-        texts = {name: getattr(self, name) for name in ("name", "activation", "padding", "unknown", "license")}
+        whole_names = ("sample_rate", "views", "embedding_size", "format_version")
+        whole = {name: getattr(self, name) for name in whole_names}
+        names = ("name", "activation", "padding", "unknown", "license")
+        texts = {name: getattr(self, name) for name in names}
         tables = {"front_end": self.front_end, "calibration": self.calibration, "provenance": self.provenance}
         return [
             *((is_text(v), f"{n} is {brief(v)}; a text is needed") for n, v in texts.items()),

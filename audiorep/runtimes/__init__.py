@@ -90,13 +90,15 @@ class Known(Session):
         self.info = replace(info, labels=labels, thresholds=thresholds, unknown="")
 
     def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """The outputs that are asked for, the heads' without that class."""
+        """The outputs that are asked for: {name: (B, size)}."""
         found = self.session.run(waveform, outputs)
-        return {name: self._known(name, values) if name in self._kept else values for name, values in found.items()}
+        return {output: values if output == EMBEDDING else self._shares(output, values) for output, values in found.items()}
 
-    def _known(self, head: str, values: np.ndarray) -> np.ndarray:
-        kept = values[:, self._kept[head]]
-        return kept if self.info.activation == "sigmoid" else kept / np.maximum(kept.sum(1, keepdims=True), 1e-30)
+    def _shares(self, head: str, scores: np.ndarray) -> np.ndarray:
+        kept = scores[:, self._kept[head]]
+        if self.info.activation == "sigmoid":
+            return kept
+        return kept / np.maximum(kept.sum(1, keepdims=True), 1e-30)
 
 
 def checked(session: Session, name: str | None = None) -> Checked:

@@ -100,13 +100,8 @@ def place(tmp_path_factory) -> dict[str, object]:
 
 def documented() -> dict[str, object]:
     names = {name: getattr(audiorep, name) for name in [*SIGNATURES, *CLASSES]}
-    return {
-        "audiorep": audiorep,
-        **names,
-        "__call__": audiorep.Classifier.__call__,
-        "embed": audiorep.Classifier.embed,
-        "overview": audiorep.models.overview,
-    }
+    methods = {"__call__": audiorep.Classifier.__call__, "embed": audiorep.Classifier.embed}
+    return {"audiorep": audiorep, **names, **methods, "overview": audiorep.models.overview}
 
 
 @pytest.mark.slow

@@ -259,7 +259,8 @@ def test_weights_start_as_in_the_papers():
 def test_merged_network_computes_the_same_without_batch_norms(name):
     network, result = merged(name)
     assert result.verification.passed
-    assert "batch norm" not in result.after.operations
+    left = name == "replknet_31t"  # its last one, whose mean is the embedding
+    assert result.after.operations.get("batch norm", 0) == left
     assert result.after.operations["linear"] == result.before.operations["linear"]
     for batch, frames in [(3, 64), (2, 83)]:
         x = torch.randn(batch, 1, frames, 32)
@@ -276,7 +277,7 @@ def test_large_and_small_kernel_become_one():
     assert (len(blocks), len(pairs)) == (6, 3)
     kernels = sorted(conv.kernel_size[0] for conv in depthwise(result.model))
     assert kernels == [3, 3, 3, 7, 7, 13]  # three in stem and transition
-    assert not [m for m in result.model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [name for name, m in result.model.named_modules() if isinstance(m, nn.BatchNorm2d)] == ["norm"]
     assert (result.before.operations["conv"], result.after.operations["conv"]) == (24, 21)
     assert (result.before.operations["add"], result.after.operations["add"]) == (9, 6)
 

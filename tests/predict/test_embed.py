@@ -19,6 +19,7 @@ from audiorep.audio.decode import Stretch
 from audiorep.errors import AudioError, BundleError, ConfigError
 from audiorep.predict.classifier import BUNDLED, Classifier
 from audiorep.predict.results import Embedding, Failure
+from audiorep.runtimes import Known
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,13 @@ def test_the_bundled_models_embedding_is_what_its_head_is_given(bundled):
     logits = bundled.embed(SAMPLES / "recording.flac").vectors @ weight.T + bias
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert np.abs(scores - recording.scores["label"]).max() < 1e-5
+
+
+def test_a_model_without_its_class_for_unknown_sounds_hears_the_same(ramp):
+    session = FakeSession(make_info(embedding_size=2, unknown="rest"))
+    known = Classifier(Known(session))
+    assert np.array_equal(known.embed(ramp).vectors, Classifier(session).embed(ramp).vectors)
+    assert known(ramp).scores["label"].shape == (19, 2)
 
 
 def test_a_model_without_one_says_so_before_it_opens_a_file(tmp_path):
