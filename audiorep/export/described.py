@@ -63,8 +63,8 @@ def _writer(source: Path) -> Callable[[Path, ModelInfo, Path], None]:
 def _checkpoint(source: Path, info: ModelInfo, output: Path) -> None:
     from audiorep.models import checkpoint
 
-    told = checkpoint.read_json(source / CONFIG)
-    values = {**{name: value for name, value in told.items() if name not in model_info.LATER}, **info.as_dict()}
+    told, fields = checkpoint.read_json(source / CONFIG), info.as_dict()
+    values = {**{name: value for name, value in told.items() if name not in model_info.LATER or name in fields}, **fields}
     if output == source:
         write_json(source / CONFIG, values)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from audiorep.errors import AudioError, ConfigError
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.output import Outputs, as_dict
 from audiorep.predict.results import Failure, Recording
+from audiorep.runtimes import Session
 
 RATE = 16000
 LEFT, RIGHT = sine(440, 3, RATE), sine(1000, 3, RATE, 0.25)
@@ -98,13 +100,13 @@ def test_channels_that_are_not_there_are_refused(tmp_path):
             heard(path, wrong)
 
 
-class _Peak:
+class _Peak(Session):
     """A made-up model whose first score is the window's peak."""
 
     info = make_info(sample_rate=RATE, window_seconds=1.0, hop_seconds=1.0)
     device = "CPU"
 
-    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, batch: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         peak = np.abs(batch).max(axis=1, keepdims=True)
         return {"label": np.concatenate([peak, 0 * peak, 0 * peak], 1)}
 

@@ -10,6 +10,7 @@ import shlex
 import tomllib
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import markdown_it
 import numpy as np
@@ -156,7 +157,8 @@ def test_model_card_names_the_classes_as_they_are(labels):
     from audiorep.models.checkpoint import Checkpoint
 
     info = make_info(name="net|*1*", labels={"label": labels}, front_end={"mels": 64, "window_ms": 25.0, "hop_ms": 10.0})
-    model = Checkpoint(None, None, info, "arin_pico")  # type: ignore[arg-type]  # the card looks at no weights
+    network = SimpleNamespace(embedding_size=64)  # the card looks at no weights
+    model = Checkpoint(network, None, info, "arin_pico")  # type: ignore[arg-type]
     measured = Evaluation("test split of [data]_x|*", 24, 0, [], {"label": scorecard(labels)})
     text = model_card(model, [measured], Cost(1000, 1_000_000, 1000), "")
     rows = cells(text)
