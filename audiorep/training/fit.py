@@ -140,12 +140,12 @@ def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
     lightning.seed_everything(config.seed, verbose=False)
     train, valid = (clips_of(config, run.heard, run.labels, split) for split in ("train", "valid"))
     sampler = _sampler(run, train)
-    lying = _on_device(train, config)
-    heard = _with_scores(train, run) if lying is None else ClipNumbers(len(train))
+    on_device = _on_device(train, config)
+    heard = _with_scores(train, run) if on_device is None else ClipNumbers(len(train))
     loaders = make_loaders(config, heard, valid, sampler)
     noise, unreadable = _noise(config)
     trainee = Trainee(config, run.labels, len(loaders[0]), _class_weights(train, config), noise, make())
-    trainee.resident = lying
+    trainee.resident = on_device
     if run.taught_by is not None and not config.distil.cache:
         trainee.learn_from(run.taught_by)
     _say_failures([*train.failures, *valid.failures, *unreadable], say)

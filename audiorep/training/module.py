@@ -203,19 +203,18 @@ class Trainee(lightning.LightningModule):
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """What learns: heads and projections, and the trunk, each as weights and as norms and biases, which never decay."""
-        learned = [(name, p) for name, p in self.named_parameters() if name.startswith(("network.", "matches.", "embedding_"))]
-        groups = []
+        decay, groups = self.settings.optimizer.weight_decay, []
         for part in ("trunk", "heads"):
-            own = [p for name, p in learned if (part == "trunk") == self._is_trunk(name)]
-            for decay, kind, found in (
-                (self.settings.optimizer.weight_decay, "weights", [p for p in own if p.ndim > 1]),
-                (0.0, "biases", [p for p in own if p.ndim <= 1]),
-            ):
-                groups.append({"params": found, "weight_decay": decay, "name": f"{part} {kind}"})
+            own = [p for name, p in self.named_parameters() if self._part(name) == part]
+            groups += [
+                {"params": [p for p in own if p.ndim > 1], "weight_decay": decay, "name": f"{part} weights"},
+                {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0, "name": f"{part} biases"},
+            ]
         return [group for group in groups if group["params"]]
 
-    def _is_trunk(self, name: str) -> bool:
-        return name.startswith("network.") and not name.startswith("network.heads.")
+    def _part(self, name: str) -> str:
+        """Whether a parameter is of the network's trunk, or of its heads or a projection."""
+        return "trunk" if name.startswith("network.") and not name.startswith("network.heads.") else "heads"
 
     def prepare(
         self, waveform: Tensor, targets: dict[str, Tensor], sound: Tensor, taught: dict[str, Tensor] | None = None
