@@ -14,6 +14,7 @@ DEMO = .venv-demo/bin
 
 demo: .venv-demo/installed  ## base install, then name the sounds in samples/
 	$(DEMO)/audiorep predict samples
+	$(DEMO)/audiorep predict samples --model esc50
 
 TESTS = -m "not full" --durations=20
 
@@ -37,12 +38,13 @@ test-mobile: .venv-mobile/installed
 test-litert: .venv-litert/installed
 	PYTHONPATH=$(CURDIR) .venv-litert/bin/python -m pytest $(TESTS) -p no:anyio tests/export/test_litert.py tests/hub/test_yamnet.py
 
-model: .venv/installed  ## train the bundled model again: make model ESC50=folder (an hour on two cores; resumes)
+ESC50_MODEL = audiorep/assets/esc50
+model: .venv/installed  ## train the model of 50 sounds again: make model ESC50=folder FREE=folder (resumes)
 	$(DEV)/audiorep train $(ESC50) -o runs/bundled --recipe recipes/bundled.toml
-	$(DEV)/audiorep export runs/bundled -o audiorep/assets/esc50_nano.onnx
+	$(DEV)/audiorep export runs/bundled -o $(ESC50_MODEL)/model.onnx
 	awk -F, 'NR == 1 {print "clip,freesound,license,split"} NR > 1 {n = split($$1, p, "/"); print p[n] "," $$7 "," $$8 "," $$5}' \
-		runs/bundled/clips.csv > audiorep/assets/ATTRIBUTION.csv
-	cp runs/bundled/README.md audiorep/assets/README.md
+		runs/bundled/clips.csv > $(ESC50_MODEL)/ATTRIBUTION.csv
+	cp runs/bundled/README.md $(ESC50_MODEL)/README.md
 	mkdir -p results/bundled
 	cp runs/bundled/metrics.json runs/bundled/curves.png runs/bundled/confusion.png results/bundled/
 	(cd runs && find bundled/logs -name metrics.csv | tar cf - -T -) | tar xf - -C results

@@ -1,7 +1,7 @@
 """Recognize sounds fast on small machines.
 
 >>> import audiorep
->>> audiorep.load()("samples/siren.flac").label
+>>> audiorep.load("esc50")("samples/siren.flac").label
 'siren'
 """
 

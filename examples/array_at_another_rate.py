@@ -10,4 +10,4 @@ times = np.arange(5 * RATE) / RATE
 beeps = np.sin(2 * np.pi * 2000 * times) * (times % 0.5 < 0.2)  # an alarm clock, roughly
 stereo = np.stack([0.3 * beeps, 0.2 * beeps], axis=1)  # (N, C) floats in -1..1
 
-print(audiorep.load()(stereo, RATE).top(3))
+print(audiorep.load("esc50")(stereo, RATE).top(3))

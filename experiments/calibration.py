@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of ESC-50")
     arguments = parser.parse_args()
-    classifier = audiorep.load()
+    classifier = audiorep.load("esc50")
     place = audiorep.Data(arguments.data)
     examples = place.examples(place.splits(classifier.info.provenance), print)
     trained = {example.group for example in examples if example.split == "train"}

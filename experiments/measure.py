@@ -60,7 +60,7 @@ def clips(arguments: argparse.Namespace) -> dict[str, Any]:
     from audiorep.predict.classifier import Classifier
 
     paths = sorted((arguments.data / "audio").glob("*.ogg"))
-    classifier = Classifier.load()
+    classifier = Classifier.load("esc50")
     ways = {end_to_end.USUAL: end_to_end.usual(_untrained(classifier.info)), "audiorep": end_to_end.ours(classifier)}
     usual, ours = end_to_end.files_to_labels(ways, paths, max(1, len(paths) // 200))
     return {
@@ -274,10 +274,10 @@ def zeros(arguments: argparse.Namespace) -> dict[str, Any]:
     import onnx
     from onnx import numpy_helper
 
-    from audiorep.predict.classifier import BUNDLED
+    from audiorep.shipped import SHIPPED
 
     def pruned(keep: Callable[[np.ndarray], np.ndarray]) -> bytes:
-        model = onnx.load(BUNDLED)
+        model = onnx.load(SHIPPED["esc50"].file)
         for tensor in model.graph.initializer:
             if len(tensor.dims) == 4 and list(tensor.dims[2:]) == [1, 1] and tensor.dims[1] % 4 == 0:
                 values = numpy_helper.to_array(tensor)

@@ -32,7 +32,7 @@ _Item = TypeVar("_Item")
 class Stretch:
     """Part of a sound file.
 
-    >>> classifier = audiorep.load()
+    >>> classifier = audiorep.load("esc50")
     >>> classifier(audiorep.Stretch(Path("samples/recording.flac"), 46.2, 51.2)).seconds
     5.0
     """
@@ -68,7 +68,7 @@ class Waveform:
     """Samples in memory, of any rate.
 
     >>> silence = audiorep.Waveform(np.zeros(44100), 44100)
-    >>> audiorep.load()([silence, "samples/crow.flac"])[0].seconds
+    >>> audiorep.load("esc50")([silence, "samples/crow.flac"])[0].seconds
     1.0
 
     Raises:

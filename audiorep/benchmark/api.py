@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiorep import datasets, runtimes
+from audiorep import datasets, runtimes, shipped
 from audiorep.datasets.location import Place, located
 from audiorep.errors import ConfigError, require
 from audiorep.predict.classifier import Classifier
@@ -162,7 +162,7 @@ def compare(
     for name, share in (("loss", loss), ("agreement", agreement)):
         if not 0 <= share <= 1:
             raise ConfigError(f"{name} is {share}; 0 to 1 is allowed.")
-    paths, place = (Path(first), Path(second)), located(data)
+    paths, place = (shipped.file_of(first), shipped.file_of(second)), located(data)
     models = [Classifier.load(path) for path in paths]
     splits = datasets.Splits() if split == "all" else place.splits(models[0].info.provenance)
     examples = datasets.examples_in_split(place.examples(splits, say), split, place.root)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from audiorep import models
+from audiorep import models, shipped
 from audiorep.benchmark import engines
 from audiorep.benchmark.engines import ENGINES, Job, write
 from audiorep.benchmark.measure import Candidate
@@ -183,7 +183,7 @@ def source_of(name: str, plan: Plan) -> Checkpoint:
     Raises:
         ConfigError, CheckpointError: it cannot be had.
     """
-    if Path(name).is_dir():
+    if shipped.place(name).is_dir():
         return checkpoint.load(name)
     return made_up(name, plan.front_end, plan.seconds, plan.classes)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audiorep import shipped
 from audiorep.errors import AudioError, AudiorepError, ConfigError, DataError, MissingExtraError, require
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.results import Recording
@@ -106,8 +107,8 @@ def _checkpoint_of(name: str, plan: Plan, scratch: Path) -> Path:
     from audiorep.benchmark.cases import made_up
     from audiorep.models import checkpoint
 
-    if Path(name).is_dir():
-        return Path(name)
+    if shipped.place(name).is_dir():
+        return shipped.place(name)
     made = made_up(name, plan.front_end, plan.seconds, plan.classes)
     checkpoint.save(scratch / name, made.network, made.info, name)
     return scratch / name

@@ -32,7 +32,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Deployed model (.onnx or another exported file) or checkpoint folder; default: the one in the package.",
+        help="Deployed model (.onnx or another exported file), checkpoint folder, or nano or esc50, which are in the package; "
+        "default: nano, a general tagger.",
     ),
 ]
 

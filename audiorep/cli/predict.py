@@ -50,7 +50,12 @@ def predict(
     view: Annotated[
         View, typer.Option(help="Labels of the file, of each window, or of merged windows; auto: file up to 30 s, else merged.")
     ] = "auto",
-    top: Annotated[int, typer.Option(min=1, help="Number of labels for each file or window.")] = 1,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Largest number of labels for each file or window; default: 1, or 3 if sounds may have several."
+        ),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(callback=share, help="Lowest score that is reported; default: the model's.")
     ] = None,

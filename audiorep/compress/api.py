@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiorep import shipped
 from audiorep.datasets.location import Data, Place, located
 from audiorep.errors import ConfigError, require
 from audiorep.files import refuse_inputs, reserve
@@ -87,7 +88,7 @@ def quantize(
     from audiorep.compress.recalibrate import recalibrate
     from audiorep.models import checkpoint
 
-    source, path, table = Path(model), Path(output), None if sensitivity is None else Path(sensitivity)
+    source, path, table = shipped.place(model), Path(output), None if sensitivity is None else Path(sensitivity)
     _check_int8_outputs(source, path, table)
     if not 0 <= loss <= 1:
         raise ConfigError(f"loss is {loss}; 0 to 1 is allowed.")
@@ -141,7 +142,7 @@ def prune(
     >>> made.parameters[1] < made.parameters[0]
     True
     """
-    return _step({"do": "prune", **settings}, Path(model), located(data), Path(output), tune, say)
+    return _step({"do": "prune", **settings}, shipped.place(model), located(data), Path(output), tune, say)
 
 
 def low_rank(
@@ -170,7 +171,7 @@ def low_rank(
     >>> made.parameters[1] <= made.parameters[0]
     True
     """
-    return _step({"do": "low_rank", **settings}, Path(model), located(data), Path(output), tune, say)
+    return _step({"do": "low_rank", **settings}, shipped.place(model), located(data), Path(output), tune, say)
 
 
 def compress(
@@ -205,7 +206,7 @@ def compress(
     from audiorep.models import checkpoint
     from audiorep.training.fit import quieten
 
-    source, place, settings = Path(model), located(data), chain.load_recipe(Path(recipe))
+    source, place, settings = shipped.place(model), located(data), chain.load_recipe(Path(recipe))
     examples = place.examples(place.splits(checkpoint.load(source).info.provenance), say)
     quieten()
     return chain.run(source, settings, examples, place.root, Path(output), threads or cores() or 1, say)

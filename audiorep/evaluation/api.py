@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audiorep import datasets
+from audiorep import datasets, shipped
 from audiorep.datasets.location import Place, located
 from audiorep.errors import DataError, require
 from audiorep.predict.classifier import Classifier
@@ -101,7 +101,7 @@ def calibrate(
     from audiorep.evaluation.scored import describe_split
     from audiorep.export import described
 
-    source, target = Path(model), Path(output)
+    source, target = shipped.file_of(model), Path(output)
     described.check(source, target)
     classifier, place = Classifier.load(source), located(data)
     splits = datasets.Splits() if split == "all" else place.splits(classifier.info.provenance)

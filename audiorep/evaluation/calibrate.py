@@ -15,6 +15,7 @@ from audiorep.evaluation import scaling, thresholds
 from audiorep.evaluation.reliability import Reliability, reliability
 from audiorep.evaluation.scored import Heard, count_known, hear, refuse_trained_clips
 from audiorep.evaluation.thresholds import RULES, Rule
+from audiorep.info import UNKNOWN
 from audiorep.info.calibration import calibrated
 from audiorep.info.model_info import ModelInfo
 from audiorep.predict.classifier import Classifier
@@ -134,6 +135,7 @@ def fitted(info: ModelInfo, heard: Heard, split: str, rule: Rule, precision: flo
         info,
         calibration={head: {"window": found.window, "file": found.file} for head, found in heads.items()},
         thresholds={head: found.thresholds for head, found in heads.items()},
+        unknown=info.unknown or (UNKNOWN if info.activation == "sigmoid" else ""),
     ).with_provenance(calibrated={**trained_clips.filter_of(heard.examples), **about})
     return Calibration(told, split, len(heard.examples), rule, precision, heads, heard.failures)
 

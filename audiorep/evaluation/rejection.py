@@ -61,12 +61,12 @@ def measure(
 def unknown_scores(scores: np.ndarray, info: ModelInfo) -> np.ndarray:
     """(clips,) the scores of `unknown` in those (clips, K) of the first head; without such a class 1 less the highest score."""
     names = next(iter(info.labels.values()))
-    return scores[:, names.index(info.unknown)] if info.unknown else 1 - scores.max(1)
+    return scores[:, names.index(info.unknown)] if info.unknown in names else 1 - scores.max(1)
 
 
 def is_rejected(scores: np.ndarray, info: ModelInfo) -> np.ndarray:
-    """(clips,) whether the first head's best class is `unknown`, or below its threshold."""
+    """(clips,) whether `unknown` is reported of the first head, or nothing, since no class reaches its threshold."""
     head, names = next(iter(info.labels.items()))
-    best = scores.argmax(1)
-    below = scores.max(1) < np.asarray(info.threshold(head))[best]
-    return below | (best == names.index(info.unknown)) if info.unknown else below
+    best, reached = scores.argmax(1), scores >= np.asarray(info.threshold(head))
+    below = ~(reached.any(1) if info.activation == "sigmoid" else reached[np.arange(len(scores)), best])
+    return below | (best == names.index(info.unknown)) if info.unknown in names else below

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiorep import runtimes
+from audiorep import runtimes, shipped
 from audiorep.errors import ConfigError, require
 from audiorep.export import writer
 from audiorep.export.parity import Parity
@@ -69,7 +69,7 @@ def export(
     require("torch", extra="train")
     from audiorep.models import checkpoint
 
-    source = Path(model)
+    source = shipped.place(model)
     runtime, path = _target(source, None if output is None else Path(output), to)
     if precision not in runtimes.RUNTIMES[runtime].exports:
         allowed = " or ".join(runtimes.RUNTIMES[runtime].exports)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
+from audiorep import shipped
 from audiorep.errors import ConfigError, FuseError, first_line
 from audiorep.export.onnx import to_onnx
 from audiorep.files import replacing
@@ -118,7 +119,7 @@ def source_of(
     Raises:
         ConfigError, CheckpointError: they cannot be used.
     """
-    if Path(source).is_dir():
+    if shipped.place(source).is_dir():
         if inputs or weights:
             raise ConfigError(
                 "a checkpoint has its own weights and input; --input and --weights are for package.module:factory."

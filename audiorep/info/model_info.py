@@ -70,7 +70,8 @@ class ModelInfo:
     """{head: {`window` or `file`: {`temperature` and, with sigmoid, `bias`}}}, which make probabilities of the scores (see
     `calibrated`); a head that is missing here is not calibrated."""
     unknown: str = ""
-    """The class that stands for sounds of none of the others; empty, if the model has none."""
+    """What sounds of none of the classes are reported as: with softmax one of the classes, with sigmoid the answer where no
+    class reaches its threshold. Empty, if the model does not tell."""
     embedding_size: int = 0
     """Values of the embedding, the vector that the heads are given; 0: the file gives none, as those of earlier versions."""
     license: str = "unknown"
@@ -226,7 +227,7 @@ class ModelInfo:
             (self.activation in ACTIVATIONS, f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}"),
             (self.padding in PADDINGS, f"padding is {self.padding!r}; allowed are {', '.join(PADDINGS)}"),
             (
-                not self.unknown or all(self.unknown in names for names in self.labels.values()),
+                self.unknown == "" or self.activation == "sigmoid" or all(self.unknown in n for n in self.labels.values()),
                 f"unknown is {brief(self.unknown)}, which is no class of every head",
             ),
             (0 <= self.views <= checks.MAX_VIEWS, f"views is {brief(self.views)}; 0 to {checks.MAX_VIEWS} is allowed"),

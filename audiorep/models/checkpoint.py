@@ -15,7 +15,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from audiorep import config as configuration
-from audiorep import models, reparam
+from audiorep import models, reparam, shipped
 from audiorep.errors import AudiorepError, CheckpointError, first_line
 from audiorep.files import replacing, write_json
 from audiorep.info.model_info import ModelInfo
@@ -98,12 +98,12 @@ def save(folder: str | os.PathLike[str], network: nn.Module, info: ModelInfo, ar
 
 
 def load(folder: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint in `folder`.
+    """The checkpoint in `folder`, or in the package under that name.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the weights belong to another network.
     """
-    folder = Path(folder)
+    folder = shipped.place(folder)
     values = read_json(folder / CONFIG)
     plan, info = _plan(values, folder / CONFIG)
     try:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from audiorep import audio
+from audiorep import audio, shipped
 from audiorep.audio.decode import Chunk, Decoder, Source, Stretch, Waveform, Windowing, batches
 from audiorep.errors import AudioError, ConfigError
 from audiorep.info import EMBEDDING
@@ -18,16 +18,13 @@ from audiorep.info.model_info import ModelInfo
 from audiorep.predict.results import Embedding, Failure, Recording, Results
 from audiorep.runtimes import Known, Session, checked, open_session
 
-BUNDLED = Path(__file__).parent.parent / "assets" / "esc50_nano.onnx"
-"""The model inside the package: 50 environmental sounds."""
-
 Result = TypeVar("Result")
 
 
 class Classifier:
     """A model with its labels, which recognizes sounds.
 
-    >>> classifier = audiorep.load()
+    >>> classifier = audiorep.load("esc50")
     >>> classifier("samples/siren.flac").label
     'siren'
     """
@@ -45,10 +42,11 @@ class Classifier:
         precision: str = "fp32",
         unknown: bool = True,
     ) -> Classifier:
-        """The model in an exported file or a checkpoint folder (which needs torch); without a path, the one in the package.
+        """The model in an exported file or a checkpoint folder (which needs torch), or one in the package, by name.
 
         Args:
-            path: `.onnx`, `.xml`, another runtime's file, or a checkpoint folder.
+            path: `.onnx`, `.xml`, another runtime's file, a checkpoint folder, or `nano` (the default: a general tagger) or
+                `esc50`, which are in the package; a file or folder of that name comes first.
             threads: processor threads; default: all.
             runtime: a key of `audiorep.runtimes.RUNTIMES`; default: the first that opens such a file.
             precision: precision of the arithmetic: `fp32`, or `bf16` if the runtime and the processor support it.
@@ -63,7 +61,7 @@ class Classifier:
         >>> audiorep.load().info.sample_rate
         16000
         """
-        session = open_session(BUNDLED if path is None else path, runtime, threads, precision)
+        session = open_session(shipped.DEFAULT if path is None else path, runtime, threads, precision)
         return cls(session if unknown or not session.info.unknown else Known(session))
 
     @overload
@@ -90,7 +88,7 @@ class Classifier:
             AudioError: the one file, or the array, cannot be used; the text says why.
             ConfigError: an array was given without its rate, or a path with a rate.
 
-        >>> classifier = audiorep.load()
+        >>> classifier = audiorep.load("esc50")
         >>> classifier("samples/crow.flac").top(1)[0][0]
         'crow'
         >>> samples, rate = soundfile.read("samples/crow.flac")
@@ -129,7 +127,7 @@ class Classifier:
             BundleError: the model's file gives no embedding.
             ConfigError: an array was given without its rate, or a path with a rate.
 
-        >>> classifier = audiorep.load()
+        >>> classifier = audiorep.load("esc50")
         >>> crow, rain, again = (classifier.embed(f"samples/{name}.flac").mean() for name in ("crow", "rain", "crow"))
         >>> bool(np.linalg.norm(crow - again) < np.linalg.norm(crow - rain))
         True

@@ -15,6 +15,8 @@ View = Literal["auto", "file", "windows", "merged"]
 """Labels for the whole file, for each window, or for each run of windows with the same label; `auto` is `file` for short files
 and `merged` for long ones."""
 
+SEVERAL = 3
+"""Labels that are reported of a sound that may have any number, where no other number is asked for."""
 LONG_SECONDS = 30.0  # a longer file has the view `merged` under `auto`
 
 
@@ -22,7 +24,7 @@ LONG_SECONDS = 30.0  # a longer file has the view `merged` under `auto`
 class Detection:
     """One label for one stretch of a recording.
 
-    >>> detection = audiorep.load()("samples/crow.flac").detections()[0]
+    >>> detection = audiorep.load("esc50")("samples/crow.flac").detections()[0]
     >>> detection.label, detection.start, detection.end
     ('crow', 0.0, 2.5)
     """
@@ -41,7 +43,7 @@ class Detection:
 class Recording:
     """The scores of all windows of one sound, and its labels.
 
-    >>> recording = audiorep.load()("samples/crow.flac")
+    >>> recording = audiorep.load("esc50")("samples/crow.flac")
     >>> recording.label, recording.seconds, recording.scores["label"].shape
     ('crow', 5.0, (3, 50))
     >>> [detection.start for detection in recording.view("windows")]
@@ -90,33 +92,30 @@ class Recording:
         """Seconds at which a window's sound ends."""
         return min(float(self.starts[window]) + self.info.window_seconds, self.seconds)
 
-    def whole(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
-        """The `top` labels of the whole file whose score reaches `threshold` (default: the model's), best first."""
-        detections = []
-        for head in self.scores:
-            mean = self.mean(head)
-            detections += [
-                Detection(0.0, self.seconds, head, self.info.labels[head][k], float(mean[k]))
-                for k in self._reported(head, mean, top, threshold)
-            ]
-        return detections
+    def whole(self, top: int | None = None, threshold: float | None = None) -> list[Detection]:
+        """The `top` labels of the whole file whose score reaches `threshold`, best first.
 
-    def detections(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
-        """The `top` labels of each window whose score reaches `threshold` (default: the model's), in order of time."""
+        Args:
+            top: default: 1, or `SEVERAL` where a sound may have any number of labels. Where none of those reaches the
+                threshold, the label is the model's `unknown`, if it has one; its score is 1 less the highest score.
+            threshold: default: the model's.
+        """
         return [
-            Detection(
-                float(self.starts[window]),
-                self.end(window),
-                head,
-                self.info.labels[head][k],
-                float(self.scores[head][window, k]),
-            )
-            for window in range(len(self.starts))
+            Detection(0.0, self.seconds, head, label, score)
             for head in self.scores
-            for k in self._reported(head, self.scores[head][window], top, threshold)
+            for label, score in self._reported(head, self.mean(head), top, threshold)
         ]
 
-    def merged(self, top: int = 1, threshold: float | None = None) -> list[Detection]:
+    def detections(self, top: int | None = None, threshold: float | None = None) -> list[Detection]:
+        """The labels of each window, chosen as in `whole`, in order of time."""
+        return [
+            Detection(float(self.starts[window]), self.end(window), head, label, score)
+            for window in range(len(self.starts))
+            for head in self.scores
+            for label, score in self._reported(head, self.scores[head][window], top, threshold)
+        ]
+
+    def merged(self, top: int | None = None, threshold: float | None = None) -> list[Detection]:
         """The detections, with those of the same label joined if their windows touch or overlap; the highest score is kept."""
         finished: list[Detection] = []
         current: dict[tuple[str, str], Detection] = {}
@@ -131,7 +130,7 @@ class Recording:
             current[key] = detection
         return sorted([*finished, *current.values()], key=lambda d: (d.start, -d.score))
 
-    def view(self, view: View = "auto", top: int = 1, threshold: float | None = None) -> list[Detection]:
+    def view(self, view: View = "auto", top: int | None = None, threshold: float | None = None) -> list[Detection]:
         """The detections of one `View` of the recording: those of `whole`, `detections` or `merged`."""
         if view == "auto":
             view = "file" if self.seconds <= LONG_SECONDS else "merged"
@@ -139,17 +138,26 @@ class Recording:
             return self.detections(top, threshold)
         return self.whole(top, threshold) if view == "file" else self.merged(top, threshold)
 
-    def rows(self, view: View = "auto", top: int = 1, threshold: float | None = None) -> list[dict[str, Any]]:
+    def rows(self, view: View = "auto", top: int | None = None, threshold: float | None = None) -> list[dict[str, Any]]:
         """One dictionary for each detection of a view, for example for `pandas.DataFrame`.
 
-        >>> audiorep.load()("samples/siren.flac").rows()[0]["label"]
+        >>> audiorep.load("esc50")("samples/siren.flac").rows()[0]["label"]
         'siren'
         """
         return [{**_source(self), **vars(detection), "error": ""} for detection in self.view(view, top, threshold)]
 
-    def _reported(self, head: str, scores: np.ndarray, top: int, threshold: float | None) -> list[int]:
-        limits = self.info.threshold(head) if threshold is None else [threshold] * len(scores)
-        return [int(k) for k in np.argsort(-scores, kind="stable")[:top] if scores[k] >= limits[k]]
+    def _reported(self, head: str, scores: np.ndarray, top: int | None, threshold: float | None) -> list[tuple[str, float]]:
+        """The labels that are reported of scores (K,), with their scores, best first."""
+        several, names = self.info.activation == "sigmoid", self.info.labels[head]
+        reached = scores >= (np.asarray(self.info.threshold(head)) if threshold is None else threshold)
+        order = np.argsort(-scores, kind="stable")
+        if several:
+            order = order[reached[order]]
+        found = [(names[k], float(scores[k])) for k in order[: top or (SEVERAL if several else 1)] if reached[k]]
+        if found or not several or not self.info.unknown:
+            return found
+        rest = 1 - float(scores.max())
+        return [(self.info.unknown, rest)] if rest >= (threshold or 0) else []
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ class Embedding:
 
     They are what the model's heads are given, as they are: normalize them for a comparison by cosine.
 
-    >>> embedding = audiorep.load().embed("samples/crow.flac")
+    >>> embedding = audiorep.load("esc50").embed("samples/crow.flac")
     >>> embedding.vectors.shape, embedding.vectors.dtype
     ((3, 128), dtype('float32'))
     >>> embedding.starts
@@ -188,7 +196,7 @@ class Embedding:
 class Failure:
     """A file that could not be used, with its error.
 
-    >>> audiorep.load()(["nothing.wav"])[0].error
+    >>> audiorep.load("esc50")(["nothing.wav"])[0].error
     AudioError('nothing.wav does not exist.')
     """
 
@@ -197,7 +205,7 @@ class Failure:
     channel: int | None = None
     """The channel's number from 1, if each channel is a recording of its own."""
 
-    def rows(self, view: View = "auto", top: int = 1, threshold: float | None = None) -> list[dict[str, Any]]:
+    def rows(self, view: View = "auto", top: int | None = None, threshold: float | None = None) -> list[dict[str, Any]]:
         """One row with the error and the columns of `Recording.rows`."""
         return [{**_source(self), **dict.fromkeys(Detection.__dataclass_fields__), "error": str(self.error)}]
 
@@ -205,7 +213,7 @@ class Failure:
 class Results(list[Recording | Failure]):
     """The results of several sounds, a list in their order.
 
-    >>> results = audiorep.load()(["samples/siren.flac", "samples/rain.flac"])
+    >>> results = audiorep.load("esc50")(["samples/siren.flac", "samples/rain.flac"])
     >>> [recording.label for recording in results.recordings]
     ['siren', 'rain']
     >>> results.failures
@@ -222,7 +230,7 @@ class Results(list[Recording | Failure]):
         """The failures of the sounds that could not be used."""
         return [result for result in self if isinstance(result, Failure)]
 
-    def rows(self, view: View = "auto", top: int = 1, threshold: float | None = None) -> list[dict[str, Any]]:
+    def rows(self, view: View = "auto", top: int | None = None, threshold: float | None = None) -> list[dict[str, Any]]:
         """The rows of all results, for example for `pandas.DataFrame`; a sound that failed has one row with its error."""
         return [row for result in self for row in result.rows(view, top, threshold)]
 

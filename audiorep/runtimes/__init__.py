@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from audiorep import shipped
 from audiorep.errors import AudiorepError, BundleError, ConfigError, first_line, require
 from audiorep.info import EMBEDDING
 from audiorep.info.model_info import ModelInfo
@@ -152,7 +153,7 @@ def open_session(
     """The model in `path`, ready to run in `runtime`, by default the first that opens such a file.
 
     Args:
-        path: a bundle or other exported file, or a checkpoint folder.
+        path: a bundle or other exported file, a checkpoint folder, or a name in `shipped.SHIPPED`.
         runtime: a key of `RUNTIMES`.
         threads: processor threads, by default one a core.
         precision: of its arithmetic, where the runtime offers a choice when it opens a file.
@@ -163,7 +164,7 @@ def open_session(
         ConfigError: a runtime that does not open such files or lacks that precision.
         MissingExtraError: its packages are not installed.
     """
-    path = Path(path)
+    path = _located(path, runtime)
     able = able_to_open(path)
     if runtime is None:
         runtime = able[0] if able else "onnx"  # which says what is wrong with the file
@@ -180,6 +181,12 @@ def open_session(
     options: dict[str, Any] = {"precision": precision} if len(row.precisions) > 1 else {}
     module = importlib.import_module(f"{__name__}.{row.module}")
     return checked(getattr(module, row.session)(path, threads, **options), str(path))
+
+
+def _located(path: str | os.PathLike[str], runtime: str | None) -> Path:
+    """Where a model is: of one in the package the checkpoint folder, where the runtime opens such folders only, or the file."""
+    folders_only = runtime in RUNTIMES and RUNTIMES[runtime].opens == ("",)
+    return shipped.place(path) if folders_only else shipped.file_of(path)
 
 
 def able_to_open(path: Path) -> list[str]:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiorep import config as configuration
 from audiorep.datasets.location import Place, located
 from audiorep.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from audiorep.evaluation.evaluate import Evaluation
-    from audiorep.training.recipe import TrainConfig
-
-NO_START = "none"
-"""`start` that asks for random weights, whatever a recipe says."""
-Recipe = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    from audiorep.training.settings import Recipe
 
 
 def train(
@@ -35,7 +30,9 @@ def train(
         data: a folder of classes, a CSV manifest, another data set, or a `Data` with its layout; with
             `distil.classes = "teacher"` a folder of any sounds.
         output: the folder for the checkpoint, its model card and its pictures.
-        recipe: a TOML file of settings, or several, of which the last wins.
+        recipe: a TOML file of settings, or several, of which the last wins. Without one, training goes on from the tagger in
+            the package by settings that suit little data, or from random weights by others where `start` is `none` or the
+            settings name another network, front end or teacher.
         say: is told a line an epoch, and what was left out.
         progress: show a bar in place of the lines.
         **settings: fields of `audiorep.training.recipe.TrainConfig`, for example `epochs=30` or
@@ -58,12 +55,13 @@ def train(
     require("lightning", extra="train")
     from audiorep.training import workflow
     from audiorep.training.fit import quieten
+    from audiorep.training.settings import remarks, settings_of
 
     config, place = settings_of(recipe, settings), located(data)
     labelled = config.distil.classes == "labels"
     examples = (place.examples if labelled else place.sounds)(config.splits, say)
     classes = place.labels(config.splits) if labelled else None
-    for line in [workflow.describe(examples), *workflow.warnings(examples, config)]:
+    for line in [workflow.describe(examples), *remarks(config, examples), *workflow.warnings(examples, config)]:
         say(line)
     quieten()
     return workflow.train(config, examples, place.root, output, progress, say, classes)
@@ -94,6 +92,7 @@ def train_every_fold(
     require("lightning", extra="train")
     from audiorep.training import workflow
     from audiorep.training.fit import quieten
+    from audiorep.training.settings import settings_of
 
     config, place = settings_of(recipe, settings), located(data)
     if config.distil.teachers:
@@ -103,37 +102,3 @@ def train_every_fold(
         )
     quieten()
     return workflow.train_every_fold(config, place.root, Path(output), place.format, progress, say)
-
-
-def settings_of(recipe: Recipe, settings: dict[str, Any]) -> TrainConfig:
-    """The settings of recipes and of `settings`, which win.
-
-    Raises:
-        ConfigError: a recipe cannot be read, or a setting is refused.
-        CheckpointError: the checkpoint to start from cannot be read.
-    """
-    from audiorep.training.recipe import configure
-
-    recipes = [recipe] if isinstance(recipe, str | os.PathLike) else list(recipe)
-    values = configuration.merged(configuration.read_recipes(recipes), settings)
-    start = str(values.pop("start", ""))
-    if start not in ("", NO_START):
-        values = {**configuration.merged(_taken_over(start, values), values), "start": start}
-    return configure(values, where=", ".join(map(str, recipes)) or "settings")
-
-
-def _taken_over(start: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a training takes over from the checkpoint that it starts from, where its settings do not say otherwise.
-
-    A protocol says how sound becomes windows and spectrograms; another architecture has other sizes.
-    """
-    from audiorep.models import checkpoint
-
-    kept = checkpoint.read_json(Path(start) / checkpoint.CONFIG)
-    names = [] if "protocol" in values else ["front_end", "window_seconds", "hop_seconds", "padding"]
-    if values.get("architecture", kept.get("architecture")) == kept.get("architecture"):
-        names += ["architecture", "network", "layers"]
-    taken = {name: kept[name] for name in names if name in kept}
-    if isinstance(taken.get("network"), dict):
-        taken["network"] = {key: value for key, value in taken["network"].items() if key != "heads"}
-    return taken

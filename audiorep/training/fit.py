@@ -26,6 +26,7 @@ from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.datasets.resident import ClipNumbers, ResidentClips, resident
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import write_errors, write_json
+from audiorep.info import UNKNOWN
 from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
@@ -392,7 +393,7 @@ def _info(run: Run) -> ModelInfo:
         views=config.views,
         front_end=config.front_end_config.as_dict(),
         activation="sigmoid" if config.multi_label else "softmax",
-        unknown=unknown.NAME if config.unknown.is_taught else "",
+        unknown=UNKNOWN if config.unknown.is_taught else "",
         license=config.license,
         provenance={
             "clips": count_splits(run.examples),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from audiorep import audio, reparam, runtimes
+from audiorep import audio, reparam, runtimes, shipped
 from audiorep.datasets import Example, Labels, trained_clips
 from audiorep.datasets.clips import Clips
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
@@ -226,14 +226,14 @@ def classes_of(config: TrainConfig) -> Labels:
 
 
 def _existing(source: str) -> str:
-    if not Path(source).exists():
+    if not shipped.place(source).exists():
         raise CheckpointError(f"The teacher {source} does not exist; a checkpoint folder or an exported file is needed.")
     return source
 
 
 def _opened(source: str, config: TrainConfig) -> Checkpoint | Session:
     """A checkpoint, or a deployed file with as many threads as training has."""
-    if (Path(source) / checkpoint.CONFIG).exists():
+    if (shipped.place(source) / checkpoint.CONFIG).exists():
         return checkpoint.load(source)
     if config.distil.matches:
         raise ConfigError(

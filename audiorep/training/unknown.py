@@ -16,10 +16,9 @@ from audiorep import audio
 from audiorep.config import Config, refuse
 from audiorep.datasets import Example, Labels
 from audiorep.errors import DataError
+from audiorep.info import UNKNOWN
 from audiorep.training import augment
 
-NAME = "unknown"
-"""The class of sounds of no other class."""
 LEVELS_DB = (-60.0, -3.0)
 """Peak levels of synthetic sounds but silence, against full scale."""
 HARMONICS = 6
@@ -54,7 +53,7 @@ def labels_with(config: UnknownConfig, labels: Labels) -> Labels:
     """The classes of each head, and `unknown` behind them where training teaches it."""
     if not config.is_taught:
         return labels
-    return {head: [*(name for name in names if name != NAME), NAME] for head, names in labels.items()}
+    return {head: [*(name for name in names if name != UNKNOWN), UNKNOWN] for head, names in labels.items()}
 
 
 def examples_of(config: UnknownConfig, labels: Labels) -> list[Example]:
@@ -68,7 +67,7 @@ def examples_of(config: UnknownConfig, labels: Labels) -> list[Example]:
         paths = list(audio.find([folder]))
         if not paths[0].is_file():
             raise DataError(f"unknown.folders: {folder} has no sounds.")
-        found += [Example(path, dict.fromkeys(labels, (NAME,)), split="train") for path in paths]
+        found += [Example(path, dict.fromkeys(labels, (UNKNOWN,)), split="train") for path in paths]
     return found
 
 

@@ -141,10 +141,10 @@ def test_predict_says_so_and_hears_each_channel_on_request(tmp_path):
     soundfile.write(tmp_path / "opposite.wav", np.stack([siren, -siren], 1), rate)
     size = min(len(siren), len(rain))
     soundfile.write(tmp_path / "both.wav", np.stack([siren[:size], rain[:size]], 1), rate)
-    done = audiorep("predict", tmp_path / "opposite.wav")
+    done = audiorep("predict", tmp_path / "opposite.wav", "--model", "esc50")
     assert done.stdout.startswith("siren")
     assert done.stderr.startswith("Note: ")
-    done = audiorep("predict", tmp_path / "both.wav", "--channel", "each")
+    done = audiorep("predict", tmp_path / "both.wav", "--model", "esc50", "--channel", "each")
     assert [line.split(": ")[1].split()[0] for line in done.stdout.splitlines()] == ["siren", "rain"]
     assert "both.wav (channel 2): rain" in done.stdout
 

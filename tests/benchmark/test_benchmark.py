@@ -25,7 +25,8 @@ from audiorep.benchmark.environment import environment, in_words
 from audiorep.benchmark.measure import Timing, timings
 from audiorep.errors import ConfigError, DataError
 from audiorep.models import checkpoint
-from audiorep.predict.classifier import BUNDLED, Classifier
+from audiorep.predict.classifier import Classifier
+from audiorep.shipped import SHIPPED
 
 SMALL = Plan(("mobilenetv3",), front_end="light", seconds=1.0, classes=5, batches=(1, 3))
 
@@ -267,7 +268,7 @@ def test_every_way_gives_the_labels_that_we_give(network, sounds, tmp_path, monk
 
 @pytest.mark.slow
 def test_a_cold_start_is_a_whole_process():
-    start = end_to_end.cold_start(BUNDLED, ROOT / "samples" / "siren.flac", "onnx", rounds=1)
+    start = end_to_end.cold_start(SHIPPED["esc50"].file, ROOT / "samples" / "siren.flac", "onnx", rounds=1)
     assert 0.05 < start.seconds < 60
     assert 30 < start.peak_memory_mb < 400
 

@@ -20,7 +20,7 @@ from support import SAMPLES, processes
 from support.commands import audiorep
 
 from audiorep import models
-from audiorep.predict.classifier import BUNDLED
+from audiorep.shipped import SHIPPED
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of forkpty")
 
@@ -41,13 +41,15 @@ def test_models_list_shows_the_papers_numbers(monkeypatch):
     done = audiorep("models", "list")
     assert "11,834,869" in done.stdout
     assert "2.625 G" in done.stdout
-    rows = json.loads(audiorep("models", "list", "--json").stdout)
-    assert [row["name"] for row in rows] == list(models.ARCHITECTURES)
+    listed = json.loads(audiorep("models", "list", "--json").stdout)
+    assert [row["name"] for row in listed["architectures"]] == list(models.ARCHITECTURES)
+    assert [row["name"] for row in listed["models"]] == list(SHIPPED)
+    assert "general tagger" in done.stdout
 
 
 @pytest.mark.slow
-def test_samples_are_named_by_the_bundled_model():
-    done = audiorep("predict", SAMPLES, "--json")
+def test_samples_are_named_by_the_model_of_50_sounds():
+    done = audiorep("predict", SAMPLES, "--model", "esc50", "--json")
     assert done.returncode == 0
     results = {Path(r["path"]).stem: r["labels"] for r in map(json.loads, done.stdout.splitlines())}
     names = set(results) - {"recording"}
@@ -59,13 +61,13 @@ def test_samples_are_named_by_the_bundled_model():
 @pytest.mark.slow
 def test_long_recordings_have_times_and_merge_windows(tmp_path):
     recording = SAMPLES / "recording.flac"
-    windows = json.loads(audiorep("predict", recording, "--view", "windows", "--json").stdout)["labels"]
-    merged = json.loads(audiorep("predict", recording, "--json").stdout)["labels"]
+    windows = json.loads(audiorep("predict", recording, "--model", "esc50", "--view", "windows", "--json").stdout)["labels"]
+    merged = json.loads(audiorep("predict", recording, "--model", "esc50", "--json").stdout)["labels"]
     assert len(merged) < len(windows)
     assert windows[1]["start"] == 1.25
     assert max(m["end"] for m in merged) == pytest.approx(soundfile.info(recording).duration, abs=0.01)
-    one = json.loads(audiorep("predict", recording, "--view", "file", "--top", "3", "--json").stdout)["labels"]
-    assert len(one) == 3
+    asked = ("--model", "esc50", "--view", "file", "--top", "3", "--json")
+    assert len(json.loads(audiorep("predict", recording, *asked).stdout)["labels"]) == 3
     screen = audiorep("predict", recording).stdout
     assert screen.splitlines()[0].startswith(f"{recording} (")
     assert " – " in screen
@@ -166,19 +168,18 @@ def test_the_bundled_model_is_measured_on_other_data_as_a_whole(tmp_path):
     for label in ("rain", "siren"):
         (tmp_path / label).mkdir()
         shutil.copy(SAMPLES / f"{label}.flac", tmp_path / label)
-    done = audiorep("evaluate", BUNDLED, tmp_path)
+    done = audiorep("evaluate", "esc50", tmp_path)
     assert done.returncode == 2
     assert "split all" in done.stderr
-    whole = json.loads(audiorep("evaluate", BUNDLED, tmp_path, "--split", "all", "--json").stdout)
+    whole = json.loads(audiorep("evaluate", "esc50", tmp_path, "--split", "all", "--json").stdout)
     assert (whole["clips"], whole["heads"]["label"]["top1"]) == (2, 1.0)
 
 
 @pytest.mark.slow
 def test_window_and_formats_are_as_asked(tmp_path):
     siren = SAMPLES / "siren.flac"
-    labels = json.loads(audiorep("predict", siren, "--window", "1", "--hop", "1", "--view", "windows", "--json").stdout)[
-        "labels"
-    ]
+    asked = ("--window", "1", "--hop", "1", "--view", "windows", "--top", "1", "--json")
+    labels = json.loads(audiorep("predict", siren, *asked).stdout)["labels"]
     assert [label["start"] for label in labels] == [0, 1, 2, 3, 4]
     audiorep("predict", siren, "-o", tmp_path / "a.csv", "-o", tmp_path / "labels", "--format", "audacity")
     assert (tmp_path / "a.csv").is_file()
@@ -187,9 +188,17 @@ def test_window_and_formats_are_as_asked(tmp_path):
     assert "twice" in audiorep("predict", siren, "-o", tmp_path / "b.csv", "-o", tmp_path / "b.csv").stderr
 
 
-def test_the_bundled_model_is_small_and_carries_its_license():
-    assert BUNDLED.stat().st_size <= 5_000_000
-    info = json.loads(audiorep("models", "info", "--json").stdout)
+def test_models_in_the_package_are_small_and_carry_their_licenses():
+    for row in SHIPPED.values():
+        sizes = [path.stat().st_size for path in row.folder.iterdir()]
+        assert max(sizes) <= 5_000_000
+        about = json.loads(audiorep("models", "info", row.name, "--json").stdout)
+        assert about["license"] == "Apache-2.0"
+        listed = list(csv.DictReader((row.folder / "ATTRIBUTION.csv").read_text().splitlines()))
+        assert {"clip", "license"} <= listed[0].keys()
+        assert not {line["license"] for line in listed if "NC" in line["license"] or "ND" in line["license"]}
+        assert row.name == about["path"].split("/")[-2]
+    info = json.loads(audiorep("models", "info", "esc50", "--json").stdout)
     assert len(info["labels"]["label"]) == 50
     assert info["provenance"]["splits"]["test_folds"] == [5]
     assert info["provenance"]["splits"]["licenses"] == ["CC0", "CC-BY"]

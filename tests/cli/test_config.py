@@ -15,6 +15,7 @@ from support.processes import python, run
 from audiorep import models
 from audiorep.config import Config, from_plain, load, override, read_toml
 from audiorep.errors import AudiorepError, BrokenPackageError, ConfigError, MissingExtraError, require
+from audiorep.shipped import SHIPPED
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ print(json.dumps(ends))
 def test_a_torchvision_of_another_torch_is_one_sentence(other_torchvision, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(other_torchvision), str(ROOT)])}
     (tmp_path / "clips").mkdir()
-    bundle = str(ROOT / "audiorep" / "assets" / "esc50_nano.onnx")
+    bundle = str(SHIPPED["esc50"].file)
     commands = [["train", "clips", "-o", "run"], ["evaluate", bundle, "clips"], ["doctor"]]
     done = run(python(COMMANDS, json.dumps(commands)), cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,8 @@ import pytest
 from support import ROOT
 from support.commands import audiorep
 
+from audiorep.shipped import SHIPPED
+
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")] + sorted((ROOT / "docs").glob("*.md"))
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
@@ -76,7 +78,7 @@ def test_every_link_leads_somewhere():
 def test_python_shown_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "samples").symlink_to(ROOT / "samples")
-    (tmp_path / "model.onnx").symlink_to(ROOT / "audiorep" / "assets" / "esc50_nano.onnx")
+    (tmp_path / "model.onnx").symlink_to(SHIPPED["nano"].file)
     for kind, text in FENCE.findall(page.read_text()):
         if kind == "python":
             exec(compile(text, page.name, "exec"), {"__name__": "__main__"})

@@ -18,7 +18,7 @@ from audiorep.predict.results import Failure, Recording, Results
 
 @pytest.fixture(scope="module")
 def classifier():
-    return audiorep.load(threads=1)
+    return audiorep.load("esc50", threads=1)
 
 
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100])

@@ -17,14 +17,15 @@ from support.sounds import sine
 import audiorep
 from audiorep.audio.decode import Stretch
 from audiorep.errors import AudioError, BundleError, ConfigError
-from audiorep.predict.classifier import BUNDLED, Classifier
+from audiorep.predict.classifier import Classifier
 from audiorep.predict.results import Embedding, Failure
 from audiorep.runtimes import Known
+from audiorep.shipped import SHIPPED
 
 
 @pytest.fixture(scope="module")
 def bundled():
-    return audiorep.load(threads=1)
+    return audiorep.load("esc50", threads=1)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_folder_is_searched(bundled):
 
 
 def test_the_bundled_models_embedding_is_what_its_head_is_given(bundled):
-    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(BUNDLED).graph.initializer}
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(SHIPPED["esc50"].file).graph.initializer}
     weight, bias = (tensors[f"network.heads.label.{name}"] for name in ("weight", "bias"))
     recording = bundled(SAMPLES / "recording.flac")
     logits = bundled.embed(SAMPLES / "recording.flac").vectors @ weight.T + bias

@@ -11,9 +11,9 @@ from support.training import quick
 
 from audiorep.errors import CheckpointError, ConfigError
 from audiorep.models import checkpoint
-from audiorep.training.api import settings_of
 from audiorep.training.module import Trainee
 from audiorep.training.recipe import OptimizerConfig
+from audiorep.training.settings import settings_of
 
 
 @pytest.fixture
