@@ -164,15 +164,15 @@ class _Training:
     def __init__(self, settings: Any, examples: list[Any], folder: Path) -> None:
         from audiorep.datasets import labels_of
         from audiorep.datasets.clips import EpochSampler
-        from audiorep.training import fit
+        from audiorep.training import loaders
         from audiorep.training.module import Trainee
 
         labels = labels_of(examples)
         self._settings, self._folder = settings, folder
-        self._clips = fit.clips_of(settings, examples, labels, "train")
+        self._clips = loaders.clips_of(settings, examples, labels, "train")
         self._sampler = EpochSampler(self._clips, settings.seed, settings.balance == "sampling")
-        nothing = fit.clips_of(settings, [], labels, "valid")
-        self._loader = fit.make_loaders(settings, self._clips, nothing, self._sampler)[0]
+        nothing = loaders.clips_of(settings, [], labels, "valid")
+        self._loader = loaders.make_loaders(settings, self._clips, nothing, self._sampler)[0]
         self._trainee = Trainee(settings, labels, len(self._loader), {})
 
     def on_ready_tensors(self, steps: int) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from audiorep.benchmark import table
-from audiorep.compress import chain
+from audiorep.compress import report
 from audiorep.evaluation import pictures
 from audiorep.evaluation.evaluate import Evaluation
 from audiorep.evaluation.metrics import ClassRow, Scorecard
@@ -33,7 +33,7 @@ def main() -> None:
     for record in sorted((RESULTS / "compress").glob("*.json")):
         if record.with_suffix(".png").exists():
             values = _read(record)
-            chain.draw([chain.Row(**{"clips": values["clips"], **row}) for row in values["rows"]], record.with_suffix(".png"))
+            report.draw([report.Row(**{"clips": values["clips"], **row}) for row in values["rows"]], record.with_suffix(".png"))
     draw_search(RESULTS / "search" / "words.json")
     for curves in RESULTS.glob("*/curves.png"):
         pictures.curves(curves.parent / "logs", curves)

@@ -133,10 +133,10 @@ def compress(
     place = data_set(data, data_format, test_fold, valid_fold)
     with terminal.stop_message(f"Stopped. The same command continues from the last complete step in {output}."):
         done = audiorep.compress(source, place, recipe, output, threads=threads, say=terminal.say)
-    from audiorep.compress import chain
+    from audiorep.compress import report
 
-    terminal.show_table(chain.HEADER, [chain.cells(row) for row in done.rows], right=set(range(1, len(chain.HEADER))))
-    terminal.say(f"Kept: {output / done.best.path}\nReport: {output / chain.REPORT}.md, .json and .png")
+    terminal.show_table(report.HEADER, [report.cells(row) for row in done.rows], right=set(range(1, len(report.HEADER))))
+    terminal.say(f"Kept: {output / done.best.path}\nReport: {output / report.REPORT}.md, .json and .png")
     if refused := [row for row in done.rows if row.refused]:
         terminal.say(f"{refused[0].name} was refused: {refused[0].refused}.")
         raise typer.Exit(SOME_FAILED)

@@ -19,7 +19,7 @@ def list_(as_json: Json = False) -> None:
     """List the models in the package, and the architectures with their parameters and multiply-accumulates (MACs)."""
     from audiorep.shipped import SHIPPED
 
-    ready = [
+    ready: list[dict[str, Any]] = [
         {"name": row.name, "bytes": row.file.stat().st_size, "about": row.about, "starts_training": row.tunes}
         for row in SHIPPED.values()
     ]

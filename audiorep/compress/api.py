@@ -17,7 +17,7 @@ from audiorep.runtimes import checked, cores
 
 if TYPE_CHECKING:
     from audiorep.benchmark.api import Comparison
-    from audiorep.compress.chain import Chain
+    from audiorep.compress.report import Chain
     from audiorep.datasets import Example
     from audiorep.export.precision import Setting
     from audiorep.models.checkpoint import Checkpoint

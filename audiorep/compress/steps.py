@@ -29,7 +29,7 @@ from audiorep.files import write_text
 from audiorep.models import checkpoint
 from audiorep.models.checkpoint import Checkpoint
 from audiorep.runtimes import timing
-from audiorep.training import fit, recipe, workflow
+from audiorep.training import fit, loaders, recipe, workflow
 from audiorep.training.recipe import TrainConfig
 
 By = Literal["macs", "parameters", "latency"]
@@ -337,7 +337,7 @@ def _batches(work: Work) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     )
     every = max(1, len(chosen) // MEASURED)
     picked = [replace(example, split="valid") for example in chosen[::every][:MEASURED]]
-    clips = fit.clips_of(settings, picked, model.info.labels or labels_of(chosen), "valid")
+    clips = loaders.clips_of(settings, picked, model.info.labels or labels_of(chosen), "valid")
     for first in range(0, len(clips), BATCH):
         waveforms, targets, _ = clips.__getitems__(list(range(first, min(first + BATCH, len(clips)))))
         with torch.no_grad():

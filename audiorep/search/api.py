@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from audiorep.search.outcome import Outcome
     from audiorep.search.study import Budget
     from audiorep.search.trial import Job, Rules
-    from audiorep.training.api import Recipe
+    from audiorep.training.settings import Recipe
 
 
 def search(

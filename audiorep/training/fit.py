@@ -17,20 +17,20 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from audiorep import __version__, audio, interrupts
+from audiorep import __version__, interrupts
 from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, missing_fold_advice, trained_clips
 from audiorep.datasets.clips import Clips, EpochSampler
-from audiorep.datasets.resident import ClipNumbers, ResidentClips, resident
+from audiorep.datasets.resident import ClipNumbers
 from audiorep.errors import AudiorepError, CheckpointError, ConfigError, DataError
 from audiorep.files import write_errors, write_json
 from audiorep.info import UNKNOWN
 from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
-from audiorep.training import teachers, unknown
+from audiorep.training import loaders, teachers, unknown
 from audiorep.training.callbacks import AtomicCheckpoints, EpochLines, EpochValues, MovingAverage, ResumedOrder, TensorBoard
 from audiorep.training.module import Trainee, build_network
 from audiorep.training.recipe import TrainConfig
@@ -38,7 +38,6 @@ from audiorep.training.teachers import TaughtClips, Teachers
 
 CONFIG, LAST, BEST = "train.json", "last.ckpt", "best.ckpt"
 FAILURES_SAID = 5
-STEPS_AT_LEAST = 4  # an epoch; batches of a tiny data set are made smaller for it
 
 
 def fit(
@@ -139,13 +138,13 @@ def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
     """
     config, output, say = run.config, run.output, run.reports.say
     lightning.seed_everything(config.seed, verbose=False)
-    train, valid = (clips_of(config, run.heard, run.labels, split) for split in ("train", "valid"))
-    sampler = _sampler(run, train)
-    on_device = _on_device(train, config)
+    train, valid = (loaders.clips_of(config, run.heard, run.labels, split) for split in ("train", "valid"))
+    sampler = loaders.make_sampler(config, train, run.outliers)
+    on_device = loaders.on_device(train, config)
     heard = _with_scores(train, run) if on_device is None else ClipNumbers(len(train))
-    loaders = make_loaders(config, heard, valid, sampler)
-    noise, unreadable = _noise(config)
-    trainee = Trainee(config, run.labels, len(loaders[0]), _class_weights(train, config), noise, make())
+    batches = loaders.make_loaders(config, heard, valid, sampler)
+    noise, unreadable = loaders.read_noise(config)
+    trainee = Trainee(config, run.labels, len(batches[0]), loaders.class_weights(train, config), noise, make())
     trainee.resident = on_device
     if run.taught_by is not None and not config.distil.cache:
         trainee.learn_from(run.taught_by)
@@ -155,10 +154,10 @@ def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
     trainer = make_trainer(config, output, run.reports, len(valid) > 0, has_norms)
     trainer.callbacks.insert(0, ResumedOrder(sampler))  # type: ignore[attr-defined]  # Lightning's own come last
     say(f"Training {config.architecture} on {len(train)} clips, {trainer.strategy.root_device}")
-    _loop(trainer, trainee, loaders, output)
+    _loop(trainer, trainee, batches, output)
     _take_weights(trainee, output / (BEST if config.keep == "best" and (output / BEST).exists() else LAST))
     if has_norms:
-        _measure_norms(trainee, loaders[0], sampler, trainer.strategy.root_device)
+        _measure_norms(trainee, batches[0], sampler, trainer.strategy.root_device)
     return trainee.network
 
 
@@ -192,26 +191,11 @@ def _labels(config: TrainConfig, examples: Sequence[Example], classes: Labels | 
     return labels
 
 
-def _on_device(train: Clips, config: TrainConfig) -> ResidentClips | None:
-    """The clips to train on as they lie on a GPU, or None where there is none, or they do not fit, or go another way."""
-    if not torch.cuda.is_available() or config.distil.cache:
-        return None
-    return resident(train, torch.device("cuda"))
-
-
 def _with_scores(train: Clips, run: Run) -> Clips | TaughtClips:
     """The clips to train on, with the teachers' scores of each where the teachers are asked but once."""
     if run.taught_by is None or not run.config.distil.cache:
         return train
     return TaughtClips(train, run.taught_by.remember(train, run.output / teachers.KEPT))
-
-
-def _sampler(run: Run, train: Clips) -> EpochSampler:
-    """The order of an epoch's clips, with the share of those of no class that the settings ask for."""
-    config, paths = run.config, {example.path for example in run.outliers}
-    outliers = sum(example.path in paths for example in train.examples)
-    share = config.unknown.share
-    return EpochSampler(train, config.seed, config.balance == "sampling", cuts=config.cuts, outliers=outliers, share=share)
 
 
 def _record(run: Run) -> dict[str, Any]:
@@ -247,24 +231,7 @@ def _plain(values: Any) -> Any:
     return [_plain(value) for value in values] if isinstance(values, list | tuple) else values
 
 
-def clips_of(config: TrainConfig, examples: Sequence[Example], labels: dict[str, list[str]], split: str) -> Clips:
-    """The clips of a split, as training or validation looks at them."""
-    front_end, training = config.front_end_config, split == "train"
-    seconds = config.window_seconds
-    if training:  # a faster clip needs more sound
-        seconds = (config.cut_seconds or config.window_seconds) * (1 + config.augment.speed)
-    chosen = [example for example in examples if example.split == split]
-    clips = Clips(chosen, labels, front_end.sample_rate, front_end.samples(seconds), training, config.seed, config.padding)
-    if training and not len(clips):
-        raise DataError(
-            f"None of the {len(chosen)} training clips can be read. The first: {clips.failures[0]}"
-            if chosen
-            else "There are no training clips."
-        )
-    return clips
-
-
-def _loop(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader[Any]], output: Path) -> None:
+def _loop(trainer: lightning.Trainer, trainee: Trainee, batches: list[DataLoader[Any]], output: Path) -> None:
     """Lightning's loop, from the last checkpoint in `output` if there is one."""
     last = output / LAST
     if last.exists():
@@ -273,7 +240,7 @@ def _loop(trainer: lightning.Trainer, trainee: Trainee, loaders: list[DataLoader
         resumed = last if last.exists() else None
         with write_errors(output), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* in eval mode at the start of training")  # frozen norms are, on purpose
-            trainer.fit(trainee, loaders[0], loaders[1] if len(loaders[1]) else None, ckpt_path=resumed, weights_only=True)
+            trainer.fit(trainee, batches[0], batches[1] if len(batches[1]) else None, ckpt_path=resumed, weights_only=True)
     except (SystemExit, RuntimeError) as error:  # Lightning's answer to Ctrl-C; torch's, to a worker that ended by it too
         if (stop := interrupts.find_interrupt(error)) is None:
             raise
@@ -309,23 +276,6 @@ def _measure_norms(trainee: Trainee, loader: DataLoader[Any], sampler: EpochSamp
     trainee.cpu()
 
 
-def make_loaders(
-    config: TrainConfig, train: Clips | TaughtClips | ClipNumbers, valid: Clips, sampler: EpochSampler
-) -> list[DataLoader[Any]]:
-    """The loaders of training and validation batches."""
-    batch = min(config.batch_size, max(2, len(sampler) // STEPS_AT_LEAST))
-    shared: dict[str, Any] = {"collate_fn": _whole, "num_workers": config.workers, "pin_memory": torch.cuda.is_available()}
-    return [
-        DataLoader(train, batch, sampler=sampler, drop_last=len(sampler) > batch, **shared),
-        DataLoader(valid, config.batch_size, **shared),
-    ]
-
-
-def _whole(batch: Any) -> Any:
-    """A batch as `Clips.__getitems__` made it: there is nothing left to collate."""
-    return batch
-
-
 def make_trainer(
     config: TrainConfig, output: Path, reports: Reports, validates: bool, has_norms: bool = True
 ) -> lightning.Trainer:
@@ -354,30 +304,6 @@ def make_trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=10_000,  # values are logged by the epoch
     )
-
-
-def _class_weights(train: Clips, config: TrainConfig) -> dict[str, Tensor]:
-    """{head: (K,)} inverse to the classes' frequency; for multi-label tasks, absent over present."""
-    if config.balance != "weights":
-        return {}
-    counts = {head: train.class_counts(head).clamp_min(1) for head in train.labels}
-    if config.multi_label:
-        return {head: ((len(train) - count) / count).clamp(0.1, 100) for head, count in counts.items()}
-    return {head: len(train) / (len(count) * count) for head, count in counts.items()}
-
-
-def _noise(config: TrainConfig) -> tuple[list[Tensor], list[AudiorepError]]:
-    """Recordings to take background noise from, and the errors of those that cannot be read."""
-    recordings: list[Tensor] = []
-    errors: list[AudiorepError] = []
-    for path in audio.find([config.augment.noise_folder]) if config.augment.noise_folder else ():
-        try:
-            recordings.append(torch.from_numpy(audio.read(path, config.front_end_config.sample_rate)))
-        except AudiorepError as error:
-            errors.append(error)
-    if errors and not recordings:
-        raise DataError(f"augment.noise_folder has no readable sound: {errors[0]}")
-    return recordings, errors
 
 
 def _info(run: Run) -> ModelInfo:

@@ -22,7 +22,7 @@ from audiorep.config import merged, read_recipes
 from audiorep.datasets import Example, Labels
 from audiorep.datasets.clips import Clips
 from audiorep.hub import imported
-from audiorep.training import fit
+from audiorep.training import fit, loaders
 from audiorep.training.recipe import TrainConfig, configure
 
 SIZES = {"arin_nano": 0.6, "arin_small": 0.4}
@@ -62,14 +62,14 @@ def main() -> None:
 
 def decode_once() -> None:
     """Lets all trainings share the decoded clips."""
-    make, kept = fit.clips_of, dict[str, Clips]()
+    make, kept = loaders.clips_of, dict[str, Clips]()
 
     def clips_of(config: TrainConfig, examples: Sequence[Example], labels: Labels, split: str) -> Clips:
         if split not in kept:
             kept[split] = make(config, examples, labels, split)
         return kept[split]
 
-    fit.clips_of = clips_of
+    loaders.clips_of = clips_of
 
 
 def teach(config: TrainConfig, examples: list[Example], out: Path, until: float) -> None:

@@ -20,7 +20,7 @@ from audiorep.datasets.clips import Clips
 from audiorep.errors import CheckpointError
 from audiorep.info import model_info
 from audiorep.models import checkpoint
-from audiorep.training import fit, teachers, workflow
+from audiorep.training import fit, loaders, teachers, workflow
 from audiorep.training.module import Trainee
 from audiorep.training.recipe import TrainConfig
 
@@ -63,7 +63,7 @@ def test_teachers_stay_as_they_are_and_are_no_part_of_the_student(examples, teac
     trainee = Trainee(settings, LABELS, 4, {})
     trainee.learn_from(loaded)
     trainee.train()
-    batch = fit.clips_of(settings, examples, LABELS, "train").__getitems__([0, 1, 2, 3])
+    batch = loaders.clips_of(settings, examples, LABELS, "train").__getitems__([0, 1, 2, 3])
     trainee.log = trainee.log_dict = lambda *given, **named: None
     trainee.optimizers = lambda: trainee.configure_optimizers()["optimizer"]
     trainee.training_step(batch, 0).backward()
@@ -96,7 +96,7 @@ def test_teachers_hear_the_students_augmented_and_mixed_waveform_without_its_mas
     trainee = Trainee(settings, LABELS, 4, {})
     trainee.learn_from(teachers.load(settings, LABELS, examples))
     trainee.seed_epoch(0)
-    batch = fit.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
+    batch = loaders.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
     waveform, targets, sound, _ = trainee.augmented_waveforms(*batch)
     assert waveform.shape == (4, 999)
     assert not torch.equal(targets["label"], batch[1]["label"])
@@ -116,7 +116,7 @@ def test_what_a_student_hears_and_sees_does_not_depend_on_its_teachers(examples,
     for settings in (quick(), taught(teacher)):
         trainee = Trainee(settings, LABELS, 4, {})
         trainee.seed_epoch(3)
-        batch = fit.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
+        batch = loaders.clips_of(settings, examples, LABELS, "train").__getitems__([0, 5, 9, 13])
         batches.append(trainee.prepare(*batch))
     assert torch.equal(batches[0][0], batches[1][0])
     assert torch.equal(batches[0][1]["label"], batches[1][1]["label"])

@@ -14,7 +14,7 @@ from audiorep import datasets
 from audiorep.errors import CheckpointError, DataError
 from audiorep.models import checkpoint
 from audiorep.predict.classifier import Classifier
-from audiorep.training import fit, workflow
+from audiorep.training import fit, loaders, workflow
 from audiorep.training.module import Trainee
 from audiorep.training.recipe import ScheduleConfig
 
@@ -191,7 +191,7 @@ def test_norms_measured_at_the_end_hold_the_statistics_of_the_data(tones, tmp_pa
     found = weights(output)
     config_ = quick(epochs=1, augment={})
     model = checkpoint.load(output)
-    clips = fit.clips_of(config_, datasets.examples(tones), model.info.labels, "train")
+    clips = loaders.clips_of(config_, datasets.examples(tones), model.info.labels, "train")
     with torch.no_grad():
         batch = model.network.stem.conv(model.front_end(torch.stack([clips[i][0] for i in range(len(clips))])))
     assert torch.allclose(found["stem.bn.running_mean"], batch.mean((0, 2, 3)), rtol=0.15, atol=0.05)

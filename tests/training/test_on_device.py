@@ -13,7 +13,7 @@ from support.training import quick, weights
 
 from audiorep.datasets.resident import resident
 from audiorep.models import checkpoint
-from audiorep.training import capture, fit
+from audiorep.training import capture, fit, loaders
 from audiorep.training.module import Trainee
 
 
@@ -73,7 +73,7 @@ def test_the_job_of_the_taggers_runs_in_miniature(audiorep_data, tmp_path, monke
     root = Path(__file__).parents[2]
     monkeypatch.syspath_prepend(root)
     monkeypatch.chdir(root)
-    monkeypatch.setattr(fit, "clips_of", fit.clips_of)  # which the job replaces
+    monkeypatch.setattr(loaders, "clips_of", loaders.clips_of)  # which the job replaces
     pack = ["--data", audiorep_data, "--out", tmp_path / "pack", "--every", 100]
     settings = '{"batch_size": 4, "cuts": 1, "network": {"depths": [1, 1], "time_kernels": [3], "frequency_kernels": [3]}}'
     job = ["--minutes", 0.6, "--data", tmp_path / "pack", "--out", tmp_path / "out", "--settings", settings]

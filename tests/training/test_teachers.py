@@ -19,7 +19,7 @@ from audiorep import audio
 from audiorep.errors import BundleError, CheckpointError, ConfigError, DataError
 from audiorep.export import onnx as onnx_export
 from audiorep.models import checkpoint
-from audiorep.training import augment, fit, teachers
+from audiorep.training import augment, fit, loaders, teachers
 from audiorep.training.module import Trainee
 from audiorep.training.recipe import DistilConfig, TrainConfig
 
@@ -89,7 +89,7 @@ def test_the_scores_of_a_deployed_file_are_taken_back_to_logits(activation):
 @pytest.mark.slow
 def test_mixing_mixes_kept_scores_as_it_mixes_targets(examples, teacher, tmp_path):
     settings = taught(teacher, cache=True, **{**WHOLE, "augment": {"mixup": 1.0}})
-    clips = fit.clips_of(settings, examples, LABELS, "train")
+    clips = loaders.clips_of(settings, examples, LABELS, "train")
     scores = teachers.load(settings, LABELS, examples).remember(clips, tmp_path / teachers.KEPT)
     batch = teachers.TaughtClips(clips, scores).__getitems__([0, 8, 16])
     assert torch.equal(batch[3]["label"], scores["label"][[0, 8, 16]])
@@ -114,7 +114,7 @@ def test_scores_are_kept_until_the_teachers_or_the_sound_change(examples, teache
 
     def remember(settings: TrainConfig, chosen=examples) -> dict[str, torch.Tensor]:
         asked.clear()
-        clips = fit.clips_of(settings, chosen, LABELS, "train")
+        clips = loaders.clips_of(settings, chosen, LABELS, "train")
         return teachers.load(settings, LABELS, examples).remember(clips, path)
 
     first = remember(taught(teacher, cache=True, **WHOLE))

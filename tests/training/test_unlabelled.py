@@ -16,7 +16,7 @@ from audiorep import datasets
 from audiorep.datasets.location import Data
 from audiorep.errors import ConfigError, DataError
 from audiorep.models import checkpoint
-from audiorep.training import distil, fit, teachers
+from audiorep.training import distil, fit, loaders, teachers
 from audiorep.training.recipe import DistilConfig
 
 pytestmark = pytest.mark.usefixtures("merged_once")
@@ -51,7 +51,7 @@ def test_a_folder_of_any_sounds_teaches_the_teachers_classes(flat, examples, tag
     made = checkpoint.load(tmp_path / "run")
     assert made.info.labels == LABELS
     assert made.info.activation == "sigmoid"
-    batch = fit.clips_of(quick(), [e for e in examples if e.split == "test"], LABELS, "test").__getitems__(range(12))
+    batch = loaders.clips_of(quick(), [e for e in examples if e.split == "test"], LABELS, "test").__getitems__(range(12))
     with torch.no_grad():
         scores = made.network(made.front_end(batch[0]))["label"]
     assert (scores.argmax(1) == batch[1]["label"].argmax(1)).float().mean() >= 0.9
