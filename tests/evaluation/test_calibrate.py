@@ -62,6 +62,11 @@ def test_scores_become_probabilities(activation, examples):
     assert ("bias" in found.file) == (activation == "sigmoid")
 
 
+def test_a_calibrated_model_of_any_number_of_labels_can_say_that_none_is_there(examples):
+    assert calibrate(Classifier(Sure("sigmoid")), examples, "valid").info.unknown == "unknown"
+    assert calibrate(Classifier(Sure("softmax")), examples, "valid").info.unknown == ""
+
+
 def test_what_is_found_is_applied_to_windows_files_and_evaluation(examples, tmp_path):
     plain = Classifier(Sure())
     found = calibrate(plain, examples, "valid")

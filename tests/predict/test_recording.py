@@ -104,3 +104,27 @@ def test_heads_are_reported_side_by_side():
         ("noun", "y", 0.5),
     ]
     assert recording.top(1, "noun") == [("y", pytest.approx(0.6))]
+
+
+TAGS = {"activation": "sigmoid", "thresholds": {"label": [0.5, 0.3, 0.7]}, "unknown": "unknown"}
+
+
+def test_a_sound_with_any_number_of_labels_has_those_that_reach_their_thresholds():
+    recording = make_recording([[0.6, 0.65, 0.66]], **TAGS)
+    assert [d.label for d in recording.whole()] == ["peak", "mean"]
+    assert [d.label for d in recording.whole(top=1)] == ["peak"]
+    four = {"labels": {"label": list("abcd")}, "activation": "sigmoid"}
+    assert [d.label for d in make_recording([[0.6, 0.7, 0.8, 0.9]], **four).whole()] == ["d", "c", "b"]
+
+
+def test_where_no_label_reaches_its_threshold_the_sound_is_unknown():
+    recording = make_recording([[0.1, 0.2, 0.65], [0.9, 0.1, 0.1], [0.1, 0.1, 0.1]], **TAGS)
+    assert [(d.label, d.score) for d in recording.detections()] == [
+        ("unknown", pytest.approx(0.35)),
+        ("mean", 0.9),
+        ("unknown", pytest.approx(0.9)),
+    ]
+    assert [(d.label, d.score) for d in recording.detections(threshold=0.8)] == [("mean", 0.9), ("unknown", 0.9)]
+    assert [d.label for d in recording.whole()] == ["mean"] if recording.mean()[0] >= 0.5 else ["unknown"]
+    assert make_recording([[0.1, 0.2, 0.65]], **{**TAGS, "unknown": ""}).whole() == []
+    assert make_recording([[0.1, 0.2, 0.65]], thresholds={"label": [1.0, 1.0, 1.0]}).whole() == []

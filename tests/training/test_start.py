@@ -9,11 +9,14 @@ import torch
 from support.teaching import LABELS, changed
 from support.training import quick
 
+import audiorep
 from audiorep.errors import CheckpointError, ConfigError
 from audiorep.models import checkpoint
+from audiorep.models.front_end import FRONT_ENDS
+from audiorep.training.augment import AugmentConfig
 from audiorep.training.module import Trainee
 from audiorep.training.recipe import OptimizerConfig
-from audiorep.training.settings import settings_of
+from audiorep.training.settings import remarks, settings_of
 
 
 @pytest.fixture
@@ -96,3 +99,52 @@ def test_impossible_rates_are_refused():
         with pytest.raises(ConfigError):
             OptimizerConfig(**wrong)
     assert replace(OptimizerConfig(), trunk_rate=0.0).trunk_rate == 0
+
+
+def test_without_a_recipe_training_goes_on_from_the_tagger_by_settings_for_little_data():
+    config = settings_of((), {})
+    assert (config.start, config.architecture, config.front_end_config) == ("nano", "arin_nano", FRONT_ENDS["yamnet"])
+    assert (config.window_seconds, config.multi_label) == (0.975, False)
+    assert config.optimizer.trunk_rate < 1
+    assert config.augment.mixup > 0
+    assert min(config.splits.valid_fraction, config.splits.test_fraction) > 0
+    assert settings_of((), {"epochs": 3}).epochs == 3
+
+
+@pytest.mark.parametrize(
+    "choice", [{"start": "none"}, {"architecture": "arin_small"}, {"front_end": "light"}, {"network": {"dropout": 0.1}}]
+)
+def test_without_a_recipe_another_network_starts_from_random_weights(choice):
+    config = settings_of((), choice)
+    assert config.start == ""
+    assert config.augment.speed > 0
+    assert config.optimizer.trunk_rate == 1
+    assert remarks(config, []) == ["Training starts from random weights."]
+
+
+def test_a_recipe_stands_for_itself(recipe):
+    assert settings_of(recipe, {}).start == ""
+    assert settings_of(recipe, {}).augment == AugmentConfig()
+    tuned = settings_of(recipe, {"start": "nano"})
+    assert (tuned.window_seconds, tuned.augment) == (0.975, AugmentConfig())
+
+
+def test_another_front_end_than_the_starts_and_clips_that_it_heard_are_told(teacher, recipe, examples):
+    said = remarks(settings_of(recipe, {"start": teacher, "front_end": "yamnet", "window_seconds": 0.5}), [])
+    assert len(said) == 1
+    assert "another front end" in said[0]
+    config = settings_of(recipe, {"start": teacher})
+    assert remarks(config, [e for e in examples if e.split != "train"]) == []
+    heard = [replace(e, split="test") for e in examples if e.split == "train"]
+    assert f"{len(heard)} of the {len(heard)} test clips" in remarks(config, heard)[0]
+
+
+@pytest.mark.slow
+def test_a_newcomers_training_needs_no_recipe(tones, tmp_path):
+    said = []
+    tested = audiorep.train(tones, tmp_path / "run", epochs=2, say=said.append)
+    assert any(line.startswith("From nano: ") for line in said), said
+    assert tested[0].clips > 0
+    made = checkpoint.load(tmp_path / "run")
+    assert made.info.provenance["started_from"] == "nano"
+    assert made.info.window_seconds == 0.975

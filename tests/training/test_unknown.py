@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 from support.commands import audiorep as command
+from support.info import make_info
 from support.teaching import LABELS
 from support.training import RATE, quick
 
@@ -84,6 +85,13 @@ def test_the_command_reports_how_many_are_told_apart(run, tones, chirps, tmp_pat
     refused = command("evaluate", run, tones, "--unknown", tmp_path / "empty")
     assert refused.returncode != 0
     assert "empty" in refused.stderr
+
+
+def test_a_tagger_rejects_what_reaches_no_threshold():
+    info = make_info(activation="sigmoid", thresholds={"label": [0.9, 0.2, 0.9]}, unknown="unknown")
+    scores = np.array([[0.8, 0.1, 0.1], [0.8, 0.3, 0.1], [0.95, 0.1, 0.1]])
+    assert rejection.is_rejected(scores, info).tolist() == [True, False, False]
+    np.testing.assert_allclose(rejection.unknown_scores(scores, info), [0.2, 0.2, 0.05])
 
 
 @pytest.mark.slow
