@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -333,6 +334,37 @@ def _in_openvino(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return lambda waveform: request.infer([waveform])[0].copy()
 
 
+def tagger(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Decoded sound to scores: the tagger in the package in ONNX Runtime against YAMNet's own file in LiteRT, a minute at once."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    import audiorep
+
+    sound = np.random.default_rng(0).normal(0, 0.1, 60 * 16_000).astype(np.float32)
+    found: dict[str, Any] = {"sound_seconds": 60}
+    for threads in (1, 2):
+        info = (classifier := audiorep.load("nano", threads=threads)).info
+        ours = np.lib.stride_tricks.sliding_window_view(sound, info.window_samples)[:: info.hop_samples]
+        theirs = Interpreter(model_path=str(arguments.yamnet), num_threads=threads)
+        place = theirs.get_input_details()[0]["index"]
+        theirs.resize_tensor_input(place, [len(sound)])
+        theirs.allocate_tensors()
+        theirs.set_tensor(place, sound)
+        theirs.invoke()
+        windows = len(theirs.get_tensor(theirs.get_output_details()[0]["index"]))
+        calls = {"nano": partial(classifier.session, np.ascontiguousarray(ours)), "yamnet": theirs.invoke}
+        times = _in_turns(calls, arguments.rounds)
+        found[f"{threads}_threads"] = {
+            "windows": {"nano": len(ours), "yamnet": windows},
+            "windows_per_second": {
+                "nano": len(ours) / timing.median(times["nano"]),
+                "yamnet": windows / timing.median(times["yamnet"]),
+            },
+            "times_as_fast": asdict(timing.speed(times["yamnet"], times["nano"])),
+        }
+    return found
+
+
 def _in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Times]:
     """The times of each call, with pauses between."""
     return dict(zip(calls, timing.in_turns([timing.turn(call) for call in calls.values()], rounds, PAUSE), strict=True))
@@ -347,6 +379,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "front_end": front_end,
     "windows": windows,
     "zeros": zeros,
+    "tagger": tagger,
 }
 
 
@@ -355,6 +388,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measure", choices=MEASURES)
     parser.add_argument("--data", type=Path, help="ESC-50's folder, for clips, pipeline and shards")
+    parser.add_argument("--yamnet", type=Path, help="YAMNet's published file, for tagger")
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--scratch", type=Path, help="where the long recording is made (7 GB)")
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "bundled.toml")

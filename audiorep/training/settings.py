@@ -19,7 +19,7 @@ NO_START = "none"
 """`start` that asks for random weights, whatever a recipe says."""
 RECIPES = Path(__file__).parent / "recipes"
 FINE_TUNE, FROM_SCRATCH = RECIPES / "fine_tune.toml", RECIPES / "from_scratch.toml"
-CHOICES = ("architecture", "network", "layers", "front_end", "protocol", "distil")
+CHOICES = ("architecture", "network", "layers", "front_end", "distil")
 """Settings that choose a network, which the weights in the package would not fit, or what it hears or learns from."""
 
 
@@ -27,14 +27,15 @@ def settings_of(recipe: Recipe, settings: dict[str, Any]) -> TrainConfig:
     """The settings of recipes and of `settings`, which win.
 
     Without a recipe they are the package's: `FINE_TUNE` from the tagger in the package, or from the `start` that `settings`
-    name; `FROM_SCRATCH` where they ask for random weights or make one of the `CHOICES`.
+    name; `FROM_SCRATCH` where they ask for random weights or make one of the `CHOICES`; none where they name a protocol, which
+    is the paper's.
 
     Raises:
         ConfigError: a recipe cannot be read, or a setting is refused.
         CheckpointError: the checkpoint to start from cannot be read.
     """
     recipes = [recipe] if isinstance(recipe, str | os.PathLike) else list(recipe)
-    if not recipes:
+    if not recipes and "protocol" not in settings:
         chosen = any(settings.get(name) for name in CHOICES)
         settings = {"start": NO_START if chosen else shipped.DEFAULT, **settings}
         recipes = [FROM_SCRATCH if str(settings["start"]) == NO_START else FINE_TUNE]
@@ -42,7 +43,7 @@ def settings_of(recipe: Recipe, settings: dict[str, Any]) -> TrainConfig:
     start = str(values.pop("start", ""))
     if start not in ("", NO_START):
         values = {**configuration.merged(_taken_over(start, values), values), "start": start}
-    return configure(values, where=", ".join(map(str, recipes)))
+    return configure(values, where=", ".join(map(str, recipes)) or "settings")
 
 
 def _taken_over(start: str, values: Mapping[str, Any]) -> dict[str, Any]:
