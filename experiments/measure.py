@@ -335,7 +335,7 @@ def _in_openvino(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def tagger(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Decoded sound to scores: the tagger in the package in ONNX Runtime against YAMNet's own file in LiteRT, a minute at once."""
+    """Decoded sound to scores: the tagger in ONNX Runtime against YAMNet's own file in LiteRT, a minute at once."""
     from ai_edge_litert.interpreter import Interpreter
 
     import audiorep

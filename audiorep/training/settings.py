@@ -12,6 +12,7 @@ from audiorep import shipped
 from audiorep.datasets import Example, trained_clips
 from audiorep.models import checkpoint
 from audiorep.training.recipe import TrainConfig, configure
+from audiorep.untrusted import is_number
 
 Recipe = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -49,13 +50,17 @@ def settings_of(recipe: Recipe, settings: dict[str, Any]) -> TrainConfig:
 def _taken_over(start: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """What a training takes over from the checkpoint that it starts from, where its settings do not say otherwise.
 
-    A protocol says how sound becomes windows and spectrograms; another architecture has other sizes.
+    A protocol says how sound becomes windows and spectrograms; another architecture has other sizes. Windows of another length
+    overlap as much as the start's.
     """
     kept = checkpoint.read_json(shipped.place(start) / checkpoint.CONFIG)
     names = [] if "protocol" in values else ["front_end", "window_seconds", "hop_seconds", "padding"]
     if values.get("architecture", kept.get("architecture")) == kept.get("architecture"):
         names += ["architecture", "network", "layers"]
     taken = {name: kept[name] for name in names if name in kept}
+    window, theirs, hop = values.get("window_seconds"), kept.get("window_seconds"), taken.get("hop_seconds")
+    if is_number(window) and is_number(theirs) and is_number(hop) and theirs > 0:
+        taken["hop_seconds"] = hop * window / theirs
     if isinstance(taken.get("network"), dict):
         taken["network"] = {key: value for key, value in taken["network"].items() if key != "heads"}
     return taken

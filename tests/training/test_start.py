@@ -130,6 +130,7 @@ def test_a_recipe_stands_for_itself(recipe):
 
 
 def test_another_front_end_than_the_starts_and_clips_that_it_heard_are_told(teacher, recipe, examples):
+    assert settings_of(recipe, {"start": "nano", "window_seconds": 1.95}).hop_seconds == pytest.approx(0.975)
     said = remarks(settings_of(recipe, {"start": teacher, "front_end": "yamnet", "window_seconds": 0.5}), [])
     assert len(said) == 1
     assert "another front end" in said[0]
