@@ -58,9 +58,10 @@ def _taken_over(start: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("architecture", kept.get("architecture")) == kept.get("architecture"):
         names += ["architecture", "network", "layers"]
     taken = {name: kept[name] for name in names if name in kept}
-    window, theirs, hop = values.get("window_seconds"), kept.get("window_seconds"), taken.get("hop_seconds")
-    if is_number(window) and is_number(theirs) and is_number(hop) and theirs > 0:
-        taken["hop_seconds"] = hop * window / theirs
+    if "hop_seconds" in taken and "window_seconds" in values:
+        window, theirs, hop = values["window_seconds"], kept.get("window_seconds", 0), taken["hop_seconds"]
+        if all(map(is_number, (window, theirs, hop))) and theirs > 0:
+            taken["hop_seconds"] = hop * window / theirs
     if isinstance(taken.get("network"), dict):
         taken["network"] = {key: value for key, value in taken["network"].items() if key != "heads"}
     return taken
