@@ -42,8 +42,8 @@ ESC50_MODEL = audiorep/assets/esc50
 model: .venv/installed  ## train the model of 50 sounds again: make model ESC50=folder FREE=folder (resumes)
 	$(DEV)/audiorep train $(ESC50) -o runs/bundled --recipe recipes/bundled.toml
 	$(DEV)/audiorep export runs/bundled -o $(ESC50_MODEL)/model.onnx
-	awk -F, 'NR == 1 {print "clip,freesound,license,split"} NR > 1 {n = split($$1, p, "/"); print p[n] "," $$7 "," $$8 "," $$5}' \
-		runs/bundled/clips.csv > $(ESC50_MODEL)/ATTRIBUTION.csv
+	tr -d '\r' < runs/bundled/clips.csv | awk -F, 'NR == 1 {print "clip,freesound,license,split"} NR > 1 {n = split($$1, p, "/"); print p[n] "," $$7 "," $$8 "," $$5}' \
+		> $(ESC50_MODEL)/ATTRIBUTION.csv
 	cp runs/bundled/README.md $(ESC50_MODEL)/README.md
 	mkdir -p results/bundled
 	cp runs/bundled/metrics.json runs/bundled/curves.png runs/bundled/confusion.png results/bundled/

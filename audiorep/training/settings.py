@@ -40,7 +40,7 @@ def settings_of(recipe: Recipe, settings: dict[str, Any]) -> TrainConfig:
         chosen = any(settings.get(name) for name in CHOICES)
         settings = {"start": NO_START if chosen else shipped.DEFAULT, **settings}
         recipes = [FROM_SCRATCH if str(settings["start"]) == NO_START else FINE_TUNE]
-    values = configuration.merged(configuration.read_recipes(recipes), settings)
+    values = configuration.merged(_overlapping(configuration.read_recipes(recipes), settings), settings)
     start = str(values.pop("start", ""))
     if start not in ("", NO_START):
         values = {**configuration.merged(_taken_over(start, values), values), "start": start}
@@ -58,13 +58,17 @@ def _taken_over(start: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("architecture", kept.get("architecture")) == kept.get("architecture"):
         names += ["architecture", "network", "layers"]
     taken = {name: kept[name] for name in names if name in kept}
-    if "hop_seconds" in taken and "window_seconds" in values:
-        window, theirs, hop = values["window_seconds"], kept.get("window_seconds", 0), taken["hop_seconds"]
-        if all(map(is_number, (window, theirs, hop))) and theirs > 0:
-            taken["hop_seconds"] = hop * window / theirs
     if isinstance(taken.get("network"), dict):
         taken["network"] = {key: value for key, value in taken["network"].items() if key != "heads"}
-    return taken
+    return _overlapping(taken, values)
+
+
+def _overlapping(given: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` with a hop by which windows of the length in `chosen` overlap as much as its own do."""
+    window, own, hop = chosen.get("window_seconds", 0), given.get("window_seconds", 0), given.get("hop_seconds", 0)
+    if not all(map(is_number, (window, own, hop))) or min(window, own, hop) <= 0:
+        return given
+    return {**given, "hop_seconds": hop * window / own}
 
 
 def remarks(config: TrainConfig, examples: Sequence[Example]) -> list[str]:

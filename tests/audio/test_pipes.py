@@ -31,7 +31,11 @@ from audiorep.runtimes import Session
 def predict(data: bytes, *arguments: object) -> tuple[int, str, str]:
     """Status, output and messages of `predict` with `data` on its standard input."""
     with started(
-        audiorep("predict", *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False
+        audiorep("predict", "--model", "esc50", *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=False,
     ) as process:
         out, err = process.communicate(data, timeout=120)
         return process.returncode, out.decode(), err.decode()

@@ -76,7 +76,7 @@ def test_long_recordings_have_times_and_merge_windows(tmp_path):
 @pytest.mark.slow
 def test_outputs_are_written_in_every_format(tmp_path):
     siren = SAMPLES / "siren.flac"
-    audiorep("predict", siren, SAMPLES / "rain.flac", "-o", tmp_path / "a.csv", "-o", tmp_path / "a.jsonl")
+    audiorep("predict", siren, SAMPLES / "rain.flac", "--top", "1", "-o", tmp_path / "a.csv", "-o", tmp_path / "a.jsonl")
     assert [Path(r["path"]).name for r in csv.DictReader((tmp_path / "a.csv").read_text().splitlines())] == [
         "siren.flac",
         "rain.flac",
@@ -89,7 +89,8 @@ def test_outputs_are_written_in_every_format(tmp_path):
 
 def test_a_bad_file_among_good_ones_costs_nothing_else(tmp_path):
     (tmp_path / "bad.wav").write_text("text")
-    done = audiorep("predict", tmp_path / "bad.wav", SAMPLES / "rain.flac", tmp_path / "gone.wav", "-o", tmp_path / "out.csv")
+    files = tmp_path / "bad.wav", SAMPLES / "rain.flac", tmp_path / "gone.wav"
+    done = audiorep("predict", *files, "--top", "1", "-o", tmp_path / "out.csv")
     assert done.returncode == 1
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert [bool(r["error"]) for r in rows] == [True, False, True]

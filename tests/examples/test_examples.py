@@ -15,7 +15,7 @@ from support import ROOT, processes, shared
 import audiorep
 
 PRINTS = {
-    "label_a_file": "siren: ",
+    "label_a_file": "Siren: ",
     "times_in_a_recording": " s: siren (",
     "array_at_another_rate": "clock_alarm",
     "train_a_model": "low",

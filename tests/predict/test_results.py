@@ -52,7 +52,7 @@ def full(monkeypatch: pytest.MonkeyPatch, code: int = errno.ENOSPC) -> None:
 
 
 def predicted(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return processes.run(processes.audiorep("predict", *words), **options)
+    return processes.run(processes.audiorep("predict", "--model", "esc50", *words), **options)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -184,7 +184,7 @@ def test_what_is_open_already_is_written_to_where_it_stands(tmp_path, name):
 
 @pytest.mark.slow
 def test_process_substitution_gets_the_table(tmp_path):
-    words = processes.audiorep("predict", str(SAMPLES / "rain.flac"), "--format", "csv", "-o")
+    words = processes.audiorep("predict", "--model", "esc50", str(SAMPLES / "rain.flac"), "--format", "csv", "-o")
     done = processes.run(["bash", "-c", '"$@" >(cat > copy.csv); wait; sleep 0.2', "bash", *words], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "copy.csv").read_text().splitlines()[0] == HEADER
@@ -285,7 +285,9 @@ def test_the_command_goes_on_after_a_label_file_that_cannot_be_written(tmp_path)
     names = ["a.flac", "y" * 249 + ".flac", "z.flac"]
     for name in names:
         shutil.copy(SAMPLES / "rain.flac", tmp_path / name)
-    done = audiorep("predict", tmp_path, "-o", tmp_path / "out", "--format", "raven", "-o", tmp_path / "out.csv")
+    done = audiorep(
+        "predict", tmp_path, "--model", "esc50", "-o", tmp_path / "out", "--format", "raven", "-o", tmp_path / "out.csv"
+    )
     assert done.returncode == 1
     assert "cannot be written: File name too long." in done.stderr
     assert done.stderr.endswith("1 of 3 files could not be used.\n")

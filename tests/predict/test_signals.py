@@ -32,7 +32,9 @@ HEADER = "path,start,end,head,label,score,error"
 @pytest.mark.slow
 def test_a_reader_that_leaves_gets_no_cut_off_table(tmp_path):
     (tmp_path / "old.jsonl").write_text("older\n")
-    command = processes.audiorep("predict", SAMPLES, "-o", tmp_path / "out.csv", "-o", tmp_path / "old.jsonl")
+    command = processes.audiorep(
+        "predict", "--model", "esc50", SAMPLES, "-o", tmp_path / "out.csv", "-o", tmp_path / "old.jsonl"
+    )
     with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.close()
@@ -46,7 +48,7 @@ def test_a_reader_that_leaves_gets_no_cut_off_table(tmp_path):
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_stream_that_is_closed_costs_nothing(tmp_path, number):
     out = tmp_path / "out.csv"
-    words = processes.audiorep("predict", str(SAMPLES / "rain.flac"), "-o", str(out))
+    words = processes.audiorep("predict", "--model", "esc50", str(SAMPLES / "rain.flac"), "-o", str(out))
     done = processes.run(["sh", "-c", f'exec "$@" {number}>&-', "sh", *words])
     assert (done.returncode, done.stderr) == (0, "")
     assert out.read_text().startswith(HEADER)
@@ -85,7 +87,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 )
 def test_every_signal_that_ends_a_run_keeps_what_ctrl_c_keeps(long_sound, tmp_path, signals, status):
     output = tmp_path / "out.csv"
-    command = processes.audiorep("predict", long_sound, "-o", output, "--view", "windows")
+    command = processes.audiorep("predict", "--model", "esc50", long_sound, "-o", output, "--view", "windows")
     with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert "a_short.wav" in process.stdout.readline()
         time.sleep(0.5)
@@ -106,7 +108,7 @@ def test_every_signal_that_ends_a_run_keeps_what_ctrl_c_keeps(long_sound, tmp_pa
 
 @pytest.mark.slow
 def test_a_hang_up_that_nohup_ignores_stays_ignored(tmp_path):
-    command = processes.audiorep("predict", SAMPLES, "-o", tmp_path / "out.csv")
+    command = processes.audiorep("predict", "--model", "esc50", SAMPLES, "-o", tmp_path / "out.csv")
     with processes.started(command, ignored=[signal.SIGHUP], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         os.killpg(process.pid, signal.SIGHUP)

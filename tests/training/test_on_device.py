@@ -21,7 +21,7 @@ from audiorep.training.module import Trainee
 def test_where_cuts_are_whole_clips_both_ways_give_the_same_weights(examples, tmp_path, monkeypatch):
     settings = quick(**{**WHOLE, "network": {**quick().network, "dropout": 0.0, "stochastic_depth": 0.0}}, keep="last")
     fit.fit(settings, examples, tmp_path / "memory")
-    monkeypatch.setattr(fit, "_on_device", lambda clips, config: resident(clips, torch.device("cpu")))
+    monkeypatch.setattr(loaders, "on_device", lambda clips, config: resident(clips, torch.device("cpu")))
     fit.fit(settings, examples, tmp_path / "device")
     memory, device = weights(tmp_path / "memory"), weights(tmp_path / "device")
     assert all(torch.allclose(memory[name], device[name], atol=2e-3) for name in memory)
@@ -29,7 +29,7 @@ def test_where_cuts_are_whole_clips_both_ways_give_the_same_weights(examples, tm
 
 @pytest.mark.slow
 def test_a_training_from_the_device_resumes_as_if_it_had_not_stopped(examples, tmp_path, monkeypatch):
-    monkeypatch.setattr(fit, "_on_device", lambda clips, config: resident(clips, torch.device("cpu")))
+    monkeypatch.setattr(loaders, "on_device", lambda clips, config: resident(clips, torch.device("cpu")))
 
     def stop(epoch: int, values: dict[str, float]) -> None:
         if epoch == 1:
