@@ -24,7 +24,8 @@ SMALL = (
     "batch_size=4",
     "ema_decay=0.9",
 )
-TRAINING = [word for setting in SMALL for word in ("--set", setting)]
+PLAIN = Path(__file__).parents[1] / "support" / "plain.toml"
+TRAINING = ["--recipe", PLAIN, *(word for setting in SMALL for word in ("--set", setting))]
 
 
 @pytest.fixture(scope="module")
