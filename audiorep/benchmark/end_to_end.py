@@ -107,8 +107,8 @@ def _checkpoint_of(name: str, plan: Plan, scratch: Path) -> Path:
     from audiorep.benchmark.cases import made_up
     from audiorep.models import checkpoint
 
-    if shipped.place(name).is_dir():
-        return shipped.place(name)
+    if (folder := shipped.place(name)).is_dir():
+        return folder
     made = made_up(name, plan.front_end, plan.seconds, plan.classes)
     checkpoint.save(scratch / name, made.network, made.info, name)
     return scratch / name
