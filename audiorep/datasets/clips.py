@@ -50,7 +50,7 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
     """Item i is (waveform (N,), {head: targets (K,)}, samples ()): a cut of clip i, and the samples in it before padding.
 
     With `random_cuts` the position of the cut depends on the seed, the epoch and i alone, not on the number of workers, and
-    at least half of the cut (or of a shorter sound) is audible. Otherwise the cut is the beginning of the clip.
+    at least the share `audible` of the cut (or of a shorter sound) is audible. Otherwise the cut is the beginning of the clip.
     A clip shorter than the cut lies at a random position in it with `padding` "zeros". With "edge" it lies at the beginning
     and its last sample is repeated. With "edge_frames" it lies at the beginning and zeros follow; the last frame is to be
     repeated there.
@@ -67,9 +67,10 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
         random_cuts: bool,
         seed: int = 0,
         padding: str = "zeros",
+        audible: float = 0.5,
     ) -> None:
         self.labels, self.sample_rate, self.samples = labels, sample_rate, samples
-        self.random_cuts, self.seed, self.epoch, self.padding = random_cuts, seed, 0, padding
+        self.random_cuts, self.seed, self.epoch, self.padding, self.audible = random_cuts, seed, 0, padding, audible
         self._numbers = {head: {name: k for k, name in enumerate(names)} for head, names in labels.items()}
         self.failures: list[AudiorepError] = []
         self.examples, self._decoded = self._load(examples)
@@ -150,8 +151,8 @@ class Clips(Dataset[tuple[Tensor, dict[str, Tensor], Tensor]]):
     def _start_range(self, sound: _Sound) -> tuple[int, int]:
         if sound.length < self.samples:
             return (sound.length - self.samples if self.padding == "zeros" else 0), 0
-        first, last = sound.audible
-        kept, room = min(self.samples, last - first) // 2, sound.length - self.samples
+        first, last = sound.audible if self.audible else (0, sound.length)
+        kept, room = int(min(self.samples, last - first) * self.audible), sound.length - self.samples
         low = min(max(first - self.samples + kept, 0), room)
         return low, max(min(last - kept, room), low)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from audiorep import __version__, interrupts
+from audiorep import __version__, interrupts, shipped
 from audiorep.datasets import Example, Labels, count_splits, digest_of, labels_of, missing_fold_advice, trained_clips
 from audiorep.datasets.clips import Clips, EpochSampler
 from audiorep.datasets.resident import ClipNumbers
@@ -30,7 +31,7 @@ from audiorep.info import UNKNOWN
 from audiorep.info.front_end import FrontEndConfig
 from audiorep.info.model_info import ModelInfo
 from audiorep.models import checkpoint, tensors
-from audiorep.training import loaders, teachers, unknown
+from audiorep.training import heads, loaders, teachers, unknown
 from audiorep.training.callbacks import AtomicCheckpoints, EpochLines, EpochValues, MovingAverage, ResumedOrder, TensorBoard
 from audiorep.training.module import Trainee, build_network
 from audiorep.training.recipe import TrainConfig
@@ -153,11 +154,15 @@ def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
     has_norms = bool(trainee.norms(frozen=False))
     trainer = make_trainer(config, output, run.reports, len(valid) > 0, has_norms)
     trainer.callbacks.insert(0, ResumedOrder(sampler))  # type: ignore[attr-defined]  # Lightning's own come last
-    say(f"Training {config.architecture} on {len(train)} clips, {trainer.strategy.root_device}")
+    device = trainer.strategy.root_device
+    epoch = partial(_epoch, trainee, batches[0], sampler, device)
+    if config.fit_heads and not (output / LAST).exists():
+        _fit_heads(run, trainee, epoch, device)
+    say(f"Training {config.architecture} on {len(train)} clips, {device}")
     _loop(trainer, trainee, batches, output)
     _take_weights(trainee, output / (BEST if config.keep == "best" and (output / BEST).exists() else LAST))
     if has_norms:
-        _measure_norms(trainee, batches[0], sampler, trainer.strategy.root_device)
+        _measure_norms(trainee, epoch, device)
     return trainee.network
 
 
@@ -264,16 +269,33 @@ def _take_weights(trainee: Trainee, path: Path) -> None:
     trainee.load_state_dict(weights)
 
 
-def _measure_norms(trainee: Trainee, loader: DataLoader[Any], sampler: EpochSampler, device: torch.device) -> None:
+def _epoch(
+    trainee: Trainee, loader: DataLoader[Any], sampler: EpochSampler, device: torch.device, number: int
+) -> Iterator[Any]:
+    """The batches of a pass over the training clips outside of Lightning's loop, and the draws of that epoch for them."""
+    trainee.seed_epoch(number)
+    sampler.set_epoch(number)
+    return (move_data_to_device(batch, device) for batch in loader)
+
+
+def _measure_norms(trainee: Trainee, epoch: Callable[[int], Iterator[Any]], device: torch.device) -> None:
     """Precise BN over `precise_norms` batches, or over one epoch where that has fewer."""
-    batches = trainee.settings.precise_norms
-    if not batches:
-        return
-    trainee.to(device)
-    trainee.seed_epoch(trainee.settings.epochs)
-    sampler.set_epoch(trainee.settings.epochs)  # the epoch that a run ends with depends on where it was resumed
-    trainee.measure_norms(move_data_to_device(batch, device) for batch in islice(loader, batches))
-    trainee.cpu()
+    settings = trainee.settings
+    if settings.precise_norms:
+        trainee.to(device)
+        # the epoch that a run ends with depends on where it was resumed, hence one that no run has
+        trainee.measure_norms(islice(epoch(settings.epochs), settings.precise_norms))
+        trainee.cpu()
+
+
+def _fit_heads(run: Run, trainee: Trainee, epoch: Callable[[int], Iterator[Any]], device: torch.device) -> None:
+    """Begins heads whose classes the start does not have with a fit (see `audiorep.training.heads`)."""
+    kept = checkpoint.read_json(shipped.place(run.config.start) / checkpoint.CONFIG).get("labels", {})
+    if new := [head for head, names in run.labels.items() if kept.get(head) != names]:
+        trainee.to(device)
+        count = heads.fit_heads(trainee, new, lambda number: epoch(run.config.epochs + 1 + number))
+        trainee.cpu()
+        run.reports.say(f"The new head begins with a fit to {count} cuts, heard by the network as it is.")
 
 
 def make_trainer(

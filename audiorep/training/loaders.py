@@ -27,7 +27,8 @@ def clips_of(config: TrainConfig, examples: Sequence[Example], labels: dict[str,
     if training:  # a faster clip needs more sound
         seconds = (config.cut_seconds or config.window_seconds) * (1 + config.augment.speed)
     chosen = [example for example in examples if example.split == split]
-    clips = Clips(chosen, labels, front_end.sample_rate, front_end.samples(seconds), training, config.seed, config.padding)
+    size = front_end.samples(seconds)
+    clips = Clips(chosen, labels, front_end.sample_rate, size, training, config.seed, config.padding, config.audible)
     if training and not len(clips):
         raise DataError(
             f"None of the {len(chosen)} training clips can be read. The first: {clips.failures[0]}"

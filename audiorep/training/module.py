@@ -106,7 +106,7 @@ class Trainee(lightning.LightningModule):
             self.teachers.to(self.device)
 
     def train(self, mode: bool = True) -> Trainee:
-        """Training mode; with `freeze_norms` the batch norms but the stem's keep their statistics in it."""
+        """Training mode, in which norms that `freeze_norms` names keep their statistics."""
         super().train(mode)
         if mode and self.settings.freeze_norms:
             for norm in self.norms(frozen=True):
@@ -116,7 +116,8 @@ class Trainee(lightning.LightningModule):
     def norms(self, frozen: bool) -> list[_BatchNorm]:
         """The batch norms whose statistics training keeps, or with `frozen` false those whose statistics it updates."""
         found = [(name, module) for name, module in self.network.named_modules() if isinstance(module, _BatchNorm)]
-        return [norm for name, norm in found if (self.settings.freeze_norms and not name.startswith("stem.")) == frozen]
+        chosen = self.settings.freeze_norms
+        return [norm for name, norm in found if (chosen == "all" or (chosen and not name.startswith("stem."))) == frozen]
 
     def measure_norms(self, batches: Iterable[Batch | TaughtBatch]) -> None:
         """Sets the moving norms' statistics to their mean over `batches` (precise BN, arXiv 2105.07576, section 3.3)."""

@@ -169,6 +169,8 @@ class TrainConfig(Config):
     """Default distance between its windows; 0 is a whole window."""
     cut_seconds: float = 0.0
     """Length of a training cut; 0 is a whole window. Shorter cuts train faster."""
+    audible: float = 0.5
+    """Least share of a training cut that is audible, of clips with silence at their ends; 0 draws cuts anywhere in a clip."""
     padding: str = "zeros"
     """What follows a clip shorter than a window: `zeros`, `edge` (its last sample), `edge_frames` (its last log-mel frame)."""
     views: int = 0
@@ -183,8 +185,11 @@ class TrainConfig(Config):
     unknown: UnknownConfig = field(default_factory=UnknownConfig)
     start: str = ""
     """Checkpoint folder whose weights training starts from (fine-tuning); empty starts from random ones."""
-    freeze_norms: bool = False
-    """Fine-tuning: batch norms but the stem's keep the statistics they came with (their scale and shift still learn)."""
+    fit_heads: bool = False
+    """Fine-tuning: heads of new classes begin as a logistic regression on the start's embeddings, not with random weights."""
+    freeze_norms: bool | Literal["all"] = False
+    """Fine-tuning: batch norms keep the statistics they came with, all or, with true, all but the stem's, as in the paper.
+    Their scale and shift still learn."""
     precise_norms: int = 0
     """Batches over which the statistics of batch norms are measured anew at the end (precise BN, arXiv 2105.07576)."""
     keep: Literal["best", "last"] = "best"
@@ -241,6 +246,10 @@ class TrainConfig(Config):
                 "freeze_norms=false to train from scratch",
             ),
             (
+                not self.fit_heads or bool(self.start),
+                "fit_heads fits heads to the embeddings of weights to start from; name them with start (or --start FOLDER)",
+            ),
+            (
                 self.multi_label or self.distil.classes == "labels",
                 'distil.classes = "teacher" is for taggers: set multi_label=true',
             ),
@@ -248,6 +257,7 @@ class TrainConfig(Config):
                 not (self.distil.cache and self.unknown.synthetic),
                 "distil.cache keeps what teachers said of the clips, which unknown.synthetic replaces: leave one of them out",
             ),
+            (0 <= self.audible <= 1, f"audible is {self.audible}; 0 to 1 is allowed"),
             (min(self.views, self.precise_norms) >= 0, "views and precise_norms must not be negative"),
             (0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; 0 to below 1 is allowed"),
             (self.gradient_clip >= 0 and self.seed >= 0, "gradient_clip and seed must not be negative"),

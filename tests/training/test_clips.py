@@ -50,6 +50,10 @@ def test_cuts_are_random_in_training_repeatable_and_audible(tmp_path):
     assert len({cut.tobytes() for cut in cuts}) > 20
     first = Clips([example], {"label": ["a"]}, RATE, 2 * RATE, random_cuts=False)[0][0]
     assert first.abs().max() == 0
+    anywhere = Clips([example], {"label": ["a"]}, RATE, 2 * RATE, random_cuts=True, audible=0)
+    assert anywhere.start_range(0) == (0, 8 * RATE)
+    whole = Clips([example], {"label": ["a"]}, RATE, 2 * RATE, random_cuts=True, audible=1)
+    assert whole.start_range(0) == (2 * RATE, 3 * RATE)
 
 
 def test_past_the_memory_limit_clips_are_decoded_when_used(tones, monkeypatch):
