@@ -186,6 +186,7 @@ def test_a_network_without_a_merged_form_of_its_own_is_measured_in_the_others(tm
     assert [(case.network, case.form) for case in cases(plan, tmp_path, 1)] == [("mobilenetv3", "training")]
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_waveforms_go_in_where_they_are_asked_for(plan, tmp_path):
     plan = replace(plan, forms=("fused",), runtimes=("channels_last", "onnx"), batches=(2,), input="waveform")

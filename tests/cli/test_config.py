@@ -218,6 +218,7 @@ print(json.dumps(ends))
 """
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_torchvision_of_another_torch_is_one_sentence(other_torchvision, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(other_torchvision), str(ROOT)])}

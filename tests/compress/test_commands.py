@@ -20,6 +20,7 @@ from audiorep.models import checkpoint
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.full
 def test_a_pruned_checkpoint_is_made_trained_on_and_compared(run, tones, tmp_path):
     ended = audiorep("prune", run, tones, "-o", tmp_path / "small", "--keep", 0.6, "--multiple", 1, "--tune", 1)
     assert ended.returncode == 0, ended.stderr
@@ -66,6 +67,7 @@ def files(loaded, examples, tmp_path_factory) -> tuple[Path, Path]:
     return folder / "same.onnx", folder / "silent.onnx"
 
 
+@pytest.mark.full
 def test_verify_exits_by_what_it_finds(run, tones, files, tmp_path):
     bundle, silent = files
     same = audiorep("verify", run, bundle, "--data", tones, "-o", tmp_path / "v.json", "--rounds", 1)

@@ -41,6 +41,7 @@ def test_sounds_of_a_lower_rate_than_the_model_hears_are_told_of(loaded, example
     assert f"of a lower rate (down to {info.sample_rate} Hz) than the model's {2 * info.sample_rate} Hz" in said[0]
 
 
+@pytest.mark.full
 def test_openvinos_int8_is_judged_and_a_wrong_label_refused(loaded, examples, tmp_path):
     model = loaded
     sounds = int8.sounds_of(examples, model.info)

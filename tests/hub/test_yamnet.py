@@ -294,6 +294,7 @@ def test_its_embedding_is_litert_s(published, audiorep_data):
         assert np.abs(embedding - running.value(mean)).max() < 1e-4
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_an_exported_file_gives_its_embedding(published, audiorep_data, tmp_path):
     pytest.importorskip("onnxscript", reason="needs the extra train")

@@ -123,7 +123,7 @@ def repghost() -> nn.Module:
 SHALLOW = {"branches": mobileone, "attention": levit, "ghosts": repghost}
 
 
-@pytest.mark.parametrize("kind", SHALLOW)
+@pytest.mark.parametrize("kind", ["branches", *(pytest.param(k, marks=pytest.mark.full) for k in ("attention", "ghosts"))])
 def test_shallow_networks_of_each_kind_merge_at_least_as_far_as_by_timms_own_methods(kind):
     from timm.utils import reparameterize_model
 
@@ -279,6 +279,7 @@ def test_language_networks_fold_the_norms_that_only_linear_layers_read(name):
     assert type(result.model(**inputs)) is type(network(**inputs))
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed in v6")
 def test_peft_adapters_merge_as_merge_and_unload_does():
     from peft import LoraConfig, get_peft_model

@@ -115,6 +115,7 @@ def test_the_same_command_goes_on_to_the_total(searched):
     assert "Trial " not in CliRunner().invoke(app, arguments).stderr
 
 
+@pytest.mark.full
 def test_a_stopped_search_draws_what_an_unbroken_one_draws(tones, tmp_path):
     entries = {"network.expansion": [1, 2, 3, 4], "optimizer.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}}
     rules = Rules(max_cost=1.0)  # none is trained
@@ -146,6 +147,7 @@ def test_other_settings_or_clips_in_the_same_folder_are_refused(tones, tmp_path)
             Rules(**wrong)
 
 
+@pytest.mark.full
 def test_workers_share_one_storage_and_the_total(tones, tmp_path):
     found = run(job(tones, tmp_path, rules=Rules(epochs=1)), 3, workers=2)
     assert [row.state for row in found.rows] == ["complete"] * 3

@@ -49,6 +49,7 @@ def test_settings_seen_before_are_not_trained_again(tones, tmp_path):
     assert sorted(path.name for path in (tmp_path / "trials").iterdir()) == sorted(str(row.number) for row in first.values())
 
 
+@pytest.mark.full
 def test_a_trial_that_falls_behind_is_stopped_and_marked(tones, tmp_path):
     entries = {"optimizer.learning_rate": [0.01, 1e-6, 2e-6, 0.02, 0.03]}
     rules = Rules(epochs=6, warmup_epochs=2, startup_trials=1)
@@ -78,7 +79,7 @@ def test_settings_that_cannot_be_or_diverge_are_stopped_with_their_reason(tones,
     assert not [row for row in found.rows if row.chosen["network.time_kernels"] == [4] and row.epochs]
 
 
-@pytest.mark.parametrize("objective", ["latency", "parameters"])
+@pytest.mark.parametrize("objective", [pytest.param("latency", marks=pytest.mark.full), "parameters"])
 def test_other_costs_can_be_kept_small(tones, tmp_path, objective):
     found = run(job(tones, tmp_path, {"network.width": [8, 64]}, Rules(objective, max_cost=1e-9)), 4)  # none is trained
     costs = {row.chosen["network.width"]: row.cost for row in found.rows}
@@ -106,6 +107,7 @@ def test_validation_clips_that_cannot_be_read_are_refused(tones, tmp_path):
         run(replace(made, clips=replace(made.clips, valid=lost)), 1)
 
 
+@pytest.mark.full
 def test_the_other_sampler_draws_too(tones, tmp_path):
     found = run(job(tones, tmp_path, rules=Rules(sampler="nsga2", max_cost=1.0)), 4)
     assert len({str(row.chosen) for row in found.rows}) == 4

@@ -126,6 +126,7 @@ def fit_and_die(settings: TrainConfig, examples: list[datasets.Example], output:
     fit.fit(settings, examples, output, on_epoch=die)
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_run_that_is_killed_with_its_workers_goes_on_as_if_it_had_not_been(clips, tmp_path):
     settings, examples = quick(epochs=3, workers=2), datasets.examples(clips)

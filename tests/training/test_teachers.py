@@ -46,6 +46,7 @@ def assert_same_lesson(folder: Path, file: Path, clips: list[np.ndarray], exampl
     assert by_folder.scores["label"].std() > 0.02
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_deployed_file_teaches_what_its_checkpoint_does(tones, examples, teacher, tmp_path):
     file = tmp_path / "teacher.onnx"
