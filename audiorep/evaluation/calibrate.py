@@ -142,23 +142,27 @@ def fitted(info: ModelInfo, heard: Heard, split: str, rule: Rule, precision: flo
 
 def _head(info: ModelInfo, heard: Heard, head: str, parts: np.ndarray, rule: Rule, precision: float) -> CalibratedHead:
     targets, activation = heard.targets[head], info.activation
+
+    def shown(scores: np.ndarray, settings: dict[str, float]) -> np.ndarray:
+        return info.contested(head, calibrated(scores, settings, activation))
+
     windows = [recording.scores[head] for recording in heard.recordings]
     files = np.stack([recording.mean(head) for recording in heard.recordings])
     of_files = scaling.fit([scores[None] for scores in files], targets, activation)
-    chosen = thresholds.choose(calibrated(files, of_files, activation), targets, activation, rule, precision)
+    chosen = thresholds.choose(shown(files, of_files), targets, activation, rule, precision)
     unseen, limits = np.empty_like(files), np.empty_like(files)
     for part in range(parts.max() + 1):
         held, rest = parts == part, parts != part
         settings = scaling.fit([scores[None] for scores in files[rest]], targets[rest], activation)
-        others = thresholds.choose(calibrated(files[rest], settings, activation), targets[rest], activation, rule, precision)
-        unseen[held], limits[held] = calibrated(files[held], settings, activation), others.classes
+        others = thresholds.choose(shown(files[rest], settings), targets[rest], activation, rule, precision)
+        unseen[held], limits[held] = shown(files[held], settings), others.classes
     labels = thresholds.reported(unseen, limits, activation)
     return CalibratedHead(
         window=scaling.fit(windows, targets, activation),
         file=of_files,
         thresholds=[round(value, 6) for value in chosen.classes],
         common=chosen.common,
-        before=reliability(files, targets),
+        before=reliability(info.contested(head, files), targets),
         after=reliability(unseen, targets),
         precision=float(targets[labels].mean()) if labels.any() else float("nan"),
         answered=float(labels.any(1).mean()),

@@ -114,7 +114,7 @@ def evaluate(
         cards,
         together,
         views,
-        rejection.measure(classifier, next(iter(scored.scores.values())), unknown, on_progress) if unknown else None,
+        rejection.measure(classifier, next(iter(scored.given.values())), unknown, on_progress) if unknown else None,
         {head: reliability(scored.scores[head], scored.targets[head]) for head in heads},
         count_known(classifier, examples, "calibrated"),
     )

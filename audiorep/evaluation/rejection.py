@@ -67,6 +67,6 @@ def unknown_scores(scores: np.ndarray, info: ModelInfo) -> np.ndarray:
 def is_rejected(scores: np.ndarray, info: ModelInfo) -> np.ndarray:
     """(clips,) whether `unknown` is reported of the first head, or nothing, since no class reaches its threshold."""
     head, names = next(iter(info.labels.items()))
-    best, reached = scores.argmax(1), scores >= np.asarray(info.threshold(head))
+    best, reached = info.contested(head, scores).argmax(1), scores >= np.asarray(info.threshold(head))
     told = np.asarray(reached.any(1) if info.activation == "sigmoid" else reached[np.arange(len(scores)), best])
     return ~told | (best == names.index(info.unknown)) if info.unknown in names else ~told

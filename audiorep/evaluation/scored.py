@@ -24,12 +24,14 @@ class Scored:
     examples: list[Example]
     """The clips that could be read."""
     scores: dict[str, np.ndarray]
-    """{head: (clips, K)}."""
+    """{head: (clips, K)} by which labels are chosen (see `ModelInfo.contested`)."""
     targets: dict[str, np.ndarray]
     """{head: (clips, K)} of 0 and 1."""
     failures: list[Failure]
     labels: dict[str, list[str]] = field(default_factory=dict)
     """The classes of each head, in the order of its scores."""
+    given: dict[str, np.ndarray] = field(default_factory=dict)
+    """The scores before that choice."""
 
 
 def score_clips(
@@ -45,8 +47,10 @@ def score_clips(
         DataError: no clip can be read, or one has a label that the model does not know.
     """
     heard = hear(classifier, examples, split, on_progress, classifier.info.views if views is None else views)
-    scores = {head: np.stack([recording.mean(head) for recording in heard.recordings]) for head in heard.targets}
-    return Scored(heard.examples, scores, heard.targets, heard.failures, classifier.info.labels)
+    info = classifier.info
+    given = {head: np.stack([recording.mean(head) for recording in heard.recordings]) for head in heard.targets}
+    scores = {head: info.contested(head, values) for head, values in given.items()}
+    return Scored(heard.examples, scores, heard.targets, heard.failures, info.labels, given)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,20 @@ class ModelInfo:
         default = 0.0 if self.activation == "softmax" else 0.5
         return self.thresholds.get(head) or [default] * len(self.labels[head])
 
+    def contested(self, head: str, scores: np.ndarray) -> np.ndarray:
+        """The scores (…, K) by which the best label is chosen: all but that of `unknown` below a half, which becomes 0.
+
+        A softmax divides what a sound may be among all classes, so that even where it is likely to be one of them, each may
+        be less likely than none of them. It is of none where that is likelier than all of them together.
+        """
+        names = self.labels[head]
+        if self.activation != "softmax" or self.unknown not in names:
+            return scores
+        place = names.index(self.unknown)
+        found = scores.copy()
+        found[..., place] = np.where(scores[..., place] >= 0.5, scores[..., place], 0.0)
+        return found
+
     def calibrated(self, head: str, scores: np.ndarray, kind: Kind) -> np.ndarray:
         """The calibrated scores (…, K) of windows or of whole files; as they are where the head is not calibrated.
 

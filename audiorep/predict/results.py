@@ -78,10 +78,14 @@ class Recording:
         return self.means[head] if head in self.means else self.scores[head].mean(axis=0)
 
     def top(self, count: int = 5, head: str | None = None) -> list[tuple[str, float]]:
-        """The `count` most likely labels of the whole file, best first, with their scores."""
+        """The `count` most likely labels of the whole file, best first, with their scores.
+
+        A class `unknown` comes first where it is likelier than all others together, or else last.
+        """
         head = head or next(iter(self.scores))
         mean = self.mean(head)
-        return [(self.info.labels[head][k], float(mean[k])) for k in np.argsort(-mean, kind="stable")[:count]]
+        order = np.argsort(-self.info.contested(head, mean), kind="stable")
+        return [(self.info.labels[head][k], float(mean[k])) for k in order[:count]]
 
     @property
     def label(self) -> str:
@@ -150,7 +154,7 @@ class Recording:
         """The labels that are reported of scores (K,), with their scores, best first."""
         several, names = self.info.activation == "sigmoid", self.info.labels[head]
         reached = scores >= (np.asarray(self.info.threshold(head)) if threshold is None else threshold)
-        order = np.argsort(-scores, kind="stable")
+        order = np.argsort(-self.info.contested(head, scores), kind="stable")
         if several:
             order = order[reached[order]]
         found = [(names[k], float(scores[k])) for k in order[: top or (SEVERAL if several else 1)] if reached[k]]

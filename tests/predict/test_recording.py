@@ -128,3 +128,27 @@ def test_where_no_label_reaches_its_threshold_the_sound_is_unknown():
     assert [(d.label, d.score) for d in recording.whole()] == [("unknown", pytest.approx(1 - 1.1 / 3))]
     assert make_recording([[0.1, 0.2, 0.65]], **{**TAGS, "unknown": ""}).whole() == []
     assert make_recording([[0.1, 0.2, 0.65]], thresholds={"label": [1.0, 1.0, 1.0]}).whole() == []
+
+
+NONE_OF_THEM = {"unknown": "rest"}
+
+
+def test_a_sound_is_of_no_class_where_that_is_likelier_than_all_classes_together():
+    recording = make_recording([[0.25, 0.3, 0.45], [0.2, 0.2, 0.6]], **NONE_OF_THEM)
+    assert [(d.label, d.score) for d in recording.detections()] == [("peak", 0.3), ("rest", 0.6)]
+    assert recording.label == "rest"
+    assert [label for label, _ in recording.top(3)] == ["rest", "peak", "mean"]
+    sure = make_recording([[0.25, 0.3, 0.45]], **NONE_OF_THEM)
+    assert sure.label == "peak"
+    assert sure.top(3) == [("peak", 0.3), ("mean", 0.25), ("rest", 0.45)]
+    assert [d.label for d in sure.whole(top=3)] == ["peak", "mean", "rest"]
+    assert make_recording([[0.25, 0.3, 0.45]]).label == "rest"
+
+
+def test_other_scores_than_that_of_unknown_are_never_changed():
+    scores = np.array([[[0.3, 0.3, 0.4], [0.1, 0.3, 0.6]]])
+    found = make_info(**NONE_OF_THEM).contested("label", scores)
+    np.testing.assert_array_equal(found, [[[0.3, 0.3, 0.0], [0.1, 0.3, 0.6]]])
+    assert scores[0, 0, 2] == 0.4
+    for other in (make_info(), make_info(**{**NONE_OF_THEM, "activation": "sigmoid"})):
+        assert other.contested("label", scores) is scores
