@@ -17,8 +17,8 @@ from audiorep.info import EMBEDDING
 from audiorep.training.module import Batch, TaughtBatch, Trainee
 
 PENALTY = 1e-3
-"""Of half the squared weights on standardized embeddings, beside the mean loss: the best one of 0.001 to 0.3 with five clips of
-each of 50 classes (ESC-50), and within half a point of it with twenty."""
+"""Weight of half the squared weights, on standardized embeddings, beside the mean loss. Of 0.001 to 0.3 it was the best with
+twenty clips of each of 50 classes (ESC-50, 71.3 % of an unseen fold); with five, 0.003 was (63.8 against 62.0 %)."""
 PASSES, WINDOWS = 10, 20_000
 """Cuts of each clip that are drawn, and of all clips together."""
 STEPS = 200
