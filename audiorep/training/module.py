@@ -46,6 +46,7 @@ class Trainee(lightning.LightningModule):
         class_weights: dict[str, Tensor],
         noise: Sequence[Tensor] = (),
         network: nn.Module | None = None,
+        resident: ResidentClips | None = None,
     ) -> None:
         """A training of `network`, by default a new one as `config` says.
 
@@ -56,6 +57,7 @@ class Trainee(lightning.LightningModule):
             class_weights: {head: (K,)} weights in the loss.
             noise: recordings (N,) to mix in.
             network: (B, 1, T, F) to {head: logits (B, K)}.
+            resident: the clips as they lie on the device, where batches are but their numbers.
         """
         super().__init__()
         self.settings, self.labels, self.steps_per_epoch = config, labels, steps_per_epoch
@@ -64,7 +66,7 @@ class Trainee(lightning.LightningModule):
         self.class_weights, self.noise = class_weights, noise
         self.teachers: Teachers | None = None
         self.matches, self.embedding_matches = nn.ModuleList(), nn.ModuleList()
-        self.resident: ResidentClips | None = None
+        self.resident = resident
         self._last_map = LastMap(self.network) if isinstance(self.network, Network) else None
         self._generator = Generator()
         self.train()  # Lightning leaves modes as they are
