@@ -121,10 +121,9 @@ class ModelInfo:
         A softmax divides what a sound may be among all classes, so that even where it is likely to be one of them, each may
         be less likely than none of them. It is of none where that is likelier than all of them together.
         """
-        names = self.labels[head]
-        if self.activation != "softmax" or self.unknown not in names:
+        if self.activation != "softmax" or not self.unknown:
             return scores
-        place = names.index(self.unknown)
+        place = self.labels[head].index(self.unknown)
         found = scores.copy()
         found[..., place] = np.where(scores[..., place] >= 0.5, scores[..., place], 0.0)
         return found

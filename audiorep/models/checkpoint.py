@@ -237,7 +237,7 @@ def transfer(network: nn.Module, source: Checkpoint, labels: dict[str, list[str]
     Raises:
         CheckpointError: anything but such a head differs in name or shape; the network is then unchanged.
     """
-    kept = {head for head, names in labels.items() if source.info.labels.get(head) == names}
+    kept = {*labels}.difference(new_heads(labels, source.info.labels))
     here, there = network.state_dict(), source.network.state_dict()
     new, left = ([name for name in table if _head(name) not in {None, *kept}] for table in (here, there))
     taken = [name for name in here if name not in new]
@@ -251,6 +251,11 @@ def transfer(network: nn.Module, source: Checkpoint, labels: dict[str, list[str]
         for name in taken:
             here[name].copy_(there[name])
     return Transfer(taken, new, left, {name: size_text(here[name]) for name in new})
+
+
+def new_heads(labels: Mapping[str, list[str]], kept: Mapping[str, list[str]]) -> list[str]:
+    """The heads of `labels` that a checkpoint with the labels `kept` lacks, or has with other labels."""
+    return [head for head, names in labels.items() if kept.get(head) != names]
 
 
 def _head(name: str) -> str | None:

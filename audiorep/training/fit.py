@@ -145,8 +145,8 @@ def train_network(run: Run, make: Callable[[], nn.Module]) -> nn.Module:
     heard = _with_scores(train, run) if on_device is None else ClipNumbers(len(train))
     batches = loaders.make_loaders(config, heard, valid, sampler)
     noise, unreadable = loaders.read_noise(config)
-    trainee = Trainee(config, run.labels, len(batches[0]), loaders.class_weights(train, config), noise, make())
-    trainee.resident = on_device
+    weights = loaders.class_weights(train, config)
+    trainee = Trainee(config, run.labels, len(batches[0]), weights, noise, make(), on_device)
     if run.taught_by is not None and not config.distil.cache:
         trainee.learn_from(run.taught_by)
     _say_failures([*train.failures, *valid.failures, *unreadable], say)
@@ -291,7 +291,7 @@ def _measure_norms(trainee: Trainee, epoch: Callable[[int], Iterator[Any]], devi
 def _fit_heads(run: Run, trainee: Trainee, epoch: Callable[[int], Iterator[Any]], device: torch.device) -> None:
     """Begins heads whose classes the start does not have with a fit (see `audiorep.training.heads`)."""
     kept = checkpoint.read_json(shipped.place(run.config.start) / checkpoint.CONFIG).get("labels", {})
-    if new := [head for head, names in run.labels.items() if kept.get(head) != names]:
+    if new := checkpoint.new_heads(run.labels, kept):
         trainee.to(device)
         count = heads.fit_heads(trainee, new, lambda number: epoch(run.config.epochs + 1 + number))
         trainee.cpu()
