@@ -405,6 +405,7 @@ def main() -> None:
         parser.error(f"{arguments.measure} needs --data ESC50_FOLDER")
     result = MEASURES[arguments.measure](arguments)
     shown = [arguments.measure] + (["--data", "ESC50_FOLDER"] if arguments.data else [])
+    shown += ["--yamnet", arguments.yamnet.name] if arguments.yamnet else []
     shown += ["--workers", str(arguments.workers)] if arguments.workers else []
     command = " ".join(["python experiments/measure.py", *shown])
     record = {"measure": arguments.measure, "command": command, "result": result, "environment": environment()}
