@@ -117,6 +117,7 @@ def fitted(info: ModelInfo, heard: Heard, split: str, rule: Rule, precision: flo
     Raises:
         DataError: too few clips, or a precision that no score reaches.
     """
+    heard = _with_sound(heard)
     parts = _parts(heard.examples)
     if len(heard.examples) < LEAST_CLIPS or parts.max() < 1:
         raise DataError(
@@ -140,13 +141,26 @@ def fitted(info: ModelInfo, heard: Heard, split: str, rule: Rule, precision: flo
     return Calibration(told, split, len(heard.examples), rule, precision, heads, heard.failures)
 
 
+def _with_sound(heard: Heard) -> Heard:
+    """The same without files that are nothing but silence, whose scores no calibration changes."""
+    kept = [place for place, recording in enumerate(heard.recordings) if len(recording.sounding())]
+    if len(kept) == len(heard.recordings):
+        return heard
+    return replace(
+        heard,
+        examples=[heard.examples[place] for place in kept],
+        recordings=[heard.recordings[place] for place in kept],
+        targets={head: values[kept] for head, values in heard.targets.items()},
+    )
+
+
 def _head(info: ModelInfo, heard: Heard, head: str, parts: np.ndarray, rule: Rule, precision: float) -> CalibratedHead:
     targets, activation = heard.targets[head], info.activation
 
     def shown(scores: np.ndarray, settings: dict[str, float]) -> np.ndarray:
         return info.contested(head, calibrated(scores, settings, activation))
 
-    windows = [recording.scores[head] for recording in heard.recordings]
+    windows = [recording.sounding(head) for recording in heard.recordings]
     files = np.stack([recording.mean(head) for recording in heard.recordings])
     of_files = scaling.fit([scores[None] for scores in files], targets, activation)
     chosen = thresholds.choose(shown(files, of_files), targets, activation, rule, precision)

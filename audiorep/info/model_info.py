@@ -30,7 +30,7 @@ SEAL = "model"
 """The key in `MEMBER` of the length and the CRC-32 of the model before the archive."""
 ACTIVATIONS = ("softmax", "sigmoid")
 PADDINGS = ("zeros", "edge", "edge_frames")
-LATER = ("calibration", "unknown", "embedding_size")
+LATER = ("calibration", "unknown", "silence", "embedding_size")
 """Fields that came later, and are written only where they say something."""
 
 
@@ -72,6 +72,9 @@ class ModelInfo:
     unknown: str = ""
     """What sounds of none of the classes are reported as: with softmax one of the classes, with sigmoid the answer where no
     class reaches its threshold. Empty, if the model does not tell."""
+    silence: float = 0.0
+    """Peak below which a window is silence, as a share of full scale: `unknown` whatever the model hears in it, and no part of
+    its file's scores; 0, as for every model without `unknown`: all windows count."""
     embedding_size: int = 0
     """Values of the embedding, the vector that the heads are given; 0: the file gives none, as those of earlier versions."""
     license: str = "unknown"
@@ -127,6 +130,16 @@ class ModelInfo:
         found = scores.copy()
         found[..., place] = np.where(scores[..., place] >= 0.5, scores[..., place], 0.0)
         return found
+
+    def silent(self, windows: np.ndarray) -> np.ndarray:
+        """(B,) whether each of the windows (B, N) is silence."""
+        if not self.silence:
+            return np.zeros(len(windows), bool)
+        return np.maximum(windows.max(1), -windows.min(1)) < self.silence
+
+    def silent_scores(self, head: str) -> np.ndarray:
+        """(K,) float32 scores of silence: 1 of `unknown`, where that is a class, and 0 of all others."""
+        return np.array([name == self.unknown for name in self.labels[head]], np.float32)
 
     def calibrated(self, head: str, scores: np.ndarray, kind: Kind) -> np.ndarray:
         """The calibrated scores (…, K) of windows or of whole files; as they are where the head is not calibrated.
@@ -207,7 +220,7 @@ class ModelInfo:
 
     def _type_checks(self) -> list[tuple[bool, str]]:
         """Whether each field has its type; `_checks` checks the values."""
-        numbers = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
+        numbers = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds, "silence": self.silence}
         whole_names = ("sample_rate", "views", "embedding_size", "format_version")
         whole = {name: getattr(self, name) for name in whole_names}
         names = ("name", "activation", "padding", "unknown", "license")
@@ -242,6 +255,10 @@ class ModelInfo:
             (
                 self.unknown == "" or self.activation == "sigmoid" or all(self.unknown in n for n in self.labels.values()),
                 f"unknown is {brief(self.unknown)}, which is no class of every head",
+            ),
+            (
+                self.silence == 0 or (bool(self.unknown) and 0 < self.silence < 1),
+                f"silence is {brief(self.silence)}; 0 to below 1 is allowed, and 0 alone without unknown",
             ),
             (0 <= self.views <= checks.MAX_VIEWS, f"views is {brief(self.views)}; 0 to {checks.MAX_VIEWS} is allowed"),
             (

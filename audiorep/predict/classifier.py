@@ -159,7 +159,7 @@ class Classifier:
             raise AudioError(f"A waveform of shape {waveforms.shape} was given; (N,) or (B, N) with samples is needed.")
         if not np.isfinite(batch).all():
             raise AudioError("The waveform holds NaN or infinite samples.")
-        return {head: self.info.calibrated(head, values, "window") for head, values in self.session(batch).items()}
+        return self._of_windows(self.session(batch), self.info.silent(batch))
 
     def uncalibrated(self) -> Classifier:
         """The same model with its scores as they are, and without thresholds, which are meant for calibrated ones."""
@@ -223,7 +223,8 @@ class Classifier:
         try:
             for chunks in batches(decoder):
                 for chunk, found in zip(chunks, self._run(chunks, outputs), strict=True):
-                    heard.append(_HeardChunk(replace(chunk, windows=chunk.windows[:0].copy()), found))
+                    silent = self.info.silent(chunk.windows)
+                    heard.append(_HeardChunk(replace(chunk, windows=chunk.windows[:0].copy()), found, silent))
                     if on_progress is not None:
                         on_progress(chunk.seconds)
                     if chunk.is_last:
@@ -254,15 +255,27 @@ class Classifier:
         starts = np.concatenate([part.chunk.starts for part in heard]) / self.info.sample_rate
         outputs = {name: np.concatenate([part.outputs[name] for part in heard]) for name in heard[0].outputs}
         seconds = last.length if last.length is not None else float(starts[-1]) + self.info.window_seconds
-        return _Heard(last, seconds, starts, outputs)
+        return _Heard(last, seconds, starts, outputs, np.concatenate([part.silent for part in heard]))
 
     def _recording(self, heard: _Heard) -> Recording:
-        about, given = heard.last, heard.outputs
-        scores = {head: self.info.calibrated(head, values, "window") for head, values in given.items()}
-        means = {head: self.info.calibrated(head, values.mean(axis=0), "file") for head, values in given.items()}
+        about, silent = heard.last, heard.silent
+        scores = self._of_windows(heard.outputs, silent)
+        means = {head: self._of_file(head, values[~silent]) for head, values in heard.outputs.items()}
+        told = silent if self.info.silence else None
         return Recording(
-            about.path, self.info, heard.seconds, heard.starts, scores, heard.complete, about.channel, about.notes, means
+            about.path, self.info, heard.seconds, heard.starts, scores, heard.complete, about.channel, about.notes, told, means
         )
+
+    def _of_windows(self, given: dict[str, np.ndarray], silent: np.ndarray) -> dict[str, np.ndarray]:
+        """{head: scores (W, K)} of windows for which the model gave `given`, and of which some are silent (W,)."""
+        found = {head: self.info.calibrated(head, values, "window") for head, values in given.items()}
+        if not silent.any():
+            return found
+        return {head: np.where(silent[:, None], self.info.silent_scores(head), values) for head, values in found.items()}
+
+    def _of_file(self, head: str, given: np.ndarray) -> np.ndarray:
+        """(K,) scores of a file for whose windows, but the silent ones, the model gave (W, K)."""
+        return self.info.calibrated(head, given.mean(axis=0), "file") if len(given) else self.info.silent_scores(head)
 
 
 def _embedding(heard: _Heard) -> Embedding:
@@ -326,6 +339,8 @@ class _HeardChunk:
     """The chunk without its windows, so that the sound of a long file is not kept in memory."""
     outputs: dict[str, np.ndarray]
     """{name: (windows, size)}."""
+    silent: np.ndarray
+    """(windows,) whether each is silence."""
 
 
 @dataclass(frozen=True)
@@ -339,6 +354,8 @@ class _Heard:
     """(W,) seconds."""
     outputs: dict[str, np.ndarray]
     """{name: (W, size)}."""
+    silent: np.ndarray
+    """(W,) whether each window is silence."""
 
     @property
     def complete(self) -> bool:

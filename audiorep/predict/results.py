@@ -64,6 +64,8 @@ class Recording:
     """The channel's number from 1, if each channel is a recording of its own."""
     notes: tuple[str, ...] = ()
     """Sentences on how the file was read, for example that its channels cancelled each other out."""
+    silent: np.ndarray | None = field(default=None, repr=False)
+    """(W,) whether each window is silence (see `ModelInfo.silence`); None: the model does not tell."""
     means: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     """{head: (K,)} what `mean` gives; without it, the mean of `scores`, which is the same where nothing is calibrated."""
 
@@ -73,9 +75,17 @@ class Recording:
         return f"{self.path}{'' if self.channel is None else f' (channel {self.channel})'}"
 
     def mean(self, head: str | None = None) -> np.ndarray:
-        """(K,) scores of the whole file: the mean over its windows, calibrated as a file's where the model is calibrated."""
+        """(K,) scores of the whole file: the mean over its windows, calibrated as a file's where the model is calibrated.
+
+        Silent windows are left out, where the model tells them (see `silent`); a file of nothing else is `unknown`.
+        """
         head = head or next(iter(self.scores))
         return self.means[head] if head in self.means else self.scores[head].mean(axis=0)
+
+    def sounding(self, head: str | None = None) -> np.ndarray:
+        """(≤ W, K) scores of the windows that are not silence."""
+        scores = self.scores[head or next(iter(self.scores))]
+        return scores if self.silent is None else scores[~self.silent]
 
     def top(self, count: int = 5, head: str | None = None) -> list[tuple[str, float]]:
         """The `count` most likely labels of the whole file, best first, with their scores.

@@ -88,7 +88,7 @@ class Known(Session):
         self._kept = {head: [k for k, name in enumerate(names) if name != info.unknown] for head, names in info.labels.items()}
         labels = {head: [info.labels[head][k] for k in kept] for head, kept in self._kept.items()}
         thresholds = {head: [values[k] for k in self._kept[head]] for head, values in info.thresholds.items()}
-        self.info = replace(info, labels=labels, thresholds=thresholds, unknown="")
+        self.info = replace(info, labels=labels, thresholds=thresholds, unknown="", silence=0.0)
 
     def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """The outputs that are asked for: {name: (B, size)}."""

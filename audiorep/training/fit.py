@@ -342,6 +342,7 @@ def _info(run: Run) -> ModelInfo:
         front_end=config.front_end_config.as_dict(),
         activation="sigmoid" if config.multi_label else "softmax",
         unknown=UNKNOWN if config.unknown.is_taught else "",
+        silence=config.unknown.silence,
         license=config.license,
         provenance={
             "clips": count_splits(run.examples),

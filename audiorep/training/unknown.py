@@ -34,11 +34,15 @@ class UnknownConfig(Config):
     """How many of them an epoch takes, for each labelled clip."""
     synthetic: float = 0.0
     """Chance that a clip is replaced by noise, tones, clicks or silence."""
+    silence_db: float = -60.0
+    """Peak level below which the finished model takes a window for silence, against full scale; above, a sound has to be
+    heard to be `unknown`."""
 
     def __post_init__(self) -> None:
         checks = [
             (all(self.folders), "folders are folders or files; one is empty"),
             (self.share > 0, f"share is {self.share}; it must be above 0"),
+            (-200 <= self.silence_db < 0, f"silence_db is {self.silence_db:g}; -200 to below 0 is allowed"),
             (0 <= self.synthetic < 1, f"synthetic is {self.synthetic}; 0 to below 1 is allowed"),
         ]
         refuse(checks, "unknown: ")
@@ -47,6 +51,11 @@ class UnknownConfig(Config):
     def is_taught(self) -> bool:
         """Whether the model has a class for sounds of no other."""
         return bool(self.folders) or self.synthetic > 0
+
+    @property
+    def silence(self) -> float:
+        """The peak below which a window is silence, as a share of full scale; 0 where the model has no class for it."""
+        return round(10 ** (self.silence_db / 20), 10) if self.is_taught else 0.0
 
 
 def labels_with(config: UnknownConfig, labels: Labels) -> Labels:

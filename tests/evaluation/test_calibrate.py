@@ -177,3 +177,17 @@ def test_heads_are_calibrated_each_on_its_own(tmp_path):
         clips.append(Example(path, {"verb": (verb,), "noun": (noun,)}))
     found = calibrate(Classifier(FakeSession(info)), clips, "valid")
     assert set(found.info.calibration) == set(found.info.thresholds) == {"verb", "noun"}
+
+
+def test_silence_is_not_calibrated_on(examples, tmp_path):
+    gate = {"unknown": "quiet", "silence": 0.01}
+    soundfile.write(tmp_path / "half.wav", np.repeat(np.float32([0.9, 0.0]), RATE), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "none.wav", np.zeros(RATE, np.float32), RATE, subtype="FLOAT")
+    silent = [Example(tmp_path / name, {"label": ("loud",)}) for name in ("half.wav", "none.wav")]
+    soundfile.write(tmp_path / "whole.wav", np.full(RATE, 0.9, np.float32), RATE, subtype="FLOAT")
+    whole = Example(tmp_path / "whole.wav", {"label": ("loud",)})
+    with_silence = calibrate(Classifier(Sure(**gate)), [*examples, *silent], "valid")
+    without = calibrate(Classifier(Sure(**gate)), [*examples, whole], "valid")
+    assert with_silence.clips == len(examples) + 1
+    assert with_silence.heads["label"].window == pytest.approx(without.heads["label"].window)
+    assert with_silence.heads["label"].file == pytest.approx(without.heads["label"].file)

@@ -131,6 +131,15 @@ def test_views_are_bounded(views):
     assert "views is" in refusal(views=views)
 
 
+@pytest.mark.parametrize("silence", [-0.1, 1.0, 10**400, math.nan, math.inf, True, "0.1", None])
+def test_silence_is_a_level_below_full_scale(silence):
+    assert "silence is" in refusal(silence=silence, unknown="unknown", activation="sigmoid")
+
+
+def test_only_a_model_with_unknown_tells_silence():
+    assert "silence is 0.001; 0 to below 1 is allowed, and 0 alone without unknown" in refusal(silence=0.001)
+
+
 @pytest.mark.parametrize("size", [-1, 1_000_001, 10**400, 128.0, True, "128", None, [128], math.nan])
 def test_the_size_of_an_embedding_is_a_whole_number(size):
     assert "embedding_size is" in refusal(embedding_size=size)

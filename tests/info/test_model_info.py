@@ -43,6 +43,12 @@ def test_metadata_of_others_beside_ours_is_left_alone():
     assert ModelInfo.from_metadata(metadata, PATH) == make()
 
 
+def test_silence_is_written_where_the_model_tells_it():
+    assert "silence" not in make().as_dict()
+    told = make(unknown="unknown", silence=0.001)
+    assert ModelInfo.from_metadata(told.to_metadata(), PATH).silence == 0.001
+
+
 def test_description_survives_the_trip_through_a_dictionary():
     values = json.loads(json.dumps(dataclasses.asdict(make())))
     assert ModelInfo.from_dict(values, PATH) == make()

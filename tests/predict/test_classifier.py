@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from support.info import RATE, FakeSession
+from support.info import RATE, FakeSession, make_info
 
 from audiorep import audio
 from audiorep.audio import decode
@@ -20,6 +20,7 @@ from audiorep.audio.decode import Stretch
 from audiorep.errors import AudioError, BundleError
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.results import Failure, Recording
+from audiorep.runtimes import Known
 
 LENGTH = RATE - 1  # samples in a window of one second
 
@@ -58,6 +59,70 @@ def no_threads_are_left() -> Iterator[None]:
 
 def decoders() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+# ---------------------------------------------------------------- silence
+
+
+def gated(**more: Any) -> Classifier:
+    """A model to which windows below a hundredth of full scale are silence."""
+    return Classifier(FakeSession(make_info(**{"unknown": "rest", "silence": 0.01, **more})))
+
+
+def halves(tmp_path: Path, first: float, second: float) -> Path:
+    """A file of two seconds, each with its own level; the window in the middle hears both."""
+    soundfile.write(tmp_path / "halves.wav", np.repeat(np.float32([first, second]), RATE), RATE, "FLOAT")
+    return tmp_path / "halves.wav"
+
+
+def test_silent_window_is_unknown_and_no_part_of_its_files_scores(tmp_path):
+    recording = gated().with_windows(hop_seconds=1.0)(halves(tmp_path, 0.5, -0.0099))
+    assert recording.silent.tolist() == [False, True]
+    np.testing.assert_allclose(recording.scores["label"], [[0.5, 0.5, 0.5], [0, 0, 1]])
+    np.testing.assert_allclose(recording.mean(), [0.5, 0.5, 0.5])
+    assert [(found.start, found.label, found.score) for found in recording.view("windows")][1] == (1.0, "rest", 1.0)
+    assert len(recording.sounding()) == 1
+
+
+def test_window_of_the_least_level_is_heard(tmp_path):
+    recording = gated().with_windows(hop_seconds=1.0)(halves(tmp_path, 0.5, 0.0101))
+    assert recording.silent.tolist() == [False, False]
+    np.testing.assert_allclose(recording.mean()[0], (0.5 + 0.0101) / 2, rtol=1e-5)
+
+
+def test_file_of_nothing_but_silence_is_unknown(level):
+    for activation, name in [("softmax", "rest"), ("sigmoid", "unknown")]:
+        recording = gated(activation=activation, unknown=name)(level("quiet.wav", 0.001, 3.2))
+        assert recording.silent.all()
+        assert [(found.label, found.score) for found in recording.whole()] == [(name, 1.0)]
+        assert {found.label for found in recording.detections()} == {name}
+
+
+def test_waveforms_are_judged_by_their_level_too():
+    found = gated().scores(np.stack([np.full(LENGTH, 0.5), np.full(LENGTH, 0.001)]))
+    np.testing.assert_allclose(found["label"], [[0.5, 0.5, 0.5], [0, 0, 1]], rtol=1e-5)
+
+
+def test_calibration_does_not_change_the_scores_of_silence(level):
+    halved = {"label": {kind: {"temperature": 2.0} for kind in ("window", "file")}}
+    recording = gated(calibration=halved)(level("quiet.wav", 0.001, 1.0))
+    assert recording.scores["label"].tolist() == [[0, 0, 1]]
+    assert recording.mean().tolist() == [0, 0, 1]
+
+
+def test_without_unknown_nothing_is_silence(level):
+    known = Classifier(Known(gated().session))
+    recording = known(level("quiet.wav", 0.001, 1.0))
+    assert recording.silent is None
+    assert recording.info.silence == 0
+    assert recording.label in ("mean", "peak")
+
+
+def test_models_that_do_not_tell_silence_hear_every_window(tmp_path):
+    recording = Classifier(FakeSession()).with_windows(hop_seconds=1.0)(halves(tmp_path, 0.5, 0.001))
+    assert recording.silent is None
+    assert len(recording.sounding()) == 2
+    np.testing.assert_allclose(recording.mean()[0], (0.5 + 0.001) / 2, rtol=1e-5)
 
 
 # ---------------------------------------------------------------- one file

@@ -59,7 +59,7 @@ def test_sounds_of_no_class_are_called_unknown(run, tones, chirps):
     assert result.rejection.rejected > 0.5 > result.rejection.lost
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE)
     assert classifier(noise, RATE).label == "unknown"
-    assert classifier(np.zeros(2 * RATE), RATE).label == "unknown"
+    assert classifier(np.full(2 * RATE, 5e-4), RATE).top(1) == [("unknown", 1.0)]
 
 
 @pytest.mark.slow
@@ -97,7 +97,8 @@ def test_a_tagger_rejects_what_reaches_no_threshold():
 @pytest.mark.slow
 def test_the_description_goes_with_the_exported_file(run, tmp_path):
     audiorep.export(run, tmp_path / "model.onnx")
-    assert audiorep.load(tmp_path / "model.onnx").info.unknown == "unknown"
+    info = audiorep.load(tmp_path / "model.onnx").info
+    assert (info.unknown, info.silence) == ("unknown", 0.001)
     config = json.loads((run / checkpoint.CONFIG).read_text())
     assert config["provenance"]["of_no_class"] == {"clips": 6, "synthetic": 0.25}
     damaged = tmp_path / "damaged"
@@ -174,3 +175,12 @@ def test_a_class_that_the_data_calls_unknown_is_that_class():
     assert unknown.labels_with(UnknownConfig(), given) == given
     assert TrainConfig().unknown.is_taught is False
     assert datasets.Example(Path("a"), given).labels == given
+
+
+def test_level_of_silence_is_a_setting():
+    assert UnknownConfig().silence == 0  # nothing is taught
+    assert UnknownConfig(synthetic=0.1).silence == 0.001
+    assert UnknownConfig(synthetic=0.1, silence_db=-40.0).silence == 0.01
+    for wrong in (0.0, 3.0, -300.0, float("nan")):
+        with pytest.raises(ConfigError, match="silence_db is"):
+            UnknownConfig(synthetic=0.1, silence_db=wrong)
