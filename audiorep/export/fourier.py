@@ -6,16 +6,17 @@ that out once, when it loads the file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from audiorep.errors import require
 from audiorep.export.graph import Graph, copied
-from audiorep.models.front_end import FrontEndConfig, half_window
+from audiorep.models.front_end import FrontEndConfig, half_window, whole_window
 
-NAMES = ("cosines", "cosines_even", "cosines_odd", "sines", "sines_even", "sines_odd")
-"""Names of the matrices in `models.front_end.MatrixLogMel`."""
+SPECTRA = "spectra."
+"""What comes before the name of a matrix of `models.front_end.MatrixLogMel`: `cosines` or `sines`, and perhaps a phase."""
 
 
 def tabulate(model: Any, config: FrontEndConfig) -> Any:
@@ -28,30 +29,51 @@ def tabulate(model: Any, config: FrontEndConfig) -> Any:
     """
     onnx = require("onnx", extra="train")
     made = copied(model)
-    found = [tensor for tensor in made.graph.initializer if tensor.name.rpartition("spectra.")[2] in NAMES and tensor.dims]
+    found = [tensor for tensor in made.graph.initializer if SPECTRA in tensor.name and tensor.dims]
     graph = Graph(onnx, made.graph)
+    tables = _Tables(graph, config)
     for tensor in found:
-        kind, _, half = tensor.name.rpartition("spectra.")[2].partition("_")
+        kind, _, phase = tensor.name.rpartition(SPECTRA)[2].partition(".")
         made.graph.initializer.remove(tensor)
-        _matrix(graph, tensor.name, kind, {"": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}[half], config)
+        tables.matrix(tensor.name, kind, int(phase) if phase else None)
     graph.finish()
     return made
 
 
-def _matrix(graph: Graph, name: str, kind: str, rows: slice, config: FrontEndConfig) -> None:
-    """Nodes that give the rows of windowed cosines or sines of half a frame: (W/2, bins), or every second row of them."""
-    size = config.n_fft
-    bins = np.arange(1, size // 4 + 1) if rows.step else np.arange(1, size // 2)
-    offsets = np.arange(config.window // 2)[rows]
-    period = np.cos(2 * np.pi * np.arange(size) / size - (np.pi / 2 if kind == "sines" else 0))
-    products = graph.node(
-        "Mul",
-        [
-            graph.constant(f"{name}.offsets", offsets[:, None].astype(np.int32)),
-            graph.constant(f"{name}.bins", bins[None].astype(np.int32)),
-        ],
-        f"{name}.products",
-    )
-    places = graph.node("Mod", [products, graph.constant(f"{name}.size", np.array(size, np.int32))], f"{name}.places")
-    waves = graph.node("Gather", [graph.constant(f"{name}.period", period.astype(np.float32)), places], f"{name}.waves")
-    graph.node("Mul", [waves, graph.constant(f"{name}.window", half_window(config)[rows].astype(np.float32))], name)
+class _Tables:
+    """What the matrices of one front end are made of; each table is written once."""
+
+    def __init__(self, graph: Graph, config: FrontEndConfig) -> None:
+        self._graph, self._config = graph, config
+        self._written: dict[str, str] = {}
+
+    def matrix(self, name: str, kind: str, phase: int | None) -> None:
+        """Nodes that give the matrix `name`: windowed cosines or sines of half a frame, or of its samples of one phase."""
+        part = "half" if phase is None else f"phase{phase}"
+        places = self._once(f"{part}.places", lambda label: self._places(label, phase))
+        period = self._once(f"{kind}.period", lambda label: self._graph.constant(label, self._period(kind)))
+        window = self._once(f"{part}.window", lambda label: self._graph.constant(label, self._window(phase)))
+        self._graph.node("Mul", [self._graph.node("Gather", [period, places], f"{name}.waves"), window], name)
+
+    def _once(self, label: str, write: Callable[[str], str]) -> str:
+        if label not in self._written:
+            self._written[label] = write(f"{SPECTRA}{label}")
+        return self._written[label]
+
+    def _places(self, label: str, phase: int | None) -> str:
+        """Where in a period each sample of each bin is: (samples, bins)."""
+        size, window = self._config.n_fft, self._config.window
+        offsets = np.arange(window // 2) if phase is None else np.arange(phase, window, 4)
+        bins = np.arange(1, size // 2) if phase is None else np.arange(size // 8 + 1)
+        factors = {"offsets": offsets[:, None], "bins": bins[None]}
+        given = [self._graph.constant(f"{label}.{name}", values.astype(np.int32)) for name, values in factors.items()]
+        products = self._graph.node("Mul", given, f"{label}.products")
+        return self._graph.node("Mod", [products, self._graph.constant(f"{label}.size", np.array(size, np.int32))], label)
+
+    def _period(self, kind: str) -> np.ndarray:
+        turns = np.arange(self._config.n_fft) / self._config.n_fft - (0.25 if kind == "sines" else 0)
+        return np.cos(2 * np.pi * turns).astype(np.float32)
+
+    def _window(self, phase: int | None) -> np.ndarray:
+        window = half_window(self._config) if phase is None else whole_window(self._config)[phase::4]
+        return window[:, None].astype(np.float32)

@@ -64,13 +64,13 @@ class MatrixLogMel(nn.Module):
     """`LogMel` as slices and matrix products, which every runtime has fast kernels for: (B, N) to (B, 1, T, F).
 
     A periodic Hann window is symmetric about its middle sample, so a frame is folded there: cosines see the sum of its
-    halves, sines the difference, which halves the arithmetic of a plain DFT (`halves`). Their even and odd samples apart
-    give bin k as a sum and bin n_fft/2 - k as the difference of the same products, which halves it again (`quarters`; one
-    step of a radix-2 FFT). A bin 60 dB below the loudest carries float32's rounding of a long sum, so single values may
+    halves, sines the difference, which halves the arithmetic of a plain DFT (`halves`). Every fourth sample of a frame,
+    from each of the first four on, gives four bins at once by sums and differences, which quarters it (`radix_4`; one
+    step of a radix-4 FFT). A bin 60 dB below the loudest carries float32's rounding of a long sum, so single values may
     differ from `LogMel` by some 1e-4.
 
     Raises:
-        ConfigError: `quarters` of a window or transform that four does not divide.
+        ConfigError: `radix_4` of a window, hop or transform that four does not divide.
     """
 
     def __init__(self, config: FrontEndConfig, form: str = "halves") -> None:
@@ -79,18 +79,14 @@ class MatrixLogMel(nn.Module):
             raise ConfigError(f"front end: its form {form!r} is none of {', '.join(forms(config))}.")
         self.config = config
         self.form = form
-        self.spectra = _Quarters(config) if form == "quarters" else _Halves(config)
-        mel = mel_filters(config)
-        self.mel = _MelProduct([mel[bins] for bins in self.spectra.bins])
+        self.spectra = _Radix4(config) if form == "radix_4" else _Halves(config)
+        mel, seen = mel_filters(config), _first_of_each(self.spectra.bins)
+        self.mel = _MelProduct([mel[bins] * new[:, None] for bins, new in zip(self.spectra.bins, seen, strict=True)])
 
     def forward(self, waveform: Tensor) -> Tensor:
         """(B, N) to (B, 1, T, F)."""
-        half, hop = self.config.window // 2, self.config.hop
-        frames, middle = self._frames(waveform), 0 if self.config.centered else half
-        after = _frames(waveform, -middle, frames, half, hop)  # (B, T, W/2), from each frame's middle on
-        before = _frames(waveform, half - 1 - middle, frames, half, hop).flip(-1)  # and from its middle back
-        magnitudes = self.spectra(after + before, after - before)  # of (B, T, n_fft/4) or so each
-        return torch.log(self.mel(magnitudes) + self.config.log_offset)[:, None]  # (B, 1, T, F)
+        magnitudes = self.spectra(waveform, self._frames(waveform))  # of (B, 1, T, bins) each
+        return torch.log(self.mel(magnitudes) + self.config.log_offset)
 
     def _frames(self, waveform: Tensor) -> int:
         """T, in symbols too, which cannot be told to be below a frame's length."""
@@ -101,49 +97,82 @@ class MatrixLogMel(nn.Module):
 def forms(config: FrontEndConfig) -> list[str]:
     """The forms of `MatrixLogMel` that fit these settings, the fastest and smallest first, the most exact last.
 
-    Measured in each runtime, `quarters` takes 0.35 to 1.02 times as long as `halves` (`results/front_end.json`). That is no
-    reason to measure it at every export: the same checkpoint would give other bytes whenever the clock decides otherwise.
+    Measured in each runtime (`results/front_end.json`). That is no reason to measure it at every export: the same checkpoint
+    would give other bytes whenever the clock decides otherwise.
     """
-    return ["quarters", "halves"] if config.window % 4 == config.n_fft % 4 == 0 else ["halves"]
+    return ["radix_4", "halves"] if config.window % 4 == config.hop % 4 == config.n_fft % 4 == 0 else ["halves"]
 
 
 class _Halves(nn.Module):
-    """Folded frames to magnitudes: sums and differences (B, T, W/2) to one (B, T, n_fft/2 - 1)."""
+    """Frames folded at their middle, to one range of magnitudes: (B, N) to (B, 1, T, n_fft/2 - 1)."""
 
     def __init__(self, config: FrontEndConfig) -> None:
         super().__init__()
+        self.config = config
         self.bins = [np.arange(1, config.n_fft // 2)]  # 0 and n_fft/2 carry no mel weight
-        cosines, sines = _half_transforms(config, self.bins[0])
-        self.cosines, self.sines = _constant(cosines), _constant(sines)
+        angles = 2 * np.pi * np.arange(config.window // 2)[:, None] * self.bins[0] / config.n_fft
+        window = half_window(config)[:, None]
+        self.cosines, self.sines = _constant(window * np.cos(angles)), _constant(window * np.sin(angles))
 
-    def forward(self, sums: Tensor, differences: Tensor) -> list[Tensor]:
-        """Magnitudes of `bins`."""
-        return [_magnitude(sums @ self.cosines, differences @ self.sines)]
+    def forward(self, waveform: Tensor, frames: int) -> list[Tensor]:
+        """Magnitudes of `bins` in each of the frames."""
+        half, hop = self.config.window // 2, self.config.hop
+        middle = 0 if self.config.centered else half
+        after = _framed(_rows(waveform, -middle, frames, half, hop), frames, half)  # (B, 1, T, W/2), from the middle on
+        before = _framed(_rows(waveform, half - 1 - middle, frames, half, hop), frames, half).flip(-1)  # and back from it
+        return [_magnitude((after + before) @ self.cosines, (after - before) @ self.sines)]
 
 
-class _Quarters(nn.Module):
-    """Folded frames to magnitudes: sums and differences (B, T, W/2) to two (B, T, n_fft/4), the upper one downwards."""
+class _Radix4(nn.Module):
+    """Four phases of each frame, every fourth sample, to four ranges of magnitudes: (B, N) to (B, 1, T, n_fft/8 + 1) each.
+
+    Of bins k, n_fft/4 + k, n_fft/4 - k and n_fft/2 - k, the last two downwards: a quarter of the circle turns phase p by
+    i^p, half of it by (-1)^p, and a real sound's negative bins are the conjugates of the positive ones.
+    """
 
     def __init__(self, config: FrontEndConfig) -> None:
         super().__init__()
-        lower = np.arange(1, config.n_fft // 4 + 1)
-        self.bins = [lower, config.n_fft // 2 - lower[:-1]]  # n_fft/4 is in the lower ones
-        cosines, sines = _half_transforms(config, lower)
-        self.cosines_even, self.cosines_odd = _constant(cosines[0::2]), _constant(cosines[1::2])
-        self.sines_even, self.sines_odd = _constant(sines[0::2]), _constant(sines[1::2])
+        self.config = config
+        lower, quarter = np.arange(config.n_fft // 8 + 1), config.n_fft // 4
+        self.bins = [lower, quarter + lower, quarter - lower, 2 * quarter - lower]
+        angles = 2 * np.pi * np.arange(config.window)[:, None] * lower / config.n_fft
+        window = whole_window(config)[:, None]
+        waves = window * np.cos(angles), window * np.sin(angles)
+        self.cosines, self.sines = (nn.ParameterList(_constant(wave[phase::4]) for phase in range(4)) for wave in waves)
 
-    def forward(self, sums: Tensor, differences: Tensor) -> list[Tensor]:
-        """Magnitudes of `bins`."""
-        real_even, real_odd = sums[..., 0::2] @ self.cosines_even, sums[..., 1::2] @ self.cosines_odd
-        imaginary_even, imaginary_odd = differences[..., 0::2] @ self.sines_even, differences[..., 1::2] @ self.sines_odd
+    def forward(self, waveform: Tensor, frames: int) -> list[Tensor]:
+        """Magnitudes of `bins` in each of the frames."""
+        window, hop = self.config.window, self.config.hop
+        rows = _rows(waveform, window // 2 if self.config.centered else 0, frames, window, hop)
+        every_fourth = rows.reshape(*rows.shape[:-1], -1, 4).movedim(-1, 1).flatten(1, 2)  # (B, 4, R, hop/4)
+        phases = torch.split(_framed(every_fourth, frames, window // 4), 1, 1)  # four of (B, 1, T, W/4)
+        real = _even_and_odd([phase @ wave for phase, wave in zip(phases, self.cosines, strict=True)])
+        imaginary = _even_and_odd([phase @ wave for phase, wave in zip(phases, self.sines, strict=True)])
+        (same, turned, odd, odd_turned), (i_same, i_turned, i_odd, i_odd_turned) = real, imaginary
         return [
-            _magnitude(real_even + real_odd, imaginary_even + imaginary_odd),
-            _magnitude(real_even - real_odd, imaginary_even - imaginary_odd),
+            _magnitude(same + odd, i_same + i_odd),
+            _magnitude(turned - i_odd_turned, i_turned + odd_turned),
+            _magnitude(turned + i_odd_turned, i_turned - odd_turned),
+            _magnitude(same - odd, i_same - i_odd),
         ]
 
 
+def _even_and_odd(phases: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sums and differences of the two even phases, and of the two odd ones."""
+    first, second, third, fourth = phases
+    return first + third, first - third, second + fourth, second - fourth
+
+
+def _first_of_each(ranges: list[np.ndarray]) -> list[np.ndarray]:
+    """Of each bin in several ranges, whether no earlier place has the same."""
+    every = np.concatenate(ranges)
+    new = np.zeros(len(every), bool)
+    new[np.unique(every, return_index=True)[1]] = True
+    return np.split(new, np.cumsum([len(bins) for bins in ranges])[:-1])
+
+
 class _MelProduct(nn.Module):
-    """Magnitudes (B, T, bins) of several ranges of bins to mel bands (B, T, F).
+    """Magnitudes (B, 1, T, bins) of several ranges of bins to mel bands (B, 1, T, F).
 
     The filters are a narrow band along the diagonal: a few neighboring mels at a time meet only the bins they see, a
     quarter of the whole product's arithmetic.
@@ -165,7 +194,7 @@ class _MelProduct(nn.Module):
                     self.factors.append(_constant(weights[low:high, first:last]))
 
     def forward(self, magnitudes: list[Tensor]) -> Tensor:
-        """[(B, T, bins), …] to (B, T, F)."""
+        """[(B, 1, T, bins), …] to (B, 1, T, F)."""
         factors = iter(self.factors)
         bands = [sum(magnitudes[i][..., low:high] @ next(factors) for i, low, high in group) for group in self.groups]
         return torch.cat(bands, -1)
@@ -215,17 +244,14 @@ def mel_filters(config: FrontEndConfig) -> np.ndarray:
     return np.maximum(0.0, np.minimum(rising, falling))
 
 
-def _half_transforms(config: FrontEndConfig, bins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Windowed cosines and sines of half a frame, from its middle on: (W/2, bins) each."""
-    window = half_window(config)
-    angles = 2 * np.pi * np.arange(len(window))[:, None] * bins / config.n_fft
-    return window * np.cos(angles), window * np.sin(angles)
+def whole_window(config: FrontEndConfig) -> np.ndarray:
+    """A periodic Hann window, float64 (W,)."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
 
 
 def half_window(config: FrontEndConfig) -> np.ndarray:
-    """A periodic Hann window from its middle on, float64 (W/2, 1); half of its first sample, which is in both halves."""
-    half = config.window // 2
-    window = 0.5 + 0.5 * np.cos(np.pi * np.arange(half)[:, None] / half)
+    """The same from its middle on, float64 (W/2,); half of its first sample, which is in both halves."""
+    window = whole_window(config)[config.window // 2 :]
     window[0] /= 2
     return window
 
@@ -239,20 +265,22 @@ def _magnitude(real: Tensor, imaginary: Tensor) -> Tensor:
     return (real * real + imaginary * imaginary).sqrt()
 
 
-def _frames(waveform: Tensor, lead: int, frames: int, length: int, hop: int) -> Tensor:
-    """(B, T, length): frame t holds samples t·hop - lead …, zeros outside the waveform; a negative lead skips samples.
-
-    Rows of gcd(length, hop) samples are sliced and joined, since `unfold` becomes a gather of single samples in ONNX.
-    """
-    row = math.gcd(length, hop)
-    step, parts = hop // row, length // row
-    rows_needed = (frames - 1) * step + parts
+def _rows(waveform: Tensor, lead: int, frames: int, length: int, hop: int) -> Tensor:
+    """(B, 1, R, hop): as many rows as the frames need, from `lead` zeros before the sound on, and zeros behind it."""
+    samples = (frames - 1 + math.ceil(length / hop)) * hop
     if lead < 0:
         waveform, lead = functional.pad(waveform, (0, -lead))[:, -lead:], 0
-    padded = functional.pad(waveform, (lead, rows_needed * row))[:, : rows_needed * row]
-    rows = padded.reshape(padded.shape[0], -1, row)
-    last = (frames - 1) * step + 1
-    return torch.cat([rows[:, part : part + last : step] for part in range(parts)], dim=-1)
+    return functional.pad(waveform, (lead, samples))[:, :samples].reshape(waveform.shape[0], 1, -1, hop)
+
+
+def _framed(rows: Tensor, frames: int, length: int) -> Tensor:
+    """(…, T, length): frame t is row t of (…, R, hop), and as much of the following rows as it needs.
+
+    Rows are joined, since `unfold` becomes a gather of single samples in ONNX.
+    """
+    hop = rows.shape[-1]
+    needed = [min(hop, length - start) for start in range(0, length, hop)]
+    return torch.cat([rows[..., row : row + frames, :size] for row, size in enumerate(needed)], dim=-1)
 
 
 __all__ = [
@@ -266,4 +294,5 @@ __all__ = [
     "half_window",
     "mel_filters",
     "repeat_last",
+    "whole_window",
 ]

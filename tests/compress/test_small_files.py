@@ -19,7 +19,7 @@ from audiorep.runtimes.onnx import LOG_MEL, OnnxSession, session
 
 @pytest.fixture(scope="module")
 def content(model) -> bytes:
-    return onnx_export.bundle(model, model.fuse().model, "quarters")
+    return onnx_export.bundle(model, model.fuse().model, "radix_4")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_an_unknown_form_of_weights_is_refused(content):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["halves", "quarters"])
+@pytest.mark.parametrize("form", ["halves", "radix_4"])
 def test_tabulated_transforms_are_the_front_ends_matrices(model, clips, form):
     whole = onnx.load_from_string(onnx_export.bundle(model, model.fuse().model, form))
     made = tabulate(whole, model.front_end.config)

@@ -38,7 +38,7 @@ def test_an_export_agrees_with_its_checkpoint(bundle):
 def test_a_bundle_holds_everything_in_one_file(bundle):
     session = OnnxSession(bundle[0])
     info = tiny().info
-    assert session.info == replace(info, provenance={**info.provenance, "front_end_form": "quarters"})
+    assert session.info == replace(info, provenance={**info.provenance, "front_end_form": "radix_4"})
     metadata = {entry.key: entry.value for entry in onnx.load(bundle[0]).metadata_props}
     assert metadata["audiorep.task"] == '"single-label"'
     assert metadata["audiorep.format_version"] == "1"
@@ -94,7 +94,7 @@ def test_the_exact_form_of_the_front_end_is_taken_where_the_fast_one_does_not_pa
 
     monkeypatch.setattr(parity, "_parity", coarse)
     export(tiny(), tmp_path / "exact.onnx", clips())
-    assert measured == ["quarters", "halves"]
+    assert measured == ["radix_4", "halves"]
     assert OnnxSession(tmp_path / "exact.onnx").info.provenance["front_end_form"] == "halves"
 
 

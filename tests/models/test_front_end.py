@@ -132,12 +132,33 @@ def test_a_clip_one_sample_short_yields_the_papers_frames(name, seconds, frames)
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
 @pytest.mark.parametrize("samples", [1, 100, 7_999, 16_000, 40_001])
-def test_exportable_form_has_the_same_frames_and_values(name, samples):
+@pytest.mark.parametrize("form", ["radix_4", "halves"])
+def test_exportable_forms_have_the_same_frames_and_values(name, samples, form):
     front_end = LogMel(FRONT_ENDS[name])
     waveform = 0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
-    expected, found = front_end(waveform), front_end.exportable()(waveform)
+    expected, found = front_end(waveform), front_end.exportable(form)(waveform)
     assert found.shape == expected.shape == (2, 1, front_end.config.frames(samples), front_end.config.mels)
     assert (found - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("window", "hop", "n_fft"), [(12, 4, 12), (16, 12, 20), (8, 20, 24), (20, 8, 28), (4, 4, 4)])
+@pytest.mark.parametrize("centered", [True, False])
+def test_four_phases_give_every_bin_once(window, hop, n_fft, centered):
+    """Also where n_fft/8 is no whole number, or the hop is longer than the window."""
+    config = FrontEndConfig(8000, window / 8, hop / 8, n_fft, mels=n_fft // 2, log_offset=1e-3, centered=centered)
+    waveform = torch.randn(3, 203, generator=torch.Generator().manual_seed(0))
+    for samples in (1, window, 203):
+        expected, found = LogMel(config)(waveform[:, :samples]), LogMel(config).exportable("radix_4")(waveform[:, :samples])
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("settings", [{"window_ms": 20.125}, {"hop_ms": 10.125}, {"n_fft": 322}])
+def test_what_four_does_not_divide_is_folded_alone(settings):
+    config = FrontEndConfig(**{"window_ms": 20, "hop_ms": 10, "n_fft": 324, "mels": 32, **settings})
+    assert forms(config) == ["halves"]
+    with pytest.raises(ConfigError, match="its form 'radix_4' is none of halves"):
+        LogMel(config).exportable("radix_4")
 
 
 def test_exportable_form_has_no_transform_operator():

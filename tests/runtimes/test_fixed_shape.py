@@ -76,7 +76,7 @@ def test_a_small_program_has_half_the_fourier_constants_and_computes_the_same():
     program, example = fixed_program(model)
     small, _ = fixed_program(model, small=True)
     counts = [sum(matrix.numel() for matrix in each.pipeline.front_end.spectra.parameters()) for each in (program, small)]
-    assert counts == [2 * 320 * 319, 4 * 160 * 160]
+    assert counts == [2 * 320 * 319, 8 * 160 * 81]
     clip = torch.from_numpy(clips(2)[1][None])
     assert len(example) == 1
     with torch.inference_mode():
