@@ -39,11 +39,10 @@ test-litert: .venv-litert/installed
 	PYTHONPATH=$(CURDIR) .venv-litert/bin/python -m pytest $(TESTS) -p no:anyio tests/export/test_litert.py tests/hub/test_yamnet.py
 
 ESC50_MODEL = audiorep/assets/esc50
-model: .venv/installed  ## train the model of 50 sounds again: make model ESC50=folder FREE=folder (resumes)
-	$(DEV)/audiorep train $(ESC50) -o runs/bundled --recipe recipes/bundled.toml
-	$(DEV)/audiorep export runs/bundled -o $(ESC50_MODEL)/model.onnx
-	tr -d '\r' < runs/bundled/clips.csv | awk -F, 'NR == 1 {print "clip,freesound,license,split"} NR > 1 {n = split($$1, p, "/"); print p[n] "," $$7 "," $$8 "," $$5}' \
-		> $(ESC50_MODEL)/ATTRIBUTION.csv
+model: .venv/installed  ## train the model of 50 sounds again: make model DATA=folder with esc50/ and free_audio/ (resumes)
+	$(DEV)/python experiments/unknown.py $(DATA) -o runs/unknown --link
+	$(DEV)/audiorep train $(DATA)/esc50 -o runs/bundled --recipe recipes/bundled.toml
+	$(DEV)/python experiments/tagger.py ship runs/bundled esc50 --data $(DATA)
 	cp runs/bundled/README.md $(ESC50_MODEL)/README.md
 	mkdir -p results/bundled
 	cp runs/bundled/metrics.json runs/bundled/curves.png runs/bundled/confusion.png results/bundled/

@@ -13,12 +13,10 @@ FILE = "model.onnx"
 
 @dataclass(frozen=True)
 class Shipped:
-    """A model inside the package: a folder with its file, its card and its attributions."""
+    """A model inside the package: a checkpoint folder with its exported file, its card and its attributions."""
 
     name: str
     about: str
-    tunes: bool
-    """Whether the folder is a checkpoint too, to start a training from or to export for another runtime."""
 
     @property
     def folder(self) -> Path:
@@ -34,8 +32,8 @@ class Shipped:
 SHIPPED: dict[str, Shipped] = {
     row.name: row
     for row in (
-        Shipped("nano", "general tagger: AudioSet's 521 classes as YAMNet names them, any number a window", True),
-        Shipped("esc50", "50 environmental sounds, one a clip", False),
+        Shipped("nano", "general tagger: AudioSet's 521 classes as YAMNet names them, any number a window"),
+        Shipped("esc50", "50 environmental sounds, one a clip, or none of them"),
     )
 }
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -31,12 +31,8 @@ from audiorep.benchmark import end_to_end
 from audiorep.benchmark.environment import environment
 from audiorep.benchmark.measure import PAUSE
 from audiorep.files import write_json
-from audiorep.info.model_info import ModelInfo
 from audiorep.runtimes import timing
 from audiorep.runtimes.timing import Times
-
-if TYPE_CHECKING:
-    from audiorep.models.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = [str(Path(sys.executable).with_name("audiorep"))]
@@ -58,11 +54,12 @@ def startup(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def clips(arguments: argparse.Namespace) -> dict[str, Any]:
     """Clips a second from files to labels, ours and the usual way, 200 clips of each in turn."""
+    from audiorep.models import checkpoint
     from audiorep.predict.classifier import Classifier
 
     paths = sorted((arguments.data / "audio").glob("*.ogg"))
     classifier = Classifier.load("esc50")
-    ways = {end_to_end.USUAL: end_to_end.usual(_untrained(classifier.info)), "audiorep": end_to_end.ours(classifier)}
+    ways = {end_to_end.USUAL: end_to_end.usual(checkpoint.load("esc50")), "audiorep": end_to_end.ours(classifier)}
     usual, ours = end_to_end.files_to_labels(ways, paths, max(1, len(paths) // 200))
     return {
         "clips": len(paths),
@@ -74,15 +71,6 @@ def clips(arguments: argparse.Namespace) -> dict[str, Any]:
         "ratio_high": ours.ratio_high,
         "usual": "librosa.load, librosa.stft and mel, the network in the authors' merged form in eager PyTorch, file by file",
     }
-
-
-def _untrained(info: ModelInfo) -> Checkpoint:
-    """The network of the bundled model with other weights: its own are in the bundle alone, merged."""
-    from audiorep import config
-    from audiorep.models.untrained import untrained
-
-    recipe = config.read_toml(ROOT / "recipes" / "bundled.toml")
-    return untrained(recipe["architecture"], info, recipe["network"])
 
 
 def long(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -224,12 +212,16 @@ def front_end(arguments: argparse.Namespace) -> dict[str, Any]:
     from audiorep.models.front_end import FRONT_ENDS, LogMel, forms
 
     found = {}
-    for name, seconds in (("vggsound", 5.12), ("speech_commands", 1.024), ("light", 5.0)):
+    for name, seconds in (("vggsound", 5.12), ("speech_commands", 1.024), ("light", 5.0), ("yamnet", 0.975)):
         config = FRONT_ENDS[name]
         generator = np.random.default_rng(0)
         waveform = (0.1 * generator.standard_normal((1, config.samples(seconds)))).astype(np.float32)
-        mel = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.mels, htk=True, norm=None)
+        lowest, highest = config.lowest_hz, config.top_hz
+        mel = librosa.filters.mel(
+            sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.mels, fmin=lowest, fmax=highest, htk=True, norm=None
+        )
         settings = {"n_fft": config.n_fft, "hop_length": config.hop, "win_length": config.window, "pad_mode": "constant"}
+        settings["center"] = config.centered
         ours, double = LogMel(config, torch.float32).eval(), LogMel(config).eval()
 
         calls: dict[str, Callable[[], Any]] = {
@@ -396,7 +388,7 @@ def main() -> None:
     parser.add_argument("--yamnet", type=Path, help="YAMNet's published file, for tagger_speed")
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--scratch", type=Path, help="where the long recording is made (7 GB)")
-    parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "bundled.toml")
+    parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "esc50_nano.toml")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--workers", type=int, default=0, help="processes that load clips, in pipeline and shards")
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,10 +1,12 @@
-"""Puts a tagger that another one taught into the package, and measures how well it agrees with it on sounds it never heard.
+"""Puts a model into the package, and measures how well a tagger agrees with its teacher on sounds it never heard.
 
     python experiments/tagger.py ship runs/tagger_nano nano --data AUDIOREP_DATA --teacher runs/yamnet
+    python experiments/tagger.py ship runs/bundled esc50 --data AUDIOREP_DATA
     python experiments/tagger.py measure nano --data AUDIOREP_DATA --teacher runs/yamnet --sounds PACK
 
 `ship` writes weights in half precision, the file, made of the rounded weights so that it and a training that starts from them
-agree, and the attributions. Calibration and thresholds are fitted to the teacher's labels on one half of ESC-50's fold 5.
+agree, and the attributions. A tagger's calibration and thresholds are fitted to its teacher's labels on one half of ESC-50's
+fold 5.
 
 `measure` writes `results/tagger.json`. A label of the teacher is a class whose score, the mean over a file's windows, reaches a
 limit. Average precision is of classes with at least `LEAST` such files, in the whole fold. What the thresholds report is judged
@@ -57,7 +59,7 @@ def main() -> None:
         own = commands.add_parser(command.__name__)
         own.set_defaults(command=command)
         own.add_argument("--data", type=Path, required=True)
-        own.add_argument("--teacher", required=True)
+        own.add_argument("--teacher", required=command is measure)
         if command is ship:
             own.add_argument("checkpoint", type=Path)
             own.add_argument("name", choices=shipped.SHIPPED)
@@ -77,7 +79,8 @@ def ship(given: argparse.Namespace) -> None:
         partial.write_bytes(save({name: _rounded(tensor) for name, tensor in weights.items()}))
     shutil.copy(given.checkpoint / checkpoint.CONFIG, row.folder / checkpoint.CONFIG)
     print(audiorep.export(row.folder, row.file))
-    calibrate(row, given.data / "esc50", given.teacher)
+    if given.teacher:
+        calibrate(row, given.data / "esc50", given.teacher)
     with replacing(row.folder / ATTRIBUTION) as partial, open_text(partial) as file:
         csv.writer(file).writerows([("clip", "source", "author", "license"), *attributions(given.checkpoint, given.data)])
 
@@ -196,10 +199,13 @@ def attributions(run: Path, data: Path) -> Iterator[tuple[str, str, str, str]]:
     for path, license in named.items():
         if (about := free.get(path.name)) is not None:
             yield path.name, f"{about['source_repo']} {about['path']}", about["author"], license
-        elif path.parent.name == "esc50":
+        elif path.parent.name in ("esc50", "audio"):
             yield path.name, f"freesound.org sound {path.name.split('-')[1]}, by way of ESC-50", "", license
         else:
             yield f"{path.parent.name}/{path.name}", "Speech Commands", "Google", license
+    for folder in json.loads((run / "train.json").read_text())["config"].get("unknown", {}).get("folders", []):
+        for about in (free[path.name] for path in sorted(Path(folder).iterdir())):
+            yield Path(about["file"]).name, f"{about['source_repo']} {about['path']}", about["author"], about["licence"]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What it costs and brings to teach a model what is none of its classes: three trainings from the tagger in the package.
 
     python experiments/unknown.py AUDIOREP_DATA -o runs/unknown [--set epochs=10]
+    python experiments/unknown.py AUDIOREP_DATA -o runs/unknown --link  (only links to the sounds of no class that train)
 
 - `plain`: ESC-50's classes alone.
 - `taught`: the same clips, and sounds of no class: synthetic ones, and free recordings of speech, music and effects.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import sys
 import zlib
 from datetime import date
@@ -45,9 +47,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE", dest="changes")
+    parser.add_argument("--link", action="store_true", help="link the free recordings that train into OUTPUT/sounds")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     known, foreign = free_recordings(given.data / "free_audio")
+    if given.link:
+        link(known, given.output / "sounds")
+        return
     tests = {**foreign, "synthetic": synthetic(given.output / "synthetic"), "speech": speech(given.data)}
     folds = {"test_folds": [5], "valid_folds": []}
     names = datasets.labels_of(datasets.listed_examples(given.data / "esc50"))["label"]
@@ -55,8 +61,8 @@ def main() -> None:
     taught = {"folders": [str(path) for path in known], "synthetic": 0.1}
     runs: dict[str, dict[str, Any]] = {
         "plain": {"splits": folds},
-        "taught": {"splits": folds, "unknown": taught},
-        "forty": {"splits": {**folds, "classes": forty}, "unknown": taught},
+        "taught": {"splits": folds, "unknown": taught, "audible": 0.5},
+        "forty": {"splits": {**folds, "classes": forty}, "unknown": taught, "audible": 0.5},
     }
     left_out = [clip.path for clip in fold_5(given.data / "esc50") if clip.all_labels[0] not in forty]
     rows = {}
@@ -101,6 +107,14 @@ def free_recordings(folder: Path) -> tuple[list[Path], dict[str, list[Path]]]:
                 kind = "music" if line["kind"] in MUSIC else "free speech" if "speech" in line["kind"] else "effects"
                 tests[kind].append(folder / line["file"])
     return known, {kind: paths for kind, paths in tests.items() if paths}
+
+
+def link(paths: list[Path], folder: Path) -> None:
+    """A folder of links to the files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for path in paths:
+        (folder / path.name).symlink_to(path.resolve())
 
 
 def synthetic(folder: Path) -> list[Path]:

@@ -20,8 +20,7 @@ def list_(as_json: Json = False) -> None:
     from audiorep.shipped import SHIPPED
 
     ready: list[dict[str, Any]] = [
-        {"name": row.name, "bytes": row.file.stat().st_size, "about": row.about, "starts_training": row.tunes}
-        for row in SHIPPED.values()
+        {"name": row.name, "bytes": row.file.stat().st_size, "about": row.about} for row in SHIPPED.values()
     ]
     kinds = _architectures()
     if as_json:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from audiorep.models import Cost
     from audiorep.models.checkpoint import Checkpoint
 
+OTHER_SOUNDS = "Scores are relative to the classes above: a sound of another kind still gets one of their names."
+UNKNOWN_SOUNDS = (
+    "A sound that is likelier to be of none of its classes than of any is reported as `unknown`. One that is unlike all those "
+    "that it learned to reject may still get one of their names."
+)
 CURVES, CONFUSION, RELIABILITY = "curves.png", "confusion.png", "reliability.png"
 
 
@@ -26,12 +31,13 @@ def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, att
     size = f"{cost.parameters:,} parameters in training form, {cost.macs / 1e6:,.1f} M multiply-accumulates a window"
     hearing = f"{front['mels']} mel bands, {front['window_ms']:g} ms window, {front['hop_ms']:g} ms hop"
     chosen = f"epoch that was best on {clips['valid']} others" if clips.get("valid") else "last epoch"
+    rejected = _rejected(info.provenance.get("of_no_class", {}))
     sections = [
         f"# {markdown(info.name)}\n",
         f"Recognizes {_count(info.labels)} in {info.window_seconds:g} s windows of {info.sample_rate} Hz sound, {info.task}.\n",
         f"- Architecture: {code(model.architecture)}, {size}",
         f"- Front end: {hearing}",
-        f"- Trained on {clips.get('train', '?')} clips; weights of the {chosen}",
+        f"- Trained on {clips.get('train', '?')} clips{rejected}; weights of the {chosen}",
         *[f"- Distilled from {_teacher_text(teacher)}" for teacher in info.provenance.get("teachers", [])],
         f"- Made with audiorep {markdown(str(info.provenance.get('audiorep', '?')))}",
         f"- License of the weights: {markdown(info.license)}\n",
@@ -41,10 +47,17 @@ def model_card(model: Checkpoint, evaluations: list[Evaluation], cost: Cost, att
         sections.append(f"## Data\n\n{attribution}\n")
     sections.append(
         "## Use\n\n```\naudiorep export . -o model.onnx\naudiorep predict sounds/ --model model.onnx\n```\n\n"
-        "Scores are relative to the classes above: a sound of another kind still gets one of their names. Measure on your own "
-        "recordings before relying on it.\n"
+        f"{UNKNOWN_SOUNDS if info.unknown else OTHER_SOUNDS} Measure on your own recordings before relying on it.\n"
     )
     return "\n".join(sections)
+
+
+def _rejected(sounds: dict[str, Any]) -> str:
+    """The sounds of no class that training heard too, in words."""
+    if not sounds:
+        return ""
+    drawn = ", and synthetic ones" if sounds.get("synthetic") else ""
+    return f" and {sounds.get('clips', 0)} sounds of no class{drawn}"
 
 
 def write(folder: Path, model: Checkpoint, evaluations: list[Evaluation], cost: Cost) -> None:
