@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from audiorep.export.api import export
     from audiorep.hub.api import fuse
     from audiorep.predict.classifier import Classifier, load
+    from audiorep.predict.events import EventConfig, EventTracker
     from audiorep.predict.results import Detection, Embedding, Failure, Recording, Results
     from audiorep.search.api import search
     from audiorep.training.api import train, train_every_fold
@@ -45,6 +46,8 @@ _MODULE_OF = {
     "Recording": "predict.results",
     "Detection": "predict.results",
     "Embedding": "predict.results",
+    "EventConfig": "predict.events",
+    "EventTracker": "predict.events",
     "Failure": "predict.results",
     "Results": "predict.results",
     "Stretch": "audio.decode",
@@ -92,6 +95,8 @@ __all__ = [
     "DataError",
     "Detection",
     "Embedding",
+    "EventConfig",
+    "EventTracker",
     "Failure",
     "FuseError",
     "MissingExtraError",

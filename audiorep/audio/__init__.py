@@ -13,10 +13,24 @@ import soxr
 from audiorep.audio.channels import Mixer
 from audiorep.audio.decoders import Sound
 from audiorep.audio.sources import SUFFIXES, find
-from audiorep.audio.windows import MIN_TAIL_SHARE, pad, views, windows
+from audiorep.audio.windows import MIN_TAIL_SHARE, Cutter, pad, views, windows
 from audiorep.errors import AudioError
 
-__all__ = ["MIN_TAIL_SHARE", "SUFFIXES", "AudioFile", "blocks", "blocks_of", "find", "pad", "probe", "read", "views", "windows"]
+__all__ = [
+    "MIN_TAIL_SHARE",
+    "SUFFIXES",
+    "AudioFile",
+    "Cutter",
+    "Resampler",
+    "blocks",
+    "blocks_of",
+    "find",
+    "pad",
+    "probe",
+    "read",
+    "views",
+    "windows",
+]
 
 BLOCK_SECONDS = 10.0
 MAX_AMPLITUDE = 64.0  # larger floats are integers that were not scaled; real overshoot of -1..1 stays far below
@@ -126,13 +140,27 @@ def _block_frames(sample_rate: int, channels: int) -> int:
 
 def _resampled(mono: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
     """(n,) blocks at `sample_rate` Hz from blocks at `rate` Hz."""
-    if rate == sample_rate:
-        yield from mono
-        return
-    resampler = soxr.ResampleStream(rate, sample_rate, 1, "float32")
+    resampler = Resampler(rate, sample_rate)
     for block in mono:
-        yield resampler.resample_chunk(block)
-    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield resampler.push(block)
+    if rate != sample_rate:
+        yield resampler.flush()
+
+
+class Resampler:
+    """Blocks of one rate to blocks of another, by soxr at high quality; the borders of blocks leave no trace."""
+
+    def __init__(self, rate: int, sample_rate: int) -> None:
+        self._stream = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32")
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """(n,) what the block (m,) float32 adds; of the first blocks often nothing yet."""
+        return block if self._stream is None else self._stream.resample_chunk(block)
+
+    def flush(self) -> np.ndarray:
+        """(n,) the rest, after the last block."""
+        empty = np.zeros(0, np.float32)
+        return empty if self._stream is None else self._stream.resample_chunk(empty, last=True)
 
 
 def _describe(sound: Sound) -> AudioFile:

@@ -9,26 +9,48 @@ import numpy as np
 MIN_TAIL_SHARE = 0.1  # of a window; a shorter rest at the end of a sound gets no window of its own
 
 
-def windows(stream: Iterable[np.ndarray], length: int, hop: int, padding: str = "zeros") -> Iterator[tuple[int, np.ndarray]]:
-    """(first sample, (length,) window) for every `hop` samples of a stream of blocks.
+class Cutter:
+    """Cuts a window every `hop` samples from the blocks that it is given, whatever their lengths.
 
-    A stream that is shorter than a window is padded to one window (see `pad`). A rest at the end that no window holds gets a
-    window of its own if it is at least a tenth of a window long; that window ends where the stream ends.
+    A sound that is shorter than a window is padded to one window (see `pad`). A rest at the end that no window holds gets a
+    window of its own if it is at least a tenth of a window long; that window ends where the sound ends.
     """
-    buffer, buffer_start, position, total = np.zeros(0, np.float32), 0, 0, 0
+
+    def __init__(self, length: int, hop: int, padding: str = "zeros") -> None:
+        self._length, self._hop, self._padding = length, hop, padding
+        self._buffer = np.zeros(0, np.float32)
+        self._buffer_start = self._position = 0
+        self.heard = 0
+        """Samples so far."""
+
+    def push(self, block: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """(first sample, (length,) window) of the windows that the block completes."""
+        self.heard += len(block)
+        self._buffer = np.concatenate([self._buffer, block])
+        while self._position + self._length <= self.heard:
+            yield self._position, self._from(self._position)[: self._length]
+            self._position += self._hop
+        keep_from = max(min(self._position, self.heard - self._length), self._buffer_start)
+        self._buffer, self._buffer_start = self._from(keep_from), keep_from
+
+    def flush(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The window of the rest at the end, or of a short sound, if there is one."""
+        if self._position == 0 and self.heard:
+            yield 0, pad(self._buffer, self._length, self._padding)
+        elif self.heard - (self._position - self._hop + self._length) >= max(1, MIN_TAIL_SHARE * self._length):
+            start = self.heard - self._length
+            yield start, self._from(start)
+
+    def _from(self, start: int) -> np.ndarray:
+        return self._buffer[start - self._buffer_start :]
+
+
+def windows(stream: Iterable[np.ndarray], length: int, hop: int, padding: str = "zeros") -> Iterator[tuple[int, np.ndarray]]:
+    """(first sample, (length,) window) for every `hop` samples of a stream of blocks, as `Cutter` cuts them."""
+    cutter = Cutter(length, hop, padding)
     for block in stream:
-        total += len(block)
-        buffer = np.concatenate([buffer, block])
-        while position + length <= total:
-            yield position, buffer[position - buffer_start : position - buffer_start + length]
-            position += hop
-        keep_from = max(min(position, total - length), buffer_start)
-        buffer, buffer_start = buffer[keep_from - buffer_start :], keep_from
-    if position == 0 and total:
-        yield 0, pad(buffer, length, padding)
-    elif total - (position - hop + length) >= max(1, MIN_TAIL_SHARE * length):
-        start = total - length
-        yield start, buffer[start - buffer_start :]
+        yield from cutter.push(block)
+    yield from cutter.flush()
 
 
 def views(

@@ -37,7 +37,7 @@ Model = Annotated[
     ),
 ]
 
-View = Literal["auto", "file", "windows", "merged"]
+View = Literal["auto", "file", "windows", "merged", "events"]
 Channel = Annotated[
     Literal["mean", "left", "right", "each"],
     typer.Option(help="For sounds with several channels: their mean, one side, or a result for each channel."),

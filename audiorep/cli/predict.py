@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import audiorep
+from audiorep import config
 from audiorep.cli import terminal
 from audiorep.cli.options import (
     SOME_FAILED,
@@ -27,7 +28,12 @@ from audiorep.cli.options import (
     data_set,
     share,
 )
+from audiorep.errors import ConfigError
 from audiorep.files import reserve, write_json
+
+if TYPE_CHECKING:
+    from audiorep.info.model_info import ModelInfo
+    from audiorep.predict.events import EventConfig
 
 
 def predict(
@@ -48,8 +54,15 @@ def predict(
         str | None, typer.Option(help="Format of the output: csv, jsonl, audacity or raven; default: by its suffix.")
     ] = None,
     view: Annotated[
-        View, typer.Option(help="Labels of the file, of each window, or of merged windows; auto: file up to 30 s, else merged.")
+        View,
+        typer.Option(
+            help="Labels of the file, of each window, of merged windows, or of events, each with its beginning and end; "
+            "auto: file up to 30 s, else merged."
+        ),
     ] = "auto",
+    events: Annotated[
+        Path | None, typer.Option(help="TOML file that says when windows become an event; it asks for --view events.")
+    ] = None,
     top: Annotated[
         int | None,
         typer.Option(
@@ -75,6 +88,7 @@ def predict(
     from audiorep.predict.results import Failure
 
     classifier = audiorep.load(model, threads, runtime, precision, unknown=not no_unknown).with_windows(window, hop)
+    told = _event_settings(events, view, threshold, classifier.info)
     passed_over: list[Path] = []
     files = list(sources.find(paths, passed_over.append))
     if passed_over:
@@ -87,7 +101,10 @@ def predict(
             terminal.progress("Listening", terminal.total_seconds(files)) as advance,
         ):
             for result in classifier.files(decode.channel_stretches(files, channel), advance):
-                detections = [] if isinstance(result, Failure) else result.view(view, top, threshold)
+                if isinstance(result, Failure):
+                    detections = []
+                else:
+                    detections = result.view(view, top, threshold) if told is None else result.events(told)
                 errors = outputs.write(result, detections)
                 done += 1
                 failed += isinstance(result, Failure) or bool(errors)
@@ -100,6 +117,23 @@ def predict(
     if failed:
         terminal.say(f"{failed} of {f'{done} channels' if channel == 'each' else f'{len(files)} files'} could not be used.")
         raise typer.Exit(SOME_FAILED)
+
+
+def _event_settings(file: Path | None, view: View, threshold: float | None, info: ModelInfo) -> EventConfig | None:
+    """The settings of events in a file, if there is one.
+
+    Raises:
+        ConfigError: they are not allowed, name labels that the model does not have, or do not go with the other options.
+    """
+    from audiorep.predict.events import EventConfig, trackers
+
+    if file is None:
+        return None
+    if view not in ("auto", "events") or threshold is not None:
+        raise ConfigError("--events goes with --view events alone, and says itself from which score a window counts (on).")
+    settings = EventConfig.from_dict(config.read_toml(file))
+    trackers(info.labels, settings, unknown=info.unknown)
+    return settings
 
 
 def evaluate(

@@ -131,12 +131,6 @@ class ModelInfo:
         found[..., place] = np.where(scores[..., place] >= 0.5, scores[..., place], 0.0)
         return found
 
-    def silent(self, windows: np.ndarray) -> np.ndarray:
-        """(B,) whether each of the windows (B, N) is silence."""
-        if not self.silence:
-            return np.zeros(len(windows), bool)
-        return np.maximum(windows.max(1), -windows.min(1)) < self.silence
-
     def silent_scores(self, head: str) -> np.ndarray:
         """(K,) float32 scores of silence: 1 of `unknown`, where that is a class, and 0 of all others."""
         return np.array([name == self.unknown for name in self.labels[head]], np.float32)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from audiorep import audio, shipped
-from audiorep.audio.decode import Chunk, Decoder, Source, Stretch, Waveform, Windowing, batches
+from audiorep.audio.decode import BATCH_WINDOWS, Chunk, Decoder, Source, Stretch, Waveform, Windowing, batches
 from audiorep.errors import AudioError, ConfigError
 from audiorep.info import EMBEDDING
 from audiorep.info.model_info import ModelInfo
 from audiorep.predict.results import Embedding, Failure, Recording, Results
+from audiorep.predict.stream import CutWindow, Stream, StreamWindow
 from audiorep.runtimes import Known, Session, checked, open_session
 
 Result = TypeVar("Result")
@@ -159,7 +161,41 @@ class Classifier:
             raise AudioError(f"A waveform of shape {waveforms.shape} was given; (N,) or (B, N) with samples is needed.")
         if not np.isfinite(batch).all():
             raise AudioError("The waveform holds NaN or infinite samples.")
-        return self._of_windows(self.session(batch), self.info.silent(batch))
+        return self._of_windows(self.session(batch), _peaks(batch) < self.info.silence)
+
+    def stream(self, sample_rate: float | None = None, hop_seconds: float | None = None) -> Stream:
+        """A stream of samples that are pushed piece by piece, for live sound (see `Stream`).
+
+        Args:
+            sample_rate: Hz of the samples; default: the model's.
+            hop_seconds: from one window to the next; default: the model's.
+
+        Raises:
+            BundleError: a hop that is not positive, or longer than the window.
+            ConfigError: the rate is no whole number of Hz that is allowed.
+
+        >>> stream = audiorep.load("esc50").stream(48_000)
+        >>> stream.push(np.zeros(24_000)), stream.seconds
+        ([], 0.5)
+        """
+        return Stream(self if hop_seconds is None else self.with_windows(hop_seconds=hop_seconds), sample_rate)
+
+    def hear_windows(self, cut: Sequence[CutWindow]) -> list[StreamWindow]:
+        """What the model hears in windows of streams, of one or of several, a few in a call.
+
+        Raises:
+            BundleError: the model fails, or gives scores that are not numbers.
+        """
+        found: list[StreamWindow] = []
+        while some := cut[len(found) : len(found) + BATCH_WINDOWS]:
+            alike = list(takewhile(lambda each: len(each.samples) == len(some[0].samples), some))
+            windows = np.stack([each.samples for each in alike])
+            peaks = _peaks(windows)
+            scores = self._of_windows(self.session(windows), peaks < self.info.silence)
+            for place, (each, peak) in enumerate(zip(alike, peaks, strict=True)):
+                own = {head: values[place] for head, values in scores.items()}
+                found.append(StreamWindow(each.start, each.end, own, float(peak)))
+        return found
 
     def uncalibrated(self) -> Classifier:
         """The same model with its scores as they are, and without thresholds, which are meant for calibrated ones."""
@@ -223,8 +259,8 @@ class Classifier:
         try:
             for chunks in batches(decoder):
                 for chunk, found in zip(chunks, self._run(chunks, outputs), strict=True):
-                    silent = self.info.silent(chunk.windows)
-                    heard.append(_HeardChunk(replace(chunk, windows=chunk.windows[:0].copy()), found, silent))
+                    peaks = _peaks(chunk.windows)
+                    heard.append(_HeardChunk(replace(chunk, windows=chunk.windows[:0].copy()), found, peaks))
                     if on_progress is not None:
                         on_progress(chunk.seconds)
                     if chunk.is_last:
@@ -255,15 +291,23 @@ class Classifier:
         starts = np.concatenate([part.chunk.starts for part in heard]) / self.info.sample_rate
         outputs = {name: np.concatenate([part.outputs[name] for part in heard]) for name in heard[0].outputs}
         seconds = last.length if last.length is not None else float(starts[-1]) + self.info.window_seconds
-        return _Heard(last, seconds, starts, outputs, np.concatenate([part.silent for part in heard]))
+        return _Heard(last, seconds, starts, outputs, np.concatenate([part.peaks for part in heard]))
 
     def _recording(self, heard: _Heard) -> Recording:
-        about, silent = heard.last, heard.silent
+        about, silent = heard.last, heard.peaks < self.info.silence
         scores = self._of_windows(heard.outputs, silent)
         means = {head: self._of_file(head, values[~silent]) for head, values in heard.outputs.items()}
-        told = silent if self.info.silence else None
         return Recording(
-            about.path, self.info, heard.seconds, heard.starts, scores, heard.complete, about.channel, about.notes, told, means
+            about.path,
+            self.info,
+            heard.seconds,
+            heard.starts,
+            scores,
+            heard.complete,
+            about.channel,
+            about.notes,
+            heard.peaks,
+            means,
         )
 
     def _of_windows(self, given: dict[str, np.ndarray], silent: np.ndarray) -> dict[str, np.ndarray]:
@@ -320,6 +364,11 @@ def _sources(source: Any, sample_rate: float | None) -> tuple[bool, Iterable[Sou
     return False, _expanded([source] if isinstance(source, str | os.PathLike) else source)
 
 
+def _peaks(windows: np.ndarray) -> np.ndarray:
+    """(B,) the largest magnitude in each of the windows (B, N)."""
+    return np.maximum(windows.max(1), -windows.min(1)) if windows.size else np.zeros(0, np.float32)
+
+
 def _usable(result: Result | Failure) -> Result:
     """The result of a single sound.
 
@@ -339,8 +388,8 @@ class _HeardChunk:
     """The chunk without its windows, so that the sound of a long file is not kept in memory."""
     outputs: dict[str, np.ndarray]
     """{name: (windows, size)}."""
-    silent: np.ndarray
-    """(windows,) whether each is silence."""
+    peaks: np.ndarray
+    """(windows,) the largest magnitude in each."""
 
 
 @dataclass(frozen=True)
@@ -354,8 +403,8 @@ class _Heard:
     """(W,) seconds."""
     outputs: dict[str, np.ndarray]
     """{name: (W, size)}."""
-    silent: np.ndarray
-    """(W,) whether each window is silence."""
+    peaks: np.ndarray
+    """(W,) the largest magnitude in each window."""
 
     @property
     def complete(self) -> bool:

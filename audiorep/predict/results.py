@@ -10,10 +10,11 @@ import numpy as np
 
 from audiorep.errors import AudiorepError
 from audiorep.info.model_info import ModelInfo
+from audiorep.predict.events import Event, EventConfig, trackers
 
-View = Literal["auto", "file", "windows", "merged"]
-"""Labels for the whole file, for each window, or for each run of windows with the same label; `auto` is `file` for short files
-and `merged` for long ones."""
+View = Literal["auto", "file", "windows", "merged", "events"]
+"""Labels for the whole file, for each window, for each run of windows with the same label, or with the times at which sounds
+begin and end; `auto` is `file` for short files and `merged` for long ones."""
 
 SEVERAL = 3
 """Labels that are reported of a sound that may have any number, where no other number is asked for."""
@@ -64,8 +65,8 @@ class Recording:
     """The channel's number from 1, if each channel is a recording of its own."""
     notes: tuple[str, ...] = ()
     """Sentences on how the file was read, for example that its channels cancelled each other out."""
-    silent: np.ndarray | None = field(default=None, repr=False)
-    """(W,) whether each window is silence (see `ModelInfo.silence`); None: the model does not tell."""
+    peaks: np.ndarray | None = field(default=None, repr=False)
+    """(W,) the largest magnitude in each window, 1 at full scale; None: not known."""
     means: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     """{head: (K,)} what `mean` gives; without it, the mean of `scores`, which is the same where nothing is calibrated."""
 
@@ -73,6 +74,11 @@ class Recording:
     def title(self) -> str:
         """The file's path, with the channel's number if each channel is a recording of its own."""
         return f"{self.path}{'' if self.channel is None else f' (channel {self.channel})'}"
+
+    @property
+    def silent(self) -> np.ndarray:
+        """(W,) whether each window is silence, where the model tells it (see `ModelInfo.silence`)."""
+        return np.zeros(len(self.starts), bool) if self.peaks is None else self.peaks < self.info.silence
 
     def mean(self, head: str | None = None) -> np.ndarray:
         """(K,) scores of the whole file: the mean over its windows, calibrated as a file's where the model is calibrated.
@@ -85,7 +91,7 @@ class Recording:
     def sounding(self, head: str | None = None) -> np.ndarray:
         """(≤ W, K) scores of the windows that are not silence."""
         scores = self.scores[head or next(iter(self.scores))]
-        return scores if self.silent is None else scores[~self.silent]
+        return scores[~self.silent]
 
     def top(self, count: int = 5, head: str | None = None) -> list[tuple[str, float]]:
         """The `count` most likely labels of the whole file, best first, with their scores.
@@ -144,12 +150,38 @@ class Recording:
             current[key] = detection
         return sorted([*finished, *current.values()], key=lambda d: (d.start, -d.score))
 
+    def events(self, config: EventConfig | None = None) -> list[Detection]:
+        """When sounds begin and end, by the settings `config`, in order of their beginning (see `EventTracker`).
+
+        >>> recording = audiorep.load("esc50")("samples/recording.flac")
+        >>> [(event.start, event.label) for event in recording.events(audiorep.EventConfig(on=0.6))][0]
+        (2.5, 'crow')
+
+        Raises:
+            ConfigError: the settings name a label that the model does not have.
+        """
+        found = []
+        thresholds = {head: self.info.threshold(head) for head in self.scores}
+        for head, tracker in trackers(self.info.labels, config, thresholds, self.info.unknown).items():
+            peaks = np.ones(len(self.starts)) if self.peaks is None else self.peaks
+            told: list[Event] = []
+            for window, (start, peak) in enumerate(zip(self.starts, peaks, strict=True)):
+                told += tracker.push(float(start), self.end(window), self.scores[head][window], float(peak))
+            told += tracker.flush()
+            found += [Detection(each.start, each.end, head, each.label, each.score) for each in told if not each.is_open]
+        return sorted(found, key=lambda event: (event.start, -event.score))
+
     def view(self, view: View = "auto", top: int | None = None, threshold: float | None = None) -> list[Detection]:
-        """The detections of one `View` of the recording: those of `whole`, `detections` or `merged`."""
+        """The detections of one `View` of the recording: those of `whole`, `detections`, `merged` or `events`.
+
+        Of events, `threshold` is `EventConfig.on`, and there may be any number at once.
+        """
         if view == "auto":
             view = "file" if self.seconds <= LONG_SECONDS else "merged"
         if view == "windows":
             return self.detections(top, threshold)
+        if view == "events":
+            return self.events(None if threshold is None else EventConfig(on=threshold))
         return self.whole(top, threshold) if view == "file" else self.merged(top, threshold)
 
     def rows(self, view: View = "auto", top: int | None = None, threshold: float | None = None) -> list[dict[str, Any]]:

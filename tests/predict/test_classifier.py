@@ -113,14 +113,15 @@ def test_calibration_does_not_change_the_scores_of_silence(level):
 def test_without_unknown_nothing_is_silence(level):
     known = Classifier(Known(gated().session))
     recording = known(level("quiet.wav", 0.001, 1.0))
-    assert recording.silent is None
+    assert not recording.silent.any()
     assert recording.info.silence == 0
     assert recording.label in ("mean", "peak")
 
 
 def test_models_that_do_not_tell_silence_hear_every_window(tmp_path):
     recording = Classifier(FakeSession()).with_windows(hop_seconds=1.0)(halves(tmp_path, 0.5, 0.001))
-    assert recording.silent is None
+    assert not recording.silent.any()
+    np.testing.assert_allclose(recording.peaks, [0.5, 0.001])
     assert len(recording.sounding()) == 2
     np.testing.assert_allclose(recording.mean()[0], (0.5 + 0.001) / 2, rtol=1e-5)
 
