@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import audiorep
 from audiorep import interrupts
-from audiorep.cli import bench, calibrate, compress, data, deploy, models, predict, search, terminal, train
+from audiorep.cli import bench, calibrate, compress, data, deploy, listen, models, predict, search, terminal, train
 from audiorep.cli.options import DONE, SOME_FAILED, WRONG_USAGE
 from audiorep.errors import AudiorepError
 
@@ -51,6 +51,7 @@ app.add_typer(models_app, name="models")
 
 for command in (
     predict.predict,
+    listen.listen,
     train.train,
     train.distil,
     predict.evaluate,

@@ -88,7 +88,7 @@ def predict(
     from audiorep.predict.results import Failure
 
     classifier = audiorep.load(model, threads, runtime, precision, unknown=not no_unknown).with_windows(window, hop)
-    told = _event_settings(events, view, threshold, classifier.info)
+    told = event_settings(events, view, threshold, classifier.info)
     passed_over: list[Path] = []
     files = list(sources.find(paths, passed_over.append))
     if passed_over:
@@ -119,7 +119,7 @@ def predict(
         raise typer.Exit(SOME_FAILED)
 
 
-def _event_settings(file: Path | None, view: View, threshold: float | None, info: ModelInfo) -> EventConfig | None:
+def event_settings(file: Path | None, view: View, threshold: float | None, info: ModelInfo) -> EventConfig | None:
     """The settings of events in a file, if there is one.
 
     Raises:
@@ -129,8 +129,10 @@ def _event_settings(file: Path | None, view: View, threshold: float | None, info
 
     if file is None:
         return None
-    if view not in ("auto", "events") or threshold is not None:
-        raise ConfigError("--events goes with --view events alone, and says itself from which score a window counts (on).")
+    if view not in ("auto", "events"):
+        raise ConfigError("--events goes with --view events alone.")
+    if threshold is not None:
+        raise ConfigError("--events says itself from which score a window counts (on); leave --threshold out.")
     settings = EventConfig.from_dict(config.read_toml(file))
     trackers(info.labels, settings, unknown=info.unknown)
     return settings

@@ -1,0 +1,1 @@
+"""Live sound: sources, what arrives from them, and the events that a model hears in it."""

@@ -1,0 +1,155 @@
+"""Several sources and one model: events with the time of day, from sound that never ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from audiorep.errors import AudiorepError
+from audiorep.listen.feeds import Arrival, Ended, Feed, Gap, Piece
+from audiorep.listen.sources import Source
+from audiorep.predict.classifier import Classifier
+from audiorep.predict.events import Event, EventConfig, EventTracker, trackers
+from audiorep.predict.stream import CutWindow, Stream, StreamWindow
+
+WAIT_SECONDS = 1.0  # for something to arrive, between looks
+
+
+@dataclass(frozen=True)
+class Report:
+    """Something that happened to a source."""
+
+    source: str
+    seconds: float
+    """Seconds of the source's sound, gaps included, at which it happened."""
+    began: datetime | None
+    """When the source's first sample was heard; None for a file, which has no time of day."""
+    event: Event | None = None
+    head: str = ""
+    """The head of the event."""
+    gap: Gap | None = None
+    error: AudiorepError | None = None
+    """Why the source has ended, if it failed."""
+    ended: bool = False
+    """Whether nothing more comes from it."""
+
+    def at(self, seconds: float) -> datetime | None:
+        """The time of day at so many seconds of the source's sound."""
+        return None if self.began is None else self.began + timedelta(seconds=seconds)
+
+
+class Listener:
+    """Hears sources at the same time and reports their events, gaps and ends, in the order of each source's sound.
+
+    The windows of all sources are heard together, a few in a call. A source's clock is its samples: its first one is given
+    the time of day once, and all later times count from there.
+
+    Args:
+        classifier: the model; its hop decides how often each source is heard.
+        sources: what to listen to.
+        config: when windows become an event; default: `EventConfig()`.
+
+    Raises:
+        ConfigError: the settings name a label that the model does not have.
+    """
+
+    def __init__(self, classifier: Classifier, sources: Sequence[Source], config: EventConfig | None = None) -> None:
+        self._classifier = classifier
+        self._arrived = threading.Event()
+        self._hearings = [_Hearing(classifier, Feed(source, self._arrived), config) for source in sources]
+
+    def run(self) -> Iterator[Report]:
+        """Reports, until all sources have ended. When it is closed, or interrupted, open events end where they were heard."""
+        for hearing in self._hearings:
+            hearing.feed.start()
+        try:
+            while any(not hearing.ended for hearing in self._hearings):
+                self._arrived.wait(WAIT_SECONDS)
+                self._arrived.clear()
+                yield from self._heard([(hearing, hearing.feed.take()) for hearing in self._hearings])
+        finally:
+            for hearing in self._hearings:
+                hearing.feed.stop()
+
+    def close(self) -> list[Report]:
+        """Ends the events that are open, after `run` was left."""
+        return [report for hearing in self._hearings for report in hearing.close()]
+
+    def _heard(self, taken: list[tuple[_Hearing, list[Arrival]]]) -> Iterator[Report]:
+        while any(arrivals for _, arrivals in taken):
+            cut = [(hearing, window) for hearing, arrivals in taken for window in hearing.cut(arrivals)]
+            heard = self._classifier.hear_windows([window for _, window in cut])
+            for (hearing, _), window in zip(cut, heard, strict=True):
+                yield from hearing.events(window)
+            for hearing, arrivals in taken:
+                if arrivals:
+                    yield from hearing.interrupted(arrivals.pop(0))
+
+
+class _Hearing:
+    """One source: its stream and the events of each head."""
+
+    def __init__(self, classifier: Classifier, feed: Feed, config: EventConfig | None) -> None:
+        self.feed, self.ended = feed, False
+        self._classifier = classifier
+        info = classifier.info
+        thresholds = {head: info.threshold(head) for head in info.labels}
+        self._trackers: dict[str, EventTracker] = trackers(info.labels, config, thresholds, info.unknown)
+        self._stream: Stream | None = None
+        self._began: datetime | None = None
+
+    def cut(self, arrivals: list[Arrival]) -> list[CutWindow]:
+        """The windows up to the first gap or end, which stays in `arrivals`."""
+        found: list[CutWindow] = []
+        while arrivals and isinstance(arrivals[0], Piece):
+            piece = arrivals.pop(0)
+            assert isinstance(piece, Piece)
+            if self._stream is None:
+                self._begin(piece)
+            assert self._stream is not None
+            found += self._stream.cut(piece.samples)
+        if arrivals and self._stream is not None and (isinstance(arrivals[0], Ended)):
+            found += self._stream.cut_rest()
+        return found
+
+    def events(self, window: StreamWindow) -> Iterator[Report]:
+        """What a window decides."""
+        for head, tracker in self._trackers.items():
+            for event in tracker.push(window.start, window.end, window.scores[head], window.peak):
+                yield self._report(event.decided, event=event, head=head)
+
+    def interrupted(self, arrival: Arrival) -> Iterator[Report]:
+        """What a gap or an end brings."""
+        yield from self.close()
+        if isinstance(arrival, Gap):
+            if self._stream is not None:
+                yield self._report(self._stream.seconds, gap=arrival)
+                self._stream.reset(arrival.seconds)
+        elif isinstance(arrival, Ended):
+            self.ended = True
+            yield self._report(self.seconds, error=arrival.error, ended=True)
+
+    def close(self) -> list[Report]:
+        """Ends the open events."""
+        return [
+            self._report(event.decided, event=event, head=head)
+            for head, tracker in self._trackers.items()
+            for event in tracker.flush()
+        ]
+
+    @property
+    def seconds(self) -> float:
+        """Sound so far, and gaps."""
+        return 0.0 if self._stream is None else self._stream.seconds
+
+    def _begin(self, piece: Piece) -> None:
+        self._stream = self._classifier.stream(piece.sample_rate)
+        if self.feed.source.has_clock:
+            late = time.monotonic() - piece.arrived + piece.seconds
+            self._began = datetime.now(UTC).astimezone() - timedelta(seconds=late)
+
+    def _report(self, seconds: float, **what: object) -> Report:
+        return Report(self.feed.source.name, seconds, self._began, **what)  # type: ignore[arg-type]

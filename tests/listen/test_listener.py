@@ -1,0 +1,345 @@
+"""Events of live sources: with the right times, across gaps, and whatever the sources and readers do."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from support import SAMPLES, processes
+from support.info import RATE, make_info
+
+from audiorep.errors import AudioError, ConfigError
+from audiorep.info import EMBEDDING
+from audiorep.listen import feeds, outlets
+from audiorep.listen.feeds import Ended, Feed, Gap, Piece
+from audiorep.listen.listener import Listener, Report
+from audiorep.listen.outlets import Outlet, file_outlet
+from audiorep.listen.sources import SoundFile, StalledError
+from audiorep.predict.classifier import Classifier
+from audiorep.predict.events import EventConfig
+from audiorep.runtimes import Session
+
+
+class Loud(Session):
+    """Says how loud a window is: the score of `loud` is its peak."""
+
+    device = "none"
+
+    def __init__(self) -> None:
+        self.info = make_info(labels={"label": ["loud", "quiet"]}, activation="sigmoid")
+        self.batches: list[int] = []
+
+    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        self.batches.append(len(waveform))
+        peak = np.abs(waveform).max(axis=1)
+        return {output: np.stack([peak, 1 - peak], 1) for output in outputs if output != EMBEDDING}
+
+
+ONLY_LOUD = EventConfig(on=0.5, allow=("loud",))
+
+
+class Script:
+    """A live source that does what it is told: samples, pauses (a number of seconds), an error, or an end."""
+
+    name, has_clock = "script", True
+
+    def __init__(self, *connections: list[object], is_live: bool = True) -> None:
+        self.is_live = is_live
+        self._connections = list(connections)
+        self.opened = self.closed = 0
+
+    def open(self) -> Script:
+        if not self._connections or isinstance(self._connections[0], Exception):
+            raise self._connections.pop(0) if self._connections else AudioError("script is over.")  # type: ignore[misc]
+        self.opened += 1
+        self._steps, self.sample_rate = list(self._connections.pop(0)), RATE
+        return self
+
+    def read(self, seconds: float) -> np.ndarray | None:
+        if not self._steps:
+            return None
+        step = self._steps[0]
+        if isinstance(step, float):
+            time.sleep(min(step, seconds))
+            self._steps[0] = step - seconds
+            if step <= seconds:
+                self._steps.pop(0)
+            raise StalledError
+        self._steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step  # type: ignore[return-value]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def level(value: float, seconds: float) -> np.ndarray:
+    return np.full((round(seconds * RATE), 1), value, np.float32)
+
+
+def reports(listener: Listener, count: int | None = None, seconds: float = 20.0) -> list[Report]:
+    """What it reports, until there are so many, or all have ended."""
+    found: list[Report] = []
+    deadline = time.monotonic() + seconds
+    for report in listener.run():
+        found.append(report)
+        if len(found) == count or time.monotonic() > deadline:
+            break
+    return found
+
+
+def told(found: list[Report]) -> list[tuple[str, float, float, bool]]:
+    return [
+        (report.event.label, report.event.start, report.event.end, report.event.is_open)
+        for report in found
+        if report.event is not None
+    ]
+
+
+@pytest.fixture
+def loud_file(tmp_path) -> Path:
+    path = tmp_path / "loud.wav"
+    soundfile.write(path, np.concatenate([level(0, 3), level(0.9, 2), level(0, 3)]), RATE, "FLOAT")
+    return path
+
+
+def test_a_file_has_the_events_of_predict(loud_file):
+    classifier = Classifier(Loud())
+    found = reports(Listener(classifier, [SoundFile(loud_file, RATE)], ONLY_LOUD))
+    expected = classifier(loud_file).events(ONLY_LOUD)
+    assert [(label, start, pytest.approx(end, abs=2e-3)) for label, start, end, is_open in told(found) if not is_open] == [
+        (event.label, event.start, event.end) for event in expected
+    ]
+    assert found[-1].ended
+    assert found[-1].error is None
+    assert found[0].began is None
+
+
+def test_several_sources_are_heard_together(loud_file, tmp_path):
+    soundfile.write(tmp_path / "quiet.wav", level(0.1, 8), RATE, "FLOAT")
+    session = Loud()
+    sources = [SoundFile(loud_file, RATE), SoundFile(tmp_path / "quiet.wav", RATE), SoundFile(loud_file, RATE)]
+    found = reports(Listener(Classifier(session), sources, ONLY_LOUD))
+    assert len(told(found)) == 4
+    assert sum(report.ended for report in found) == 3
+    assert max(session.batches) > 1
+
+
+def test_a_source_that_cannot_be_opened_does_not_end_the_others(loud_file, tmp_path):
+    found = reports(
+        Listener(Classifier(Loud()), [SoundFile(tmp_path / "none.wav", RATE), SoundFile(loud_file, RATE)], ONLY_LOUD)
+    )
+    errors = [report for report in found if report.error is not None]
+    assert ["none.wav does not exist" in str(report.error) for report in errors] == [True]
+    assert len(told(found)) == 2
+
+
+def test_a_lost_connection_is_a_gap_with_its_length(monkeypatch):
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 0.4)
+    source = Script([level(0.9, 2.0)], [level(0.9, 2.0)], [])
+    listener = Listener(Classifier(Loud()), [source], ONLY_LOUD)
+    found = reports(listener, count=4)
+    assert told(found[:2]) == [("loud", 0.0, 1.0, True), ("loud", 0.0, 2.0, False)]
+    [gap] = [report.gap for report in found if report.gap is not None]
+    assert gap.reason == "script ended"
+    assert gap.seconds == 0  # two seconds of sound came at once, after less than that
+    assert told(found[3:]) == [("loud", 2.0, 3.0, True)]
+    assert source.opened >= 2
+
+
+def test_times_go_on_behind_a_gap(monkeypatch):
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 0.8)
+    source = Script([level(0.0, 1.5)], [level(0.9, 0.1), level(0.9, 1.5)], [])
+    found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=2)
+    [gap] = [report.gap for report in found if report.gap is not None]
+    assert 0.6 < gap.seconds < 3
+    [(_, start, _, _)] = told(found)
+    assert start == pytest.approx(1.5 + gap.seconds)
+    assert found[-1].at(start) is not None
+
+
+def test_a_silent_connection_is_given_up(monkeypatch):
+    monkeypatch.setattr(feeds, "STALL_SECONDS", 0.6)
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 0.05)
+    source = Script([level(0.9, 1.0), 60.0], [level(0.0, 0.1), level(0.0, 2.0)], [])
+    begun = time.monotonic()
+    found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=3)
+    assert time.monotonic() - begun < 5
+    [gap] = [report.gap for report in found if report.gap is not None]
+    assert "sent nothing for 0.6 s" in gap.reason
+    assert told(found) == [("loud", 0.0, 1.0, True), ("loud", 0.0, 1.0, False)]
+
+
+def test_a_source_that_fails_is_tried_again_after_longer_and_longer_pauses(monkeypatch):
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 0.05)
+    down = [AudioError("script is down.") for _ in range(3)]
+    source = Script([level(0.0, 1.0), AudioError("script broke.")], *down, [level(0.9, 1.5)], [])
+    found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=2)
+    assert [report.gap.reason for report in found if report.gap is not None] == ["script broke."]
+    assert source.closed >= 1
+
+
+def test_a_live_source_that_never_was_there_is_an_error():
+    found = reports(Listener(Classifier(Loud()), [Script(AudioError("script is not there."))], ONLY_LOUD))
+    assert [str(report.error) for report in found] == ["script is not there."]
+
+
+def test_what_is_too_much_is_lost_from_its_beginning(monkeypatch):
+    monkeypatch.setattr(feeds, "KEPT_SECONDS", 2.0)
+    source = Script([level(k / 10, 0.5) for k in range(10)])
+    feed = Feed(source, threading.Event())
+    feed.start()
+    deadline = time.monotonic() + 5
+    while source.closed == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first, *rest = feed.take()
+    feed.stop()
+    assert isinstance(first, Gap)
+    assert (first.seconds, first.reason) == (3.0, "the model was too slow")
+    assert [round(float(piece.samples[0, 0]), 1) for piece in rest if isinstance(piece, Piece)] == [0.6, 0.7, 0.8, 0.9]
+
+
+def test_a_file_waits_for_the_model(monkeypatch):
+    monkeypatch.setattr(feeds, "KEPT_SECONDS", 2.0)
+    feed = Feed(Script([level(k / 10, 0.5) for k in range(10)], is_live=False), threading.Event())
+    feed.start()
+    found: list[object] = []
+    while not any(isinstance(arrival, Ended) for arrival in found):
+        time.sleep(0.05)
+        found += feed.take()
+    assert len([arrival for arrival in found if isinstance(arrival, Piece)]) == 10
+    assert not any(isinstance(arrival, Gap) for arrival in found)
+
+
+def test_closing_ends_open_events_and_threads(loud_file):
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("listen")}
+    listener = Listener(Classifier(Loud()), [SoundFile(loud_file, RATE, realtime=True)], ONLY_LOUD)
+    run = listener.run()
+    first = next(run)
+    assert told([first]) == [("loud", 3.0, 3.5, True)] or first.event.start >= 2.5
+    run.close()
+    [closed] = listener.close()
+    assert closed.event.start == first.event.start
+    assert not closed.event.is_open
+    assert {thread for thread in threading.enumerate() if thread.name.startswith("listen")} <= before
+
+
+def test_settings_must_name_labels_of_the_model(loud_file):
+    with pytest.raises(ConfigError, match="dragon is no label"):
+        Listener(Classifier(Loud()), [SoundFile(loud_file, RATE)], EventConfig(allow=("dragon",)))
+
+
+def test_a_stuck_reader_loses_the_oldest_lines_and_stalls_nobody(monkeypatch):
+    monkeypatch.setattr(outlets, "MOST_KEPT", 5)
+    monkeypatch.setattr(outlets, "CLOSE_SECONDS", 0.1)
+    stuck, written = threading.Event(), []
+
+    def write(line: str) -> None:
+        stuck.wait(20)
+        written.append(line)
+
+    outlet = Outlet("reader", write)
+    begun = time.monotonic()
+    for number in range(100):
+        outlet.put(str(number))
+    assert time.monotonic() - begun < 1
+    assert 94 <= outlet.lost <= 95
+    stuck.set()
+    outlet.close()
+    assert written[-5:] == ["95", "96", "97", "98", "99"]
+    assert outlet.lost in (94, 95)
+
+
+def test_a_gone_reader_is_counted():
+    def write(line: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    outlet = Outlet("reader", write)
+    outlet.put("a")
+    outlet.close()
+    assert (outlet.lost, outlet.error.strerror) == (1, "Broken pipe")
+
+
+def test_files_go_on_where_they_were(tmp_path, loud_file):
+    for _ in range(2):
+        rows, line_of = file_outlet(tmp_path / "out.csv")
+        for report in Listener(Classifier(Loud()), [SoundFile(loud_file, RATE)], ONLY_LOUD).run():
+            if report.event is not None and not report.event.is_open:
+                rows.put(line_of(report))
+        rows.close()
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == "source,time,end_time,start,end,head,label,score"
+    assert lines[1] == lines[2]
+    assert lines[1].endswith("label,loud,0.9000")
+    assert len(lines) == 3
+    for wrong in (tmp_path / "out.txt", tmp_path / "none" / "out.csv"):
+        with pytest.raises(ConfigError, match="out"):
+            file_outlet(wrong)
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.mark.slow
+def test_the_command_hears_raw_samples_and_tells_events_as_they_are(tmp_path):
+    samples, rate = soundfile.read(SAMPLES / "siren.flac")
+    (tmp_path / "raw").write_bytes((samples * 32767).astype("<i2").tobytes())
+    words = processes.audiorep(
+        "listen", "-", "--rate", str(rate), "--model", "esc50", "--json", "-o", str(tmp_path / "a.jsonl")
+    )
+    with (tmp_path / "raw").open("rb") as raw:
+        done = processes.run([*words, "--threshold", "0.3"], stdin=raw)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row["label"] for row in rows if "label" in row} >= {"siren"}
+    assert rows[-1]["ended"]
+    kept = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [row for row in rows if row.get("end") is not None] == kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "status", "reason"),
+    [
+        (["nothing.wav"], 1, "nothing.wav does not exist"),
+        (["-"], 1, "give the rate of its raw samples"),
+        (["-", "--format", "mp3"], 2, "known are s16le"),
+        (["a.wav", "-o", "out.txt"], 2, "must end in .csv or .jsonl"),
+        (["a.wav", "--hop", "-1"], 2, "hop"),
+        ([], 2, "Missing argument"),
+    ],
+)
+def test_the_command_refuses_in_one_sentence(words, status, reason, tmp_path):
+    done = processes.run(processes.audiorep("listen", *words), stdin=subprocess.DEVNULL, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_open_events(tmp_path):
+    soundfile.write(tmp_path / "long.wav", 0.3 * np.random.default_rng(0).standard_normal(60 * 16_000), 16_000)
+    words = processes.audiorep(
+        "listen", "long.wav", "--realtime", "--json", "--model", "esc50", "-o", "out.csv", "--no-unknown"
+    )
+    with processes.started(
+        [*words, "--threshold", "0.05"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as process:
+        first = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        rest, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "open events were ended" in error
+    assert first["end"] is None
+    ended = [row for row in map(json.loads, rest.splitlines()) if row["label"] == first["label"] and row["end"] is not None]
+    assert ended[0]["start"] == first["start"]
+    assert f",{first['label']}," in (tmp_path / "out.csv").read_text()
