@@ -16,6 +16,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 COMMANDS = (
     "predict",
+    "listen",
     "train",
     "distil",
     "evaluate",

@@ -35,7 +35,19 @@ SIGNATURES = {
     "compress": "(model, data, recipe, output, *, threads, say)",
     "fuse": "(network, *inputs, weights, output, say)",
 }
-CLASSES = ["Classifier", "Data", "Detection", "Embedding", "Failure", "Recording", "Results", "Stretch", "Waveform"]
+CLASSES = [
+    "Classifier",
+    "Data",
+    "Detection",
+    "Embedding",
+    "EventConfig",
+    "EventTracker",
+    "Failure",
+    "Recording",
+    "Results",
+    "Stretch",
+    "Waveform",
+]
 ERRORS = ["AudioError", "AudiorepError", "BrokenPackageError", "BundleError", "CheckpointError", "ConfigError", "DataError"]
 ERRORS += ["FuseError", "MissingExtraError"]
 MODULES = ["datasets", "models", "reparam"]
