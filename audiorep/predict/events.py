@@ -26,7 +26,7 @@ OF_LABELS = ("on", "off", "confirm", "of", "sure", "least_seconds", "hang_second
 class EventConfig(Config):
     """When windows become an event, for all labels, or for one in `labels`.
 
-    >>> EventConfig(on=0.6, confirm=2, labels={"siren": {"on": 0.3, "sure": 0.5}}).of_label("siren").on
+    >>> audiorep.EventConfig(on=0.6, confirm=2, of=3, labels={"siren": {"on": 0.3, "sure": 0.5}}).of_label("siren").on
     0.3
     """
 
@@ -146,7 +146,7 @@ class EventTracker:
     before the window that heard it first was the first to hold it. An event begins with the first of the windows that confirm
     it. It ends with the last window that keeps it open.
 
-    >>> tracker = EventTracker(["siren"], EventConfig(on=0.5))
+    >>> tracker = audiorep.EventTracker(["siren"], audiorep.EventConfig(on=0.5))
     >>> tracker.push(0.0, 1.0, np.array([0.1]))
     []
     >>> [event.start for event in tracker.push(0.5, 1.5, np.array([0.8]))]
