@@ -193,7 +193,7 @@ def calibrate(row: shipped.Shipped, data: Path, teacher: str) -> None:
 def attributions(run: Path, data: Path) -> Iterator[tuple[str, str, str, str]]:
     """Each sound of the training: its name, source, author and license."""
     with (data / "free_audio" / "manifest.csv").open(newline="") as file:
-        free = {Path(line["file"]).name: line for line in csv.DictReader(file)}
+        free = {Path(line["file"]).name: line for line in csv.DictReader(file) if Path(line["file"]).parent.name == "audio"}
     with (run / "clips.csv").open(newline="") as file:
         named = {Path(line["path"]): line["license"] for line in csv.DictReader(file)}
     for path, license in named.items():

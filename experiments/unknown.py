@@ -47,18 +47,18 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE", dest="changes")
-    parser.add_argument("--link", action="store_true", help="link the free recordings that train into OUTPUT/sounds")
+    parser.add_argument("--link", action="store_true", help="link the freest recordings that train into OUTPUT/sounds")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     known, foreign = free_recordings(given.data / "free_audio")
     if given.link:
-        link(known, given.output / "sounds")
+        link([path for path in known if path.parent.name == "audio"], given.output / "sounds")  # others ask to share alike
         return
     tests = {**foreign, "synthetic": synthetic(given.output / "synthetic"), "speech": speech(given.data)}
     folds = {"test_folds": [5], "valid_folds": []}
     names = datasets.labels_of(datasets.listed_examples(given.data / "esc50"))["label"]
     forty = [name for number, name in enumerate(names) if number % 5]
-    taught = {"folders": [str(path) for path in known], "synthetic": 0.1}
+    taught = {"folders": sorted({str(path) for path in known}), "synthetic": 0.1}
     runs: dict[str, dict[str, Any]] = {
         "plain": {"splits": folds},
         "taught": {"splits": folds, "unknown": taught, "audible": 0.5},
@@ -113,7 +113,7 @@ def link(paths: list[Path], folder: Path) -> None:
     """A folder of links to the files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for path in paths:
+    for path in sorted(set(paths)):  # a file of several recordings is listed for each
         (folder / path.name).symlink_to(path.resolve())
 
 

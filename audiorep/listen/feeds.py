@@ -109,20 +109,20 @@ class Feed:
         Raises:
             AudiorepError: it cannot be opened at first, or fails and is not live.
         """
-        wait, heard_before = FIRST_WAIT, False
+        wait = FIRST_WAIT
         while not self._stop.is_set():
+            before = self._last
             try:
                 reason = self._hear_once(self.source.open())
             except AudiorepError as error:
-                if not self.source.is_live or not (self._last or heard_before):
+                if not self.source.is_live or not self._last:
                     raise
                 reason = str(error)
             if not self.source.is_live:
                 return
-            heard, heard_before = self._last, True
             self._gap = self._gap or reason
+            wait = FIRST_WAIT if self._last > before else min(2 * wait, LONGEST_WAIT)
             self._stop.wait(wait)
-            wait = FIRST_WAIT if heard and time.monotonic() - heard < wait + STALL_SECONDS else min(2 * wait, LONGEST_WAIT)
 
     def _hear_once(self, opened: Opened) -> str:
         """Why it has ended."""

@@ -111,7 +111,7 @@ class _Hearing:
                 self._begin(piece)
             assert self._stream is not None
             found += self._stream.cut(piece.samples)
-        if arrivals and self._stream is not None and (isinstance(arrivals[0], Ended)):
+        if arrivals and self._stream is not None:
             found += self._stream.cut_rest()
         return found
 

@@ -171,9 +171,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path} cannot be read: it has {path.stat().st_size} bytes; {LARGEST_JSON} are allowed.")
         values = from_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        has_file = (path.parent / shipped.FILE).exists()
-        hint = f" Its {shipped.FILE} runs, and holds no weights to train or to export." if has_file else ""
-        raise CheckpointError(f"{path.parent} is not a checkpoint: it has no {path.name}.{hint}") from None
+        raise CheckpointError(f"{path.parent} is not a checkpoint: it has no {path.name}.") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from support import SAMPLES, processes
 from support.info import RATE, make_info
+from support.streaming import Server, flac, needs_ffmpeg
 
 from audiorep.errors import AudioError, ConfigError
 from audiorep.info import EMBEDDING
@@ -22,7 +23,7 @@ from audiorep.listen import feeds, outlets
 from audiorep.listen.feeds import Ended, Feed, Gap, Piece
 from audiorep.listen.listener import Listener, Report
 from audiorep.listen.outlets import Outlet, file_outlet
-from audiorep.listen.sources import SoundFile, StalledError
+from audiorep.listen.sources import Address, SoundFile, StalledError
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.events import EventConfig
 from audiorep.runtimes import Session
@@ -343,3 +344,40 @@ def test_ctrl_c_ends_open_events(tmp_path):
     ended = [row for row in map(json.loads, rest.splitlines()) if row["label"] == first["label"] and row["end"] is not None]
     assert ended[0]["start"] == first["start"]
     assert f",{first['label']}," in (tmp_path / "out.csv").read_text()
+
+
+def test_what_lies_before_a_gap_is_heard_to_its_end(monkeypatch):
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 0.05)
+    source = Script([level(0.0, 2.0), level(0.9, 0.4)], [level(0.0, 2.0)], [])
+    found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=3)
+    assert told(found) == [
+        ("loud", 2.0, pytest.approx(2.4, abs=2e-3), True),
+        ("loud", 2.0, pytest.approx(2.4, abs=2e-3), False),
+    ]
+    assert found[2].gap is not None
+
+
+def test_pauses_grow_until_something_is_heard(monkeypatch):
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 0.1)
+    down = [AudioError("script is down.") for _ in range(3)]
+    source = Script([level(0.0, 1.0)], *down, [level(0.9, 1.5)], [])
+    begun = time.monotonic()
+    found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=2)
+    assert 0.1 + 0.2 + 0.4 + 0.8 <= time.monotonic() - begun < 8
+    assert [report.gap.reason for report in found if report.gap is not None] == ["script ended"]
+
+
+@needs_ffmpeg
+def test_an_address_that_ends_is_heard_again(monkeypatch):
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 0.2)
+    server = Server(flac(np.concatenate([level(0, 1), level(0.9, 1), level(0, 1)])[:, 0].repeat(16)))
+    listener = Listener(Classifier(Loud()), [Address(server.address, RATE)], ONLY_LOUD)
+    found = reports(listener, count=5)
+    server.close()
+    assert [(is_open, round(start, 1)) for _, start, _, is_open in told(found[:2])] == [(True, 1.0), (False, 1.0)]
+    [gap] = [report.gap for report in found if report.gap is not None]
+    assert "ended" in gap.reason
+    assert 0 <= gap.seconds < 5
+    (_, start, _, _) = told(found)[2]
+    assert start == pytest.approx(3.0 + gap.seconds + 1.0, abs=0.1)
+    assert server.requests >= 2

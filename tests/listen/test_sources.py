@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import os
-import shutil
 import struct
 import threading
 import time
@@ -14,12 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import soundfile
+from support.streaming import RATE, Server, flac, needs_ffmpeg
 
 from audiorep.errors import AudioError, ConfigError
 from audiorep.listen.sources import Address, Opened, SoundFile, StalledError, StandardInput, source_of
-
-RATE = 16_000
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
 def tone(seconds: float) -> np.ndarray:
@@ -139,49 +135,6 @@ def test_sources_are_told_apart():
 
 def test_a_password_is_not_shown():
     assert Address("rtsp://me:secret@camera.local/live@1?x=1", RATE).name == "rtsp://camera.local/live@1?x=1"
-
-
-class Server:
-    """An HTTP server of one file, in any number of parts with pauses between."""
-
-    def __init__(self, content: bytes, after: int | None = None, pause: float = 0.0) -> None:
-        outer = self
-        self.requests = 0
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.requests += 1
-                if self.path != "/live":
-                    self.send_error(404)
-                    return
-                self.send_response(200)
-                self.end_headers()
-                try:
-                    self.wfile.write(content[:after])
-                    if after is not None:
-                        outer.held.wait(pause)
-                        self.wfile.write(content[after:])
-                except OSError:
-                    pass
-
-            def log_message(self, *words: object) -> None:
-                pass
-
-        self.held = threading.Event()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}/live"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.held.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def flac(samples: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, RATE, format="FLAC")
-    return file.getvalue()
 
 
 @needs_ffmpeg
