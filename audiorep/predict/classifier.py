@@ -135,7 +135,7 @@ class Classifier:
         True
         >>> samples, rate = soundfile.read("samples/crow.flac")
         >>> classifier.embed(samples, rate).vectors.shape
-        (3, 128)
+        (10, 128)
         >>> len(classifier.embed(["samples/crow.flac", "samples/rain.flac"]))
         2
         """
