@@ -7,7 +7,6 @@ import audiorep
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
-classifier = audiorep.load("esc50").with_windows(hop_seconds=2.5)  # the model's own hop is a whole window
-recording = classifier.file(sys.argv[1] if len(sys.argv) > 1 else SAMPLES / "recording.flac")
-for found in recording.merged(threshold=0.5):
+recording = audiorep.load("esc50").file(sys.argv[1] if len(sys.argv) > 1 else SAMPLES / "recording.flac")
+for found in recording.events(audiorep.EventConfig(on=0.8, off=0.4, hang_seconds=1.0)):
     print(f"{found.start:5.1f} to {found.end:5.1f} s: {found.label} ({found.score:.0%})")
