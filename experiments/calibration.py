@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +51,20 @@ def main() -> None:
     heard = hear(classifier.uncalibrated(), unseen, "fold 5")
     files, targets = np.stack([recording.mean("label") for recording in heard.recordings]), heard.targets["label"]
     divisions = list(_halves(np.array(groups_of(heard.examples))))
+    shown = partial(classifier.info.contested, "label")
     values = {
         "command": "python experiments/calibration.py --data ESC50_FOLDER",
         "environment": environment(),
         "clips": len(files),
         "recordings": len(set(groups_of(heard.examples))),
-        "top1": float((files.argmax(1) == targets.argmax(1)).mean()),
-        "as_it_is": _without_bins(reliability(files, targets).as_dict()),
+        "top1": float((shown(files).argmax(1) == targets.argmax(1)).mean()),
+        "as_it_is": _without_bins(reliability(shown(files), targets).as_dict()),
         "windows_as_they_are": _of_windows(heard),
         "cross_validated": _cross_validated(classifier.info, heard),
         "halves": {
             "divisions": len(divisions),
-            "scores": {name: _scores(fit, files, targets, divisions) for name, fit in SCALINGS.items()},
-            "thresholds": _thresholds(files, targets, divisions),
+            "scores": {name: _scores(fit, files, targets, divisions, shown) for name, fit in SCALINGS.items()},
+            "thresholds": _thresholds(files, targets, divisions, shown),
         },
     }
     write_json(ROOT / "results" / "calibration.json", values)
@@ -79,7 +81,7 @@ def _halves(groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _of_windows(heard: Heard) -> dict[str, Any]:
-    windows = [recording.scores["label"] for recording in heard.recordings]
+    windows = [recording.sounding("label") for recording in heard.recordings]
     targets = heard.targets["label"].repeat([len(scores) for scores in windows], axis=0)
     return {
         "temperature": scaling.fit(windows, heard.targets["label"], "softmax")["temperature"],
@@ -144,29 +146,33 @@ def _scores(
     files: np.ndarray,
     targets: np.ndarray,
     divisions: list[tuple[np.ndarray, np.ndarray]],
+    shown: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, Any]:
     """The error of halves' scores by what was fitted on the other halves."""
     rows: dict[str, list[float]] = {"error": [], "by_chance": [], "log_loss": [], "top1": [], "answered": []}
     for known, held in divisions:
         scores = fit((files[known], targets[known]))(files[held])
-        found = reliability(scores, targets[held])
+        found = reliability(shown(scores), targets[held])
         right = (scores * targets[held]).sum(1)
         rows["error"].append(found.error)
         rows["by_chance"].append(found.by_chance)
         rows["log_loss"].append(float(-np.log(np.maximum(right, 1e-30)).mean()))
-        rows["top1"].append(float((scores.argmax(1) == targets[held].argmax(1)).mean()))
+        rows["top1"].append(float((shown(scores).argmax(1) == targets[held].argmax(1)).mean()))
         rows["answered"].append(found.answered)
     return {name: _told(values) for name, values in rows.items()}
 
 
 def _thresholds(
-    files: np.ndarray, targets: np.ndarray, divisions: list[tuple[np.ndarray, np.ndarray]]
+    files: np.ndarray,
+    targets: np.ndarray,
+    divisions: list[tuple[np.ndarray, np.ndarray]],
+    shown: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, dict[str, Any]]:
     """Precision, share answered and F1 of halves by thresholds from the other halves, of temperature-scaled scores."""
     rows: dict[str, dict[str, list[float]]] = {}
     for known, held in divisions:
         scale = _temperature((files[known], targets[known]))
-        inside, outside = scale(files[known]), scale(files[held])
+        inside, outside = shown(scale(files[known])), shown(scale(files[held]))
         limits: dict[str, np.ndarray | float] = {"none": 0.0}
         for rule in thresholds.RULES:
             found = thresholds.choose(inside, targets[known], "softmax", rule, PRECISION)
