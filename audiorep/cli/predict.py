@@ -57,7 +57,7 @@ def predict(
         View,
         typer.Option(
             help="Labels of the file, of each window, of merged windows, or of events, each with its beginning and end; "
-            "auto: file up to 30 s, else merged."
+            "auto: file up to 30 s, else events, or merged with --top."
         ),
     ] = "auto",
     events: Annotated[

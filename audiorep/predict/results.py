@@ -14,11 +14,11 @@ from audiorep.predict.events import Event, EventConfig, trackers
 
 View = Literal["auto", "file", "windows", "merged", "events"]
 """Labels for the whole file, for each window, for each run of windows with the same label, or with the times at which sounds
-begin and end; `auto` is `file` for short files and `merged` for long ones."""
+begin and end; `auto` is `file` for short files, and for long ones `events`, or `merged` if a number of labels is asked for."""
 
 SEVERAL = 3
 """Labels that are reported of a sound that may have any number, where no other number is asked for."""
-LONG_SECONDS = 30.0  # a longer file has the view `merged` under `auto`
+LONG_SECONDS = 30.0  # a longer file has the view `events` under `auto`
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,8 @@ class Recording:
         Of events, `threshold` is `EventConfig.on`, and there may be any number at once.
         """
         if view == "auto":
-            view = "file" if self.seconds <= LONG_SECONDS else "merged"
+            long: View = "events" if top is None else "merged"
+            view = "file" if self.seconds <= LONG_SECONDS else long
         if view == "windows":
             return self.detections(top, threshold)
         if view == "events":

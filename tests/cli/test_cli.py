@@ -62,7 +62,7 @@ def test_samples_are_named_by_the_model_of_50_sounds():
 def test_long_recordings_have_times_and_merge_windows(tmp_path):
     recording = SAMPLES / "recording.flac"
     windows = json.loads(audiorep("predict", recording, "--model", "esc50", "--view", "windows", "--json").stdout)["labels"]
-    merged = json.loads(audiorep("predict", recording, "--model", "esc50", "--json").stdout)["labels"]
+    merged = json.loads(audiorep("predict", recording, "--model", "esc50", "--top", "1", "--json").stdout)["labels"]
     assert len(merged) < len(windows)
     assert windows[1]["start"] == pytest.approx(0.4875, abs=1e-3)
     assert max(m["end"] for m in merged) == pytest.approx(

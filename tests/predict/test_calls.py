@@ -121,7 +121,8 @@ def test_views_are_one_answer_or_times(classifier):
     recording = classifier(SAMPLES / "recording.flac")
     assert len(recording.view("file")) == 1
     assert recording.view("windows") == recording.detections()
-    assert recording.view() == recording.view("merged") == recording.merged()
+    assert recording.view() == recording.view("events") == recording.events()
+    assert recording.view(top=1) == recording.view("merged") == recording.merged()
     assert classifier(SAMPLES / "crow.flac").view() == classifier(SAMPLES / "crow.flac").whole()
 
 
