@@ -13,7 +13,7 @@ import typer
 
 import audiorep
 from audiorep.cli import terminal
-from audiorep.cli.options import SOME_FAILED, Json, Model, NoUnknown, Precision, RuntimeName, Threads, share
+from audiorep.cli.options import SOME_FAILED, Hop, Json, Model, NoUnknown, Precision, RuntimeName, Threads, share
 from audiorep.cli.predict import event_settings
 from audiorep.escape import visible
 
@@ -42,7 +42,7 @@ def listen(
     threshold: Annotated[
         float | None, typer.Option(callback=share, help="Score from which a window counts; default: the model's thresholds.")
     ] = None,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next; default: the model's.")] = None,
+    hop: Hop = None,
     rate: Annotated[int | None, typer.Option(help="Hz of raw samples on standard input.")] = None,
     channels: Annotated[int, typer.Option(min=1, help="Channels of raw samples on standard input.")] = 1,
     format: Annotated[str, typer.Option(help="Raw samples on standard input: s16le, s32le, f32le or u8.")] = "s16le",
@@ -57,12 +57,9 @@ def listen(
     """Listen to live sound, and print each sound when it begins and when it ends."""
     from audiorep.listen.listener import Listener
     from audiorep.listen.sources import source_of
-    from audiorep.predict.events import EventConfig
 
     classifier = audiorep.load(model, threads, runtime, precision, unknown=not no_unknown).with_windows(None, hop)
-    settings = event_settings(events, "events", threshold, classifier.info)
-    if settings is None and threshold is not None:
-        settings = EventConfig(on=threshold)
+    settings = event_settings(events, threshold, classifier.info)
     hz = classifier.info.sample_rate
     opened = [source_of(text, hz, rate, channels, format, realtime, not once) for text in sources]
     listener, failed = Listener(classifier, opened, settings), False

@@ -42,6 +42,7 @@ Channel = Annotated[
     Literal["mean", "left", "right", "each"],
     typer.Option(help="For sounds with several channels: their mean, one side, or a result for each channel."),
 ]
+Hop = Annotated[float | None, typer.Option(help="Seconds from one window to the next; default: the model's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of processor threads; default: all.")]
 DataRoot = Annotated[

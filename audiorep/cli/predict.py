@@ -17,6 +17,7 @@ from audiorep.cli.options import (
     DataRoot,
     Folds,
     Format,
+    Hop,
     Json,
     Model,
     NoUnknown,
@@ -73,7 +74,7 @@ def predict(
         float | None, typer.Option(callback=share, help="Lowest score that is reported; default: the model's.")
     ] = None,
     window: Annotated[float | None, typer.Option(help="Length of a window in seconds; default: the model's.")] = None,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next; default: the model's.")] = None,
+    hop: Hop = None,
     channel: Channel = "mean",
     threads: Threads = None,
     runtime: RuntimeName = None,
@@ -88,7 +89,9 @@ def predict(
     from audiorep.predict.results import Failure
 
     classifier = audiorep.load(model, threads, runtime, precision, unknown=not no_unknown).with_windows(window, hop)
-    told = event_settings(events, view, threshold, classifier.info)
+    if events is not None and view not in ("auto", "events"):
+        raise ConfigError("--events goes with --view events alone.")
+    told = None if events is None else event_settings(events, threshold, classifier.info)
     passed_over: list[Path] = []
     files = list(sources.find(paths, passed_over.append))
     if passed_over:
@@ -119,8 +122,8 @@ def predict(
         raise typer.Exit(SOME_FAILED)
 
 
-def event_settings(file: Path | None, view: View, threshold: float | None, info: ModelInfo) -> EventConfig | None:
-    """The settings of events in a file, if there is one.
+def event_settings(file: Path | None, threshold: float | None, info: ModelInfo) -> EventConfig:
+    """The settings of events in a file, or those by the threshold alone.
 
     Raises:
         ConfigError: they are not allowed, name labels that the model does not have, or do not go with the other options.
@@ -128,13 +131,11 @@ def event_settings(file: Path | None, view: View, threshold: float | None, info:
     from audiorep.predict.events import EventConfig, trackers
 
     if file is None:
-        return None
-    if view not in ("auto", "events"):
-        raise ConfigError("--events goes with --view events alone.")
+        return EventConfig(on=threshold or 0.0)
     if threshold is not None:
         raise ConfigError("--events says itself from which score a window counts (on); leave --threshold out.")
     settings = EventConfig.from_dict(config.read_toml(file))
-    trackers(info.labels, settings, unknown=info.unknown)
+    trackers(info, settings)
     return settings
 
 

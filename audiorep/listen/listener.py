@@ -12,7 +12,7 @@ from audiorep.errors import AudiorepError
 from audiorep.listen.feeds import Arrival, Ended, Feed, Gap, Piece
 from audiorep.listen.sources import Source
 from audiorep.predict.classifier import Classifier
-from audiorep.predict.events import Event, EventConfig, EventTracker, trackers
+from audiorep.predict.events import Event, EventConfig, trackers
 from audiorep.predict.stream import CutWindow, Stream, StreamWindow
 
 WAIT_SECONDS = 1.0  # for something to arrive, between looks
@@ -95,9 +95,7 @@ class _Hearing:
     def __init__(self, classifier: Classifier, feed: Feed, config: EventConfig | None) -> None:
         self.feed, self.ended = feed, False
         self._classifier = classifier
-        info = classifier.info
-        thresholds = {head: info.threshold(head) for head in info.labels}
-        self._trackers: dict[str, EventTracker] = trackers(info.labels, config, thresholds, info.unknown)
+        self._trackers = trackers(classifier.info, config)
         self._stream: Stream | None = None
         self._began: datetime | None = None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from audiorep.config import Config, failed, refuse
 from audiorep.errors import ConfigError
 from audiorep.escape import visible
 from audiorep.untrusted import brief, is_number, is_text, is_whole
+
+if TYPE_CHECKING:
+    from audiorep.info.model_info import ModelInfo
 
 LONGEST_MEMORY = 1000  # windows that confirm an event
 MOST_SECONDS = 86_400.0
@@ -62,12 +65,13 @@ class EventConfig(Config):
             self.of_label(label)
 
     def of_label(self, label: str) -> EventConfig:
-        """The settings of a label, without tables of others.
+        """The settings of a label: these, or those with its own in place of the common ones.
 
         Raises:
             ConfigError: its own settings are not allowed; the text names it.
         """
-        own = self.labels.get(label, {})
+        if not (own := self.labels.get(label)):
+            return self
         if strange := [key for key in own if key not in OF_LABELS]:
             raise ConfigError(f"events: {visible(label)}: {visible(str(strange[0]))} is no setting of a label.")
         common = {name: getattr(self, name) for name in OF_LABELS}
@@ -254,27 +258,17 @@ class EventTracker:
         ]
 
 
-def trackers(
-    heads: Mapping[str, Sequence[str]],
-    config: EventConfig | None = None,
-    thresholds: Mapping[str, Sequence[float]] | None = None,
-    unknown: str = "",
-) -> dict[str, EventTracker]:
-    """{head: its tracker} for the class names of each head; without the heads that hold no label of `config.allow`.
+def trackers(info: ModelInfo, config: EventConfig | None = None) -> dict[str, EventTracker]:
+    """{head: its tracker} for a model; without the heads that hold no label of `config.allow`.
 
     Raises:
         ConfigError: the settings name a label of no head.
     """
-    config, known = config or EventConfig(), {name for names in heads.values() for name in names}
-    if strange := sorted({*config.allow, *config.deny, *config.labels} - {*known, unknown}):
+    config, known = config or EventConfig(), {name for names in info.labels.values() for name in names}
+    if strange := sorted({*config.allow, *config.deny, *config.labels} - {*known, info.unknown}):
         raise ConfigError(f"events: {visible(strange[0])} is no label of the model.")
-    found = {}
-    for head, names in heads.items():
-        allow = tuple(label for label in config.allow if label in names)
-        if config.allow and not allow:
-            continue
-        own = {label: settings for label, settings in config.labels.items() if label in names}
-        deny = tuple(label for label in config.deny if label in names)
-        limits = (thresholds or {}).get(head)
-        found[head] = EventTracker(names, replace(config, allow=allow, deny=deny, labels=own), limits, unknown)
-    return found
+    return {
+        head: EventTracker(names, config, info.threshold(head), info.unknown)
+        for head, names in info.labels.items()
+        if not config.allow or {*config.allow} & {*names}
+    }

@@ -161,8 +161,7 @@ class Recording:
             ConfigError: the settings name a label that the model does not have.
         """
         found = []
-        thresholds = {head: self.info.threshold(head) for head in self.scores}
-        for head, tracker in trackers(self.info.labels, config, thresholds, self.info.unknown).items():
+        for head, tracker in trackers(self.info, config).items():
             peaks = np.ones(len(self.starts)) if self.peaks is None else self.peaks
             told: list[Event] = []
             for window, (start, peak) in enumerate(zip(self.starts, peaks, strict=True)):

@@ -109,12 +109,12 @@ def test_impossible_settings_are_refused(settings, reason):
 
 
 def test_settings_may_name_labels_of_any_head_but_no_others():
-    heads = {"verb": ["cut", "wash"], "noun": ["pan", "knife"]}
-    assert list(trackers(heads, EventConfig(allow=("pan",)))) == ["noun"]
-    assert list(trackers(heads, EventConfig(deny=("pan",), labels={"cut": {"on": 0.1}}))) == ["verb", "noun"]
+    info = make_info(labels={"verb": ["cut", "wash"], "noun": ["pan", "knife"]})
+    assert list(trackers(info, EventConfig(allow=("pan",)))) == ["noun"]
+    assert list(trackers(info, EventConfig(deny=("pan",), labels={"cut": {"on": 0.1}}))) == ["verb", "noun"]
     for settings in ({"allow": ("fork",)}, {"deny": ("fork",)}, {"labels": {"fork": {}}}):
         with pytest.raises(ConfigError, match="events: fork is no label of the model"):
-            trackers(heads, EventConfig(**settings))
+            trackers(info, EventConfig(**settings))
 
 
 def test_recording_tells_its_events_in_order_of_time():
