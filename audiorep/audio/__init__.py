@@ -24,6 +24,7 @@ __all__ = [
     "Resampler",
     "blocks",
     "blocks_of",
+    "checked",
     "find",
     "pad",
     "probe",
@@ -108,7 +109,7 @@ def blocks(
 
         def mono() -> Iterator[np.ndarray]:
             for block in sound.blocks(first, about.frames if last is None else last, size):
-                yield _checked(mixer.mix(block), about.path)
+                yield checked(mixer.mix(block), about.path)
             if last is None and sound.is_cut_off:
                 raise sound.truncated(about.frames, "its last page is cut off")
 
@@ -129,7 +130,7 @@ def blocks_of(
     """
     mixer, size = Mixer(name, samples.shape[1], "mean"), _block_frames(rate, samples.shape[1])
     parts = (samples[first : first + size].astype(np.float32) for first in range(0, len(samples), size))
-    yield from _resampled((_checked(mixer.mix(part), name) for part in parts), rate, sample_rate)
+    yield from _resampled((checked(mixer.mix(part), name) for part in parts), rate, sample_rate)
     if notes is not None:
         notes.extend(mixer.notes(rate))
 
@@ -182,17 +183,17 @@ def _stretch(sound: Sound, about: AudioFile, start: float, end: float | None) ->
     return first, None if last is None or last >= about.frames else last
 
 
-def _checked(mono: np.ndarray, path: Path) -> np.ndarray:
-    """`mono` unchanged, (n,).
+def checked(mono: np.ndarray, name: object, advice: str = " Re-export the file.") -> np.ndarray:
+    """`mono` unchanged, (n,); an error calls it `name`, and gives `advice` against samples that are no numbers.
 
     Raises:
         AudioError: a sample is NaN, infinite or above `MAX_AMPLITUDE`.
     """
     peak = float(np.abs(mono).max(initial=0.0))
     if not np.isfinite(peak):
-        raise AudioError(f"{path} holds NaN or infinite samples. Re-export the file.", "non-finite")
+        raise AudioError(f"{name} holds NaN or infinite samples.{advice}", "non-finite")
     if peak > MAX_AMPLITUDE:
         raise AudioError(
-            f"{path} holds samples up to {peak:.0f}; floats must lie in -1..1. Divide integer samples by their range."
+            f"{name} holds samples up to {peak:.0f}; floats must lie in -1..1. Divide integer samples by their range."
         )
     return mono

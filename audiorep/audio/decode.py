@@ -18,7 +18,7 @@ import numpy as np
 
 from audiorep import audio
 from audiorep.audio import pipes
-from audiorep.audio.decoders import RATES
+from audiorep.audio.decoders import rate_problem
 from audiorep.errors import AudioError, AudiorepError
 
 BATCH_WINDOWS = 16  # larger batches are no faster on a CPU
@@ -95,8 +95,8 @@ class Waveform:
             raise AudioError(
                 f"A waveform of shape {samples.shape} was given, more channels than samples; (N, C) is needed. Transpose it."
             )
-        if isinstance(rate, bool) or not RATES[0] <= rate <= RATES[1] or rate != int(rate):
-            raise AudioError(f"A sample rate of {rate} Hz was given; whole numbers from {RATES[0]} to {RATES[1]} are allowed.")
+        if problem := rate_problem(rate):
+            raise AudioError(problem)
 
     def blocks(self, sample_rate: int, notes: list[str]) -> Iterator[np.ndarray]:
         """Consecutive (n,) float32 blocks at `sample_rate` Hz (see `audio.blocks_of`)."""

@@ -255,6 +255,13 @@ class Sound:
         return _Stream(part, rate, channels, round(frames * part.declared_ratio))
 
 
+def rate_problem(rate: float) -> str:
+    """Why the rate of samples in memory cannot be used; empty, if it can."""
+    if not isinstance(rate, bool) and RATES[0] <= rate <= RATES[1] and rate == int(rate):
+        return ""
+    return f"A sample rate of {rate} Hz was given; whole numbers from {RATES[0]} to {RATES[1]} are allowed."
+
+
 def _count(decoder: Decoder) -> int:
     """The frames of a stream whose header does not give its length, counted by decoding it."""
     frames = 0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiorep.audio import MAX_AMPLITUDE, Cutter, Resampler
-from audiorep.audio.decoders import RATES
+from audiorep.audio import Cutter, Resampler, checked
+from audiorep.audio.decoders import rate_problem
 from audiorep.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class Stream:
     def __init__(self, classifier: Classifier, sample_rate: float | None = None) -> None:
         self._classifier, info = classifier, classifier.info
         rate = info.sample_rate if sample_rate is None else sample_rate
-        if isinstance(rate, bool) or not RATES[0] <= rate <= RATES[1] or rate != int(rate):
-            raise ConfigError(f"A sample rate of {rate} Hz was given; whole numbers from {RATES[0]} to {RATES[1]} are allowed.")
+        if problem := rate_problem(rate):
+            raise ConfigError(problem)
         self.sample_rate = int(rate)
         self._origin = 0.0
         self._begin()
@@ -147,11 +147,4 @@ def _mono(samples: np.ndarray) -> np.ndarray:
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not samples.shape[1]):
         raise AudioError(f"Samples of shape {samples.shape} were given; (n,) or (n, C) is needed.")
     mono = (samples if samples.ndim == 1 else samples.mean(axis=1)).astype(np.float32)
-    peak = float(np.abs(mono).max(initial=0.0))
-    if not np.isfinite(peak):
-        raise AudioError("The stream holds NaN or infinite samples.")
-    if peak > MAX_AMPLITUDE:
-        raise AudioError(
-            f"The stream holds samples up to {peak:.0f}; floats must lie in -1..1. Divide integers by their range."
-        )
-    return mono
+    return checked(mono, "The stream", advice="")
