@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from audiorep.errors import AudioError, AudiorepError
-from audiorep.listen.sources import Opened, Source, StalledError
+from audiorep.listen.sources import LostError, Opened, Source, StalledError
 
 STALL_SECONDS = 5.0  # without a sample, after which a live source is given up and tried again
+START_SECONDS = 15.0  # the same before the first sample of a connection
 LOOK_SECONDS = 0.25  # between looks whether to stop
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a source is tried again; each wait is twice the one before
 KEPT_SECONDS = 30.0  # of sound that the model has not heard yet
@@ -126,17 +126,22 @@ class Feed:
 
     def _hear_once(self, opened: Opened) -> str:
         """Why it has ended."""
-        quiet_since = time.monotonic()
+        quiet_since, patience = time.monotonic(), START_SECONDS
         try:
             while not self._stop.is_set():
-                with suppress(StalledError):
+                try:
                     if (samples := opened.read(LOOK_SECONDS)) is None:
                         return f"{self.source.name} ended"
-                    quiet_since = time.monotonic()
+                    quiet_since, patience = time.monotonic(), STALL_SECONDS
                     self._receive(samples, opened.sample_rate)
                     continue
-                if self.source.is_live and time.monotonic() - quiet_since > STALL_SECONDS:
-                    return f"{self.source.name} sent nothing for {STALL_SECONDS:g} s"
+                except LostError as lost:
+                    self._gap = str(lost)
+                    continue
+                except StalledError:
+                    pass
+                if self.source.is_live and time.monotonic() - quiet_since > patience:
+                    return f"{self.source.name} sent nothing for {patience:g} s"
         finally:
             opened.close()
         return "stopped"

@@ -5,40 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from audiorep.errors import AudiorepError
+from audiorep.errors import AudioError, ConfigError
 from audiorep.listen.feeds import Arrival, Ended, Feed, Gap, Piece
+from audiorep.listen.reports import Report
+from audiorep.listen.snippets import SnippetConfig, SnippetCutter
 from audiorep.listen.sources import Source
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.events import Event, EventConfig, trackers
 from audiorep.predict.stream import CutWindow, Stream, StreamWindow
 
 WAIT_SECONDS = 1.0  # for something to arrive, between looks
-
-
-@dataclass(frozen=True)
-class Report:
-    """Something that happened to a source."""
-
-    source: str
-    seconds: float
-    """Seconds of the source's sound, gaps included, at which it happened."""
-    began: datetime | None
-    """When the source's first sample was heard; None for a file, which has no time of day."""
-    event: Event | None = None
-    head: str = ""
-    """The head of the event."""
-    gap: Gap | None = None
-    error: AudiorepError | None = None
-    """Why the source has ended, if it failed."""
-    ended: bool = False
-    """Whether nothing more comes from it."""
-
-    def at(self, seconds: float) -> datetime | None:
-        """The time of day at so many seconds of the source's sound."""
-        return None if self.began is None else self.began + timedelta(seconds=seconds)
 
 
 class Listener:
@@ -51,15 +29,25 @@ class Listener:
         classifier: the model; its hop decides how often each source is heard.
         sources: what to listen to.
         config: when windows become an event; default: `EventConfig()`.
+        snippets: how much of each event's sound is cut out and reported; None: nothing.
 
     Raises:
-        ConfigError: the settings name a label that the model does not have.
+        ConfigError: the settings name a label that the model does not have, or two sources have the same name.
     """
 
-    def __init__(self, classifier: Classifier, sources: Sequence[Source], config: EventConfig | None = None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        sources: Sequence[Source],
+        config: EventConfig | None = None,
+        snippets: SnippetConfig | None = None,
+    ) -> None:
+        names = [source.name for source in sources]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise ConfigError(f"Two sources are named {twice}. Give one another name: second={twice}")
         self._classifier = classifier
         self._arrived = threading.Event()
-        self._hearings = [_Hearing(classifier, Feed(source, self._arrived), config) for source in sources]
+        self._hearings = [_Hearing(classifier, Feed(source, self._arrived), config, snippets) for source in sources]
 
     def run(self) -> Iterator[Report]:
         """Reports, until all sources have ended. When it is closed, or interrupted, open events end where they were heard."""
@@ -85,6 +73,7 @@ class Listener:
             for (hearing, _), window in zip(cut, heard, strict=True):
                 yield from hearing.events(window)
             for hearing, arrivals in taken:
+                yield from hearing.snippets()
                 if arrivals:
                     yield from hearing.interrupted(arrivals.pop(0))
 
@@ -92,11 +81,14 @@ class Listener:
 class _Hearing:
     """One source: its stream and the events of each head."""
 
-    def __init__(self, classifier: Classifier, feed: Feed, config: EventConfig | None) -> None:
+    def __init__(self, classifier: Classifier, feed: Feed, config: EventConfig | None, snippets: SnippetConfig | None) -> None:
         self.feed, self.ended = feed, False
         self._classifier = classifier
         self._trackers = trackers(classifier.info, config)
+        self._look_back = (config or EventConfig()).longest_delay(classifier.info.window_seconds, classifier.info.hop_seconds)
+        self._snippets = snippets
         self._stream: Stream | None = None
+        self._cutter: SnippetCutter | None = None
         self._began: datetime | None = None
 
     def cut(self, arrivals: list[Arrival]) -> list[CutWindow]:
@@ -108,7 +100,13 @@ class _Hearing:
             if self._stream is None:
                 self._begin(piece)
             assert self._stream is not None
-            found += self._stream.cut(piece.samples)
+            try:
+                found += self._stream.cut(piece.samples)
+            except AudioError as error:  # not numbers, for example; the source goes on
+                arrivals.insert(0, Gap(piece.seconds, str(error)))
+                break
+            if self._cutter is not None:
+                self._cutter.hear(piece.samples)
         if arrivals and self._stream is not None:
             found += self._stream.cut_rest()
         return found
@@ -117,7 +115,12 @@ class _Hearing:
         """What a window decides."""
         for head, tracker in self._trackers.items():
             for event in tracker.push(window.start, window.end, window.scores[head], window.peak):
-                yield self._report(event.decided, event=event, head=head)
+                yield self._told(event, head)
+
+    def snippets(self) -> Iterator[Report]:
+        """The sounds of events that are complete."""
+        if self._cutter is not None:
+            yield from (self._report(self.seconds, snippet=snippet, head=head) for head, snippet in self._cutter.complete())
 
     def interrupted(self, arrival: Arrival) -> Iterator[Report]:
         """What a gap or an end brings."""
@@ -126,17 +129,17 @@ class _Hearing:
             if self._stream is not None:
                 yield self._report(self._stream.seconds, gap=arrival)
                 self._stream.reset(arrival.seconds)
+                if self._cutter is not None:
+                    self._cutter.end(self.seconds)
         elif isinstance(arrival, Ended):
             self.ended = True
             yield self._report(self.seconds, error=arrival.error, ended=True)
 
     def close(self) -> list[Report]:
-        """Ends the open events."""
-        return [
-            self._report(event.decided, event=event, head=head)
-            for head, tracker in self._trackers.items()
-            for event in tracker.flush()
-        ]
+        """Ends the open events, and cuts out what was heard of them."""
+        ended = [self._told(event, head) for head, tracker in self._trackers.items() for event in tracker.flush()]
+        cut = [] if self._cutter is None else self._cutter.end(self.seconds)
+        return [*ended, *(self._report(self.seconds, snippet=snippet, head=head) for head, snippet in cut)]
 
     @property
     def seconds(self) -> float:
@@ -145,9 +148,16 @@ class _Hearing:
 
     def _begin(self, piece: Piece) -> None:
         self._stream = self._classifier.stream(piece.sample_rate)
+        if self._snippets is not None:
+            self._cutter = SnippetCutter(self._snippets, piece.sample_rate, self._look_back)
         if self.feed.source.has_clock:
             late = time.monotonic() - piece.arrived + piece.seconds
             self._began = datetime.now(UTC).astimezone() - timedelta(seconds=late)
+
+    def _told(self, event: Event, head: str) -> Report:
+        if self._cutter is not None:
+            self._cutter.tell(event, head)
+        return self._report(event.decided, event=event, head=head)
 
     def _report(self, seconds: float, **what: object) -> Report:
         return Report(self.feed.source.name, seconds, self._began, **what)  # type: ignore[arg-type]

@@ -1,127 +1,163 @@
-"""Where reports go: lines of text or of a file, written by a thread of their own, which may be slow."""
+"""Bounded queues to readers that may be slow or gone, each with a thread of its own."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
-from audiorep.errors import ConfigError
-from audiorep.listen.listener import Report
+from audiorep.listen.reports import Report
 
-MOST_KEPT = 1000  # lines that wait for a slow reader
-CLOSE_SECONDS = 2.0
-COLUMNS = ("source", "time", "end_time", "start", "end", "head", "label", "score")
+MOST_KEPT = 1000  # things that wait for a slow reader
+MOST_BYTES = 8_000_000  # of sound among them
+CLOSE_SECONDS = 2.0  # for what is left at the end
+SAY_SECONDS = 60.0  # between two complaints about a reader
+
+T = TypeVar("T", contravariant=True)
+Thing = TypeVar("Thing")
 
 
-class Outlet:
-    """Hands lines to `write` in a thread, so that a reader that is slow or gone never stalls hearing.
+class Sink(Protocol[T]):
+    """Where things go in the end."""
 
-    The oldest of more than `MOST_KEPT` waiting lines are lost and counted. A line that cannot be written is lost too.
+    name: str
+    """For the user, without passwords."""
+
+    def write(self, thing: T, closing: threading.Event) -> None:
+        """Hands it over; may take long, but not once `closing` is set.
+
+        Raises:
+            OSError: it is lost.
+        """
+        ...
+
+    def missed(self, thing: T) -> None:
+        """Is told of a thing that was lost before it could be written."""
+        ...
+
+    def close(self) -> None:
+        """Frees what it holds."""
+        ...
+
+
+class Outlet(Generic[Thing]):
+    """Hands things to a sink in a thread, so that a reader that is slow or gone never stalls hearing.
+
+    The oldest of more than `MOST_KEPT` waiting things, or of more than `MOST_BYTES` of sound, are lost, counted and said.
     """
 
-    def __init__(self, name: str, write: Callable[[str], object], close: Callable[[], object] = lambda: None) -> None:
-        self.name = name
+    def __init__(self, sink: Sink[Thing], say: Callable[[str], None] = lambda text: None) -> None:
+        self.sink = sink
         self.lost = 0
         self.error: OSError | None = None
-        self._write, self._close = write, close
-        self._kept: deque[str] = deque()
+        self._say, self._said_lost, self._said_at = say, 0, -SAY_SECONDS
+        self._kept: deque[Thing] = deque()
+        self._bytes = 0
+        self._writing = False
         self._changed = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name=f"outlet {name}", daemon=True)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"outlet {sink.name}", daemon=True)
         self._thread.start()
 
-    def put(self, line: str) -> None:
-        """Gives a line; never waits."""
+    def put(self, thing: Thing) -> None:
+        """Gives a thing; never waits."""
         with self._changed:
-            self._kept.append(line)
-            if len(self._kept) > MOST_KEPT:
-                self._kept.popleft()
-                self.lost += 1
+            self._kept.append(thing)
+            self._bytes += _size(thing)
+            while len(self._kept) > MOST_KEPT or (self._bytes > MOST_BYTES and len(self._kept) > 1):
+                self._lose(self._take(), None)
+            self._changed.notify()
+
+    def begin_close(self) -> None:
+        """Tells the sink to hurry."""
+        with self._changed:
+            self._closing.set()
             self._changed.notify()
 
     def close(self) -> None:
-        """Waits a moment for the lines that are left; what a stuck reader does not take by then is lost."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        """Waits a moment for what is left; what a stuck reader does not take by then is lost."""
+        self.begin_close()
         self._thread.join(CLOSE_SECONDS)
-        self.lost += len(self._kept)
+        with self._changed:
+            while self._kept:
+                self._lose(self._take(), self.error)
+            self.lost += self._writing
+            self._complain()
         if not self._thread.is_alive():
             with suppress(OSError):
-                self._close()
+                self.sink.close()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._kept or self._closing)
+                self._changed.wait_for(lambda: self._kept or self._closing.is_set())
                 if not self._kept:
                     return
-                line = self._kept.popleft()
+                thing = self._take()
+                self._writing = True
             try:
-                self._write(line)
+                self.sink.write(thing, self._closing)
             except OSError as error:
-                self.error, self.lost = error, self.lost + 1
+                with self._changed:
+                    self._lose(thing, error)
+            self._writing = False
+
+    def _take(self) -> Thing:
+        thing = self._kept.popleft()
+        self._bytes -= _size(thing)
+        return thing
+
+    def _lose(self, thing: Thing, error: OSError | None) -> None:
+        self.lost, self.error = self.lost + 1, error
+        self.sink.missed(thing)
+        if time.monotonic() - self._said_at >= SAY_SECONDS:
+            self._complain()
+
+    def _complain(self) -> None:
+        if not (new := self.lost - self._said_lost):
+            return
+        why = "its reader is too slow" if self.error is None else self.error.strerror or str(self.error)
+        self._said_lost, self._said_at = self.lost, time.monotonic()
+        self._say(f"{new} {'message' if new == 1 else 'messages'} for {self.sink.name} lost: {why}.")
 
 
-def file_outlet(path: Path) -> tuple[Outlet, Callable[[Report], str]]:
-    """An outlet to a file that grows by a line for each ended event, `.csv` or `.jsonl`, and what makes its lines.
+class Readers:
+    """All outlets of one listening, and one for messages to people, which no report waits for either.
 
-    Raises:
-        ConfigError: another suffix, or the file cannot be written.
+    Args:
+        people: where messages go.
     """
-    if path.suffix.lower() not in (".csv", ".jsonl"):
-        raise ConfigError(f"{path} must end in .csv or .jsonl.")
-    try:
-        file = path.open("a", encoding="utf-8", newline="")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
 
-    def write(line: str) -> None:
-        file.write(line)
-        file.flush()
+    def __init__(self, people: Sink[str]) -> None:
+        self._people = Outlet(people)
+        self._outlets: list[Outlet[Report]] = []
 
-    is_csv = path.suffix.lower() == ".csv"
-    outlet = Outlet(str(path), write, file.close)
-    if is_csv and file.tell() == 0:
-        outlet.put(_row(COLUMNS))
-    return outlet, _as_row if is_csv else _as_line
+    def add(self, sink: Sink[Report]) -> None:
+        """Gives a reader all reports from now on."""
+        self._outlets.append(Outlet(sink, self.say))
 
+    def say(self, text: str) -> None:
+        """Gives people a sentence; never waits."""
+        self._people.put(text)
 
-def as_dict(report: Report) -> dict[str, Any]:
-    """A report as plain values for JSON."""
-    found: dict[str, Any] = {"source": report.source, "time": _iso(report.at(report.seconds)), "seconds": report.seconds}
-    if (event := report.event) is not None:
-        times = {"time": _iso(report.at(event.start)), "start": event.start, "end": None if event.is_open else event.end}
-        return {**found, **times, "head": report.head, "label": event.label, "score": event.score, "decided": event.decided}
-    if report.gap is not None:
-        return {**found, "gap_seconds": report.gap.seconds, "reason": report.gap.reason}
-    return {**found, "ended": report.ended, "error": "" if report.error is None else str(report.error)}
+    def tell(self, report: Report) -> None:
+        """Gives all readers a report; never waits."""
+        for outlet in self._outlets:
+            outlet.put(report)
 
-
-def _as_row(report: Report) -> str:
-    event = report.event
-    assert event is not None
-    times = (_iso(report.at(event.start)) or "", _iso(report.at(event.end)) or "", f"{event.start:.3f}", f"{event.end:.3f}")
-    return _row((report.source, *times, report.head, event.label, f"{event.score:.4f}"))
+    def close(self) -> None:
+        """Waits a moment for what is left: first for the reader that was added last, which may still tell the others."""
+        for outlet in self._outlets[-1:]:
+            outlet.close()
+        for outlet in self._outlets[:-1]:
+            outlet.begin_close()
+        for outlet in self._outlets[:-1]:
+            outlet.close()
+        self._people.close()
 
 
-def _as_line(report: Report) -> str:
-    return json.dumps(as_dict(report), ensure_ascii=False) + "\n"
-
-
-def _row(values: tuple[str, ...]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(values)
-    return text.getvalue()
-
-
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat(timespec="milliseconds")
+def _size(thing: object) -> int:
+    return thing.snippet.samples.nbytes if isinstance(thing, Report) and thing.snippet is not None else 0

@@ -80,6 +80,11 @@ class EventConfig(Config):
         except ConfigError as error:
             raise ConfigError(f"events: {visible(label)}: {str(error).removeprefix('events: ')}") from None
 
+    def longest_delay(self, window_seconds: float, hop_seconds: float) -> float:
+        """Seconds by which an event may have begun before it is told."""
+        each = [self, *(self.of_label(label) for label in self.labels)]
+        return window_seconds + max(own.of * hop_seconds + own.least_seconds + own.hang_seconds for own in each)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EventConfig:
         """The settings in a table, such as that of a TOML file.

@@ -17,6 +17,7 @@ from audiorep.errors import ConfigError
 from audiorep.escape import visible
 from audiorep.files import WriteError, is_stream, link_target, open_text, open_text_stream, replacing, write_errors, write_text
 from audiorep.interrupts import delay_signals
+from audiorep.predict.events import Event
 from audiorep.predict.results import Detection, Failure, Recording
 
 COLUMNS = ("path", "start", "end", "head", "label", "score", "error")
@@ -189,7 +190,12 @@ class AudacityFiles(LabelFiles):
 
     def text(self, recording: Recording, detections: Sequence[Detection]) -> str:
         """One line for each label."""
-        return "".join(f"{d.start:.6f}\t{d.end:.6f}\t{visible(d.label)} {d.score:.2f}\n" for d in detections)
+        return "".join(map(audacity_line, detections))
+
+
+def audacity_line(found: Detection | Event) -> str:
+    """A line of Audacity's labels."""
+    return f"{found.start:.6f}\t{found.end:.6f}\t{visible(found.label)} {found.score:.2f}\n"
 
 
 class RavenFiles(LabelFiles):
@@ -199,12 +205,15 @@ class RavenFiles(LabelFiles):
 
     def text(self, recording: Recording, detections: Sequence[Detection]) -> str:
         """A header and one line for each label, over all frequencies up to half the model's sample rate."""
-        lines = ["\t".join(RAVEN_COLUMNS)]
         top, channel = recording.info.sample_rate / 2, recording.channel or 1
-        for number, d in enumerate(detections, 1):
-            place = f"Spectrogram 1\t{channel}\t{d.start:.6f}\t{d.end:.6f}\t0.0\t{top:.1f}"
-            lines.append(f"{number}\t{place}\t{visible(d.label)}\t{d.score:.4f}")
-        return "\n".join(lines) + "\n"
+        rows = (raven_row(number, channel, d, top) for number, d in enumerate(detections, 1))
+        return "\t".join(RAVEN_COLUMNS) + "\n" + "".join(rows)
+
+
+def raven_row(number: int, channel: int, found: Detection | Event, top: float) -> str:
+    """A row of a selection table, numbered from 1, over all frequencies up to `top` Hz."""
+    place = f"Spectrogram 1\t{channel}\t{found.start:.6f}\t{found.end:.6f}\t0.0\t{top:.1f}"
+    return f"{number}\t{place}\t{visible(found.label)}\t{found.score:.4f}\n"
 
 
 FORMATS: dict[str, Callable[[Path, Path, bool], Writer]] = {

@@ -7,103 +7,26 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from support import SAMPLES, processes
-from support.info import RATE, make_info
+from support.info import RATE
+from support.live import ONLY_LOUD, Loud, Script, level, reports, told
 from support.streaming import Server, flac, needs_ffmpeg
 
 from audiorep.errors import AudioError, ConfigError
-from audiorep.info import EMBEDDING
-from audiorep.listen import feeds, outlets
+from audiorep.listen import feeds
+from audiorep.listen.address import Address
+from audiorep.listen.choose import source_of
 from audiorep.listen.feeds import Ended, Feed, Gap, Piece
-from audiorep.listen.listener import Listener, Report
-from audiorep.listen.outlets import Outlet, file_outlet
-from audiorep.listen.sources import Address, SoundFile, StalledError
+from audiorep.listen.listener import Listener
+from audiorep.listen.sound_files import SoundFile
+from audiorep.listen.sources import LostError
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.events import EventConfig
-from audiorep.runtimes import Session
-
-
-class Loud(Session):
-    """Says how loud a window is: the score of `loud` is its peak."""
-
-    device = "none"
-
-    def __init__(self) -> None:
-        self.info = make_info(labels={"label": ["loud", "quiet"]}, activation="sigmoid")
-        self.batches: list[int] = []
-
-    def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        self.batches.append(len(waveform))
-        peak = np.abs(waveform).max(axis=1)
-        return {output: np.stack([peak, 1 - peak], 1) for output in outputs if output != EMBEDDING}
-
-
-ONLY_LOUD = EventConfig(on=0.5, allow=("loud",))
-
-
-class Script:
-    """A live source that does what it is told: samples, pauses (a number of seconds), an error, or an end."""
-
-    name, has_clock = "script", True
-
-    def __init__(self, *connections: list[object], is_live: bool = True) -> None:
-        self.is_live = is_live
-        self._connections = list(connections)
-        self.opened = self.closed = 0
-
-    def open(self) -> Script:
-        if not self._connections or isinstance(self._connections[0], Exception):
-            raise self._connections.pop(0) if self._connections else AudioError("script is over.")  # type: ignore[misc]
-        self.opened += 1
-        self._steps, self.sample_rate = list(self._connections.pop(0)), RATE
-        return self
-
-    def read(self, seconds: float) -> np.ndarray | None:
-        if not self._steps:
-            return None
-        step = self._steps[0]
-        if isinstance(step, float):
-            time.sleep(min(step, seconds))
-            self._steps[0] = step - seconds
-            if step <= seconds:
-                self._steps.pop(0)
-            raise StalledError
-        self._steps.pop(0)
-        if isinstance(step, Exception):
-            raise step
-        return step  # type: ignore[return-value]
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-def level(value: float, seconds: float) -> np.ndarray:
-    return np.full((round(seconds * RATE), 1), value, np.float32)
-
-
-def reports(listener: Listener, count: int | None = None, seconds: float = 20.0) -> list[Report]:
-    """What it reports, until there are so many, or all have ended."""
-    found: list[Report] = []
-    deadline = time.monotonic() + seconds
-    for report in listener.run():
-        found.append(report)
-        if len(found) == count or time.monotonic() > deadline:
-            break
-    return found
-
-
-def told(found: list[Report]) -> list[tuple[str, float, float, bool]]:
-    return [
-        (report.event.label, report.event.start, report.event.end, report.event.is_open)
-        for report in found
-        if report.event is not None
-    ]
 
 
 @pytest.fixture
@@ -128,11 +51,36 @@ def test_a_file_has_the_events_of_predict(loud_file):
 def test_several_sources_are_heard_together(loud_file, tmp_path):
     soundfile.write(tmp_path / "quiet.wav", level(0.1, 8), RATE, "FLOAT")
     session = Loud()
-    sources = [SoundFile(loud_file, RATE), SoundFile(tmp_path / "quiet.wav", RATE), SoundFile(loud_file, RATE)]
+    sources = [SoundFile(loud_file, RATE), SoundFile(tmp_path / "quiet.wav", RATE), source_of(f"again={loud_file}", RATE)]
     found = reports(Listener(Classifier(session), sources, ONLY_LOUD))
     assert len(told(found)) == 4
+    assert {report.source for report in found} == {str(loud_file), str(tmp_path / "quiet.wav"), "again"}
     assert sum(report.ended for report in found) == 3
     assert max(session.batches) > 1
+
+
+def test_two_sources_of_one_name_are_refused(loud_file):
+    with pytest.raises(ConfigError, match=r"Two sources are named .*loud.wav. Give one another name: second=.*loud.wav"):
+        Listener(Classifier(Loud()), [SoundFile(loud_file, RATE)] * 2)
+
+
+def test_samples_that_are_no_numbers_are_a_gap():
+    broken = level(0.9, 0.5)
+    broken[3] = np.nan
+    found = reports(
+        Listener(Classifier(Loud()), [Script([level(0.9, 2.0), broken, level(0.9, 2.0)], is_live=False)], ONLY_LOUD)
+    )
+    [gap] = [report.gap for report in found if report.gap is not None]
+    assert gap.seconds == 0.5
+    assert "not a number" in gap.reason or "NaN" in gap.reason
+    assert told(found)[2:] == [("loud", 2.5, 3.5, True), ("loud", 2.5, 4.5, False)]
+
+
+def test_what_a_source_lost_is_a_gap():
+    source = Script([level(0.9, 2.0), LostError("the card sent too much"), level(0.9, 2.0)], is_live=False)
+    found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD))
+    assert [report.gap.reason for report in found if report.gap is not None] == ["the card sent too much"]
+    assert len(told(found)) == 4
 
 
 def test_a_source_that_cannot_be_opened_does_not_end_the_others(loud_file, tmp_path):
@@ -178,6 +126,13 @@ def test_a_silent_connection_is_given_up(monkeypatch):
     [gap] = [report.gap for report in found if report.gap is not None]
     assert "sent nothing for 0.6 s" in gap.reason
     assert told(found) == [("loud", 0.0, 1.0, True), ("loud", 0.0, 1.0, False)]
+
+
+def test_a_connection_may_take_longer_to_begin_than_to_be_given_up(monkeypatch):
+    monkeypatch.setattr(feeds, "STALL_SECONDS", 0.3)
+    source = Script([1.0, level(0.9, 1.5)], [])
+    assert told(reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=1)) == [("loud", 0.0, 1.0, True)]
+    assert source.opened == 1
 
 
 def test_a_source_that_fails_is_tried_again_after_longer_and_longer_pauses(monkeypatch):
@@ -239,54 +194,6 @@ def test_settings_must_name_labels_of_the_model(loud_file):
         Listener(Classifier(Loud()), [SoundFile(loud_file, RATE)], EventConfig(allow=("dragon",)))
 
 
-def test_a_stuck_reader_loses_the_oldest_lines_and_stalls_nobody(monkeypatch):
-    monkeypatch.setattr(outlets, "MOST_KEPT", 5)
-    monkeypatch.setattr(outlets, "CLOSE_SECONDS", 0.1)
-    stuck, written = threading.Event(), []
-
-    def write(line: str) -> None:
-        stuck.wait(20)
-        written.append(line)
-
-    outlet = Outlet("reader", write)
-    begun = time.monotonic()
-    for number in range(100):
-        outlet.put(str(number))
-    assert time.monotonic() - begun < 1
-    assert 94 <= outlet.lost <= 95
-    stuck.set()
-    outlet.close()
-    assert written[-5:] == ["95", "96", "97", "98", "99"]
-    assert outlet.lost in (94, 95)
-
-
-def test_a_gone_reader_is_counted():
-    def write(line: str) -> None:
-        raise BrokenPipeError(32, "Broken pipe")
-
-    outlet = Outlet("reader", write)
-    outlet.put("a")
-    outlet.close()
-    assert (outlet.lost, outlet.error.strerror) == (1, "Broken pipe")
-
-
-def test_files_go_on_where_they_were(tmp_path, loud_file):
-    for _ in range(2):
-        rows, line_of = file_outlet(tmp_path / "out.csv")
-        for report in Listener(Classifier(Loud()), [SoundFile(loud_file, RATE)], ONLY_LOUD).run():
-            if report.event is not None and not report.event.is_open:
-                rows.put(line_of(report))
-        rows.close()
-    lines = (tmp_path / "out.csv").read_text().splitlines()
-    assert lines[0] == "source,time,end_time,start,end,head,label,score"
-    assert lines[1] == lines[2]
-    assert lines[1].endswith("label,loud,0.9000")
-    assert len(lines) == 3
-    for wrong in (tmp_path / "out.txt", tmp_path / "none" / "out.csv"):
-        with pytest.raises(ConfigError, match="out"):
-            file_outlet(wrong)
-
-
 # ---------------------------------------------------------------- the command
 
 
@@ -314,7 +221,14 @@ def test_the_command_hears_raw_samples_and_tells_events_as_they_are(tmp_path):
         (["nothing.wav"], 1, "nothing.wav does not exist"),
         (["-"], 1, "give the rate of its raw samples"),
         (["-", "--format", "mp3"], 2, "known are s16le"),
-        (["a.wav", "-o", "out.txt"], 2, "must end in .csv or .jsonl"),
+        (["a.wav", "-o", "out.txt"], 2, "must end in .csv, .jsonl, .audacity.txt or .raven.txt"),
+        (["a.wav", "-o", "none/out.csv"], 2, "none/out.csv cannot be written"),
+        (["a.wav", "b.wav", "-o", "out.raven.txt"], 2, "can hold the labels of one source"),
+        (["a.wav", "--webhook", "example.org"], 2, "is no address of a webhook"),
+        (["a.wav", "--mqtt", "http://host"], 2, "is no address of a broker"),
+        (["a.wav", "--home-assistant"], 2, "add --mqtt"),
+        (["a.wav", "--snippets", "cut", "--before", "-1"], 2, "before is -1 s"),
+        (["a.wav", "a.wav"], 2, "Two sources are named a.wav"),
         (["a.wav", "--hop", "-1"], 2, "hop"),
         ([], 2, "Missing argument"),
     ],

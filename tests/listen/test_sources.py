@@ -12,22 +12,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import soundfile
-from support.streaming import RATE, Server, flac, needs_ffmpeg
+from support.streaming import RATE, everything, tone
 
 from audiorep.errors import AudioError, ConfigError
-from audiorep.listen.sources import Address, Opened, SoundFile, StalledError, StandardInput, source_of
-
-
-def tone(seconds: float) -> np.ndarray:
-    return (0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
-
-
-def everything(opened: Opened, patience: float = 10.0) -> np.ndarray:
-    found = []
-    while (samples := opened.read(patience)) is not None:
-        found.append(samples)
-    opened.close()
-    return np.concatenate(found)
+from audiorep.listen.address import Address
+from audiorep.listen.choose import source_of
+from audiorep.listen.raw import StandardInput
+from audiorep.listen.sound_files import SoundFile
+from audiorep.listen.sources import StalledError
 
 
 @pytest.fixture
@@ -131,53 +123,3 @@ def test_sources_are_told_apart():
     for wrong in ({"form": "mp3"}, {"rate": 10}, {"channels": 0}):
         with pytest.raises(ConfigError, match="raw samples"):
             source_of("-", RATE, **wrong)
-
-
-def test_a_password_is_not_shown():
-    assert Address("rtsp://me:secret@camera.local/live@1?x=1", RATE).name == "rtsp://camera.local/live@1?x=1"
-
-
-@needs_ffmpeg
-def test_an_address_is_read_by_ffmpeg():
-    server = Server(flac(tone(2.0)))
-    opened = Address(server.address, 8_000).open()
-    found = everything(opened)
-    server.close()
-    assert opened.sample_rate == 8_000
-    assert len(found) == pytest.approx(16_000, abs=100)
-    assert np.abs(found[2000:14_000]).max() == pytest.approx(0.5, abs=0.02)
-
-
-@needs_ffmpeg
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/none", "none://somewhere", "file:///dev/null"])
-def test_an_address_that_cannot_be_read_says_why(address):
-    opened = Address(address, RATE).open()
-    with pytest.raises(AudioError, match="cannot be heard"):
-        everything(opened)
-    opened.close()
-
-
-def samples_until_stalled(opened: Opened) -> int:
-    heard = 0
-    try:
-        while (samples := opened.read(1.5)) is not None:
-            heard += len(samples)
-    except StalledError:
-        return heard
-    raise AssertionError("it ended")
-
-
-@needs_ffmpeg
-def test_a_stuck_address_is_left_without_a_process():
-    server = Server(flac(np.random.default_rng(0).uniform(-1, 1, 20 * RATE)), after=200_000, pause=60.0)
-    opened = Address(server.address, RATE).open()
-    assert samples_until_stalled(opened) > RATE
-    process = opened._process
-    opened.close()
-    server.close()
-    assert process.poll() is not None
-
-
-def test_without_ffmpeg_one_sentence_says_so(monkeypatch):
-    with pytest.raises(AudioError, match="no-such-program cannot be run"):
-        Address("http://a/b", RATE, program="no-such-program").open()

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiorep.listen.sources import Opened
+
 RATE = 16_000
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
@@ -56,3 +58,15 @@ def flac(samples: np.ndarray) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, RATE, format="FLAC")
     return file.getvalue()
+
+
+def tone(seconds: float) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+def everything(opened: Opened, patience: float = 10.0) -> np.ndarray:
+    found = []
+    while (samples := opened.read(patience)) is not None:
+        found.append(samples)
+    opened.close()
+    return np.concatenate(found)
