@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from audiorep.compress.api import compress, low_rank, prune, quantize
     from audiorep.datasets.api import check_data, prepare_data
     from audiorep.datasets.location import Data
+    from audiorep.embeddings.api import embed, similar
+    from audiorep.embeddings.index import Index
+    from audiorep.embeddings.search import Match
     from audiorep.errors import (
         AudioError,
         AudiorepError,
@@ -50,6 +53,10 @@ _MODULE_OF = {
     "EventTracker": "predict.events",
     "Failure": "predict.results",
     "Results": "predict.results",
+    "Index": "embeddings.index",
+    "Match": "embeddings.search",
+    "embed": "embeddings.api",
+    "similar": "embeddings.api",
     "Stretch": "audio.decode",
     "Waveform": "audio.decode",
     "Data": "datasets.location",
@@ -99,6 +106,8 @@ __all__ = [
     "EventTracker",
     "Failure",
     "FuseError",
+    "Index",
+    "Match",
     "MissingExtraError",
     "Recording",
     "Results",
@@ -111,6 +120,7 @@ __all__ = [
     "compare",
     "compress",
     "datasets",
+    "embed",
     "evaluate",
     "export",
     "fuse",
@@ -122,6 +132,7 @@ __all__ = [
     "quantize",
     "reparam",
     "search",
+    "similar",
     "train",
     "train_every_fold",
 ]

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import audiorep
 from audiorep import interrupts
-from audiorep.cli import bench, calibrate, compress, data, deploy, listen, models, predict, search, terminal, train
+from audiorep.cli import bench, calibrate, compress, data, deploy, embed, listen, models, predict, search, terminal, train
 from audiorep.cli.options import DONE, SOME_FAILED, WRONG_USAGE
 from audiorep.errors import AudiorepError
 
@@ -52,6 +52,8 @@ app.add_typer(models_app, name="models")
 for command in (
     predict.predict,
     listen.listen,
+    embed.embed,
+    embed.similar,
     train.train,
     train.distil,
     predict.evaluate,

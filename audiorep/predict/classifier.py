@@ -324,7 +324,8 @@ class Classifier:
 
 def _embedding(heard: _Heard) -> Embedding:
     about, vectors = heard.last, heard.outputs[EMBEDDING]
-    return Embedding(about.path, heard.seconds, heard.starts, vectors, heard.complete, about.channel, about.notes)
+    about_file = (heard.complete, about.channel, about.notes, heard.peaks)
+    return Embedding(about.path, heard.seconds, heard.starts, vectors, *about_file)
 
 
 load = Classifier.load

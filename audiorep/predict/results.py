@@ -232,6 +232,8 @@ class Embedding:
     """The channel's number from 1, if each channel is a recording of its own."""
     notes: tuple[str, ...] = ()
     """Sentences on how the file was read, for example that its channels cancelled each other out."""
+    peaks: np.ndarray | None = field(default=None, repr=False)
+    """(W,) the largest magnitude in each window, 1 at full scale; None: not known."""
 
     def mean(self) -> np.ndarray:
         """(C,) of the whole file: the mean over its windows."""

@@ -17,6 +17,8 @@ FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 COMMANDS = (
     "predict",
     "listen",
+    "embed",
+    "similar",
     "train",
     "distil",
     "evaluate",
