@@ -14,6 +14,7 @@ from audiorep.errors import AudioError, AudiorepError
 from audiorep.listen.sources import Opened, Source, StalledError
 
 STALL_SECONDS = 5.0  # without a sample, after which a live source is given up and tried again
+START_SECONDS = 15.0  # the same before the first sample of a connection
 LOOK_SECONDS = 0.25  # between looks whether to stop
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a source is tried again; each wait is twice the one before
 KEPT_SECONDS = 30.0  # of sound that the model has not heard yet
@@ -126,17 +127,17 @@ class Feed:
 
     def _hear_once(self, opened: Opened) -> str:
         """Why it has ended."""
-        quiet_since = time.monotonic()
+        quiet_since, patience = time.monotonic(), START_SECONDS
         try:
             while not self._stop.is_set():
                 with suppress(StalledError):
                     if (samples := opened.read(LOOK_SECONDS)) is None:
                         return f"{self.source.name} ended"
-                    quiet_since = time.monotonic()
+                    quiet_since, patience = time.monotonic(), STALL_SECONDS
                     self._receive(samples, opened.sample_rate)
                     continue
-                if self.source.is_live and time.monotonic() - quiet_since > STALL_SECONDS:
-                    return f"{self.source.name} sent nothing for {STALL_SECONDS:g} s"
+                if self.source.is_live and time.monotonic() - quiet_since > patience:
+                    return f"{self.source.name} sent nothing for {patience:g} s"
         finally:
             opened.close()
         return "stopped"

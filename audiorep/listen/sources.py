@@ -30,6 +30,7 @@ BLOCK_BYTES = 1 << 16
 LONGEST_HEADER = 1 << 20  # bytes before the samples of a WAV stream
 KILL_SECONDS = 2.0
 LAST_LINES = 3  # of ffmpeg's complaints
+PROBED = ["-probesize", "32768", "-analyzeduration", "1000000"]  # bytes, µs: by itself ffmpeg holds the first seconds back
 
 
 class StalledError(Exception):
@@ -259,7 +260,7 @@ class Address:
         out = ["-vn", "-ac", "1", "-ar", str(self.sample_rate), "-f", "f32le", "-"]
         try:
             process = subprocess.Popen(
-                [self._program, *quiet, *over_tcp, "-i", self._address, *out],
+                [self._program, *quiet, *over_tcp, *PROBED, "-i", self._address, *out],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -180,6 +180,13 @@ def test_a_silent_connection_is_given_up(monkeypatch):
     assert told(found) == [("loud", 0.0, 1.0, True), ("loud", 0.0, 1.0, False)]
 
 
+def test_a_connection_may_take_longer_to_begin_than_to_be_given_up(monkeypatch):
+    monkeypatch.setattr(feeds, "STALL_SECONDS", 0.3)
+    source = Script([1.0, level(0.9, 1.5)], [])
+    assert told(reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=1)) == [("loud", 0.0, 1.0, True)]
+    assert source.opened == 1
+
+
 def test_a_source_that_fails_is_tried_again_after_longer_and_longer_pauses(monkeypatch):
     monkeypatch.setattr(feeds, "FIRST_WAIT", 0.05)
     down = [AudioError("script is down.") for _ in range(3)]

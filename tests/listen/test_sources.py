@@ -178,6 +178,19 @@ def test_a_stuck_address_is_left_without_a_process():
     assert process.poll() is not None
 
 
+@needs_ffmpeg
+@pytest.mark.slow
+def test_a_live_wav_stream_is_heard_from_its_first_seconds():
+    file = io.BytesIO()
+    soundfile.write(file, tone(20.0), RATE, "PCM_16", format="WAV")
+    server = Server(file.getvalue(), after=128_000, pause=60.0)  # four seconds, of which ffmpeg by itself gives none
+    opened = Address(server.address, RATE).open()
+    heard = samples_until_stalled(opened)
+    opened.close()
+    server.close()
+    assert heard >= 3 * RATE
+
+
 def test_without_ffmpeg_one_sentence_says_so(monkeypatch):
     with pytest.raises(AudioError, match="no-such-program cannot be run"):
         Address("http://a/b", RATE, program="no-such-program").open()
