@@ -4,7 +4,7 @@
     python -m experiments.listen streams    32 live streams at four windows a second (3 minutes)
     python -m experiments.listen replay     24 hours of a stream as fast as they are heard: times and memory (10 minutes)
     python -m experiments.listen consumer   an hour of sound whose lines nobody reads: memory and lost lines (1 minute)
-    python -m experiments.listen feeders    100 killed and 20 stalled connections: back in time, nothing lost or doubled (3 minutes)
+    python -m experiments.listen feeders    100 killed and 20 stalled connections: what is heard again, and when (2 minutes)
 
 Each replaces its own part of the file. `--small` is a miniature of a few seconds, and is not kept unless `--output` names a
 file. Linux; `streams` and `feeders` need ffmpeg. Close other programs first.

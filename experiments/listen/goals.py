@@ -47,7 +47,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     if not values:
         return {"count": 0}
     median, high = np.quantile(values, [0.5, 0.99])
-    return {"count": len(values), "median": round(float(median), 4), "p99": round(float(high), 4), "largest": round(max(values), 4)}
+    return {
+        "count": len(values),
+        "median": round(float(median), 4),
+        "p99": round(float(high), 4),
+        "largest": round(max(values), 4),
+    }
 
 
 def p99(values: Sequence[float]) -> float:

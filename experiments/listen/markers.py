@@ -63,7 +63,8 @@ def in_turn(seconds: float, rate: int, seed: int) -> list[Placed]:
     """The tones one after the other, 1.5 to 2.5 s from one to the next, for so many seconds."""
     generator = np.random.default_rng(seed)
     tones = {name: tone(name, rate) for name in NAMES}
-    placed, first = [], rate
+    placed: list[Placed] = []
+    first = rate
     while first < (seconds - 1) * rate:
         name = NAMES[len(placed) % len(NAMES)]
         placed.append(Placed(name, first, tones[name]))

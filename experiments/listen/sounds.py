@@ -14,6 +14,7 @@ from experiments.listen.child import ROOT
 
 FULL = 32767
 FAINT = 4  # of 32767: the noise between sounds, below what the model `esc50` calls silence
+NOISE = 100_003  # samples, after which the noise comes again
 ONSET_SHARE = 0.1  # of its peak, at which a sound begins
 CLIPS = (
     *("church_bells", "clock_alarm", "clock_tick", "crickets", "crow", "door_wood_knock", "fireworks", "footsteps"),
@@ -42,12 +43,12 @@ class Scene:
 
     def __init__(self, placed: list[Placed], seed: int = 0) -> None:
         self.placed = placed
-        self._noise = np.random.default_rng(seed).integers(-FAINT, FAINT + 1, 100_003).astype(np.int16)
+        self._noise = np.random.default_rng(seed).integers(-FAINT, FAINT + 1, NOISE).astype(np.int16)
         self._ends = [each.end for each in placed]
 
     def samples(self, first: int, count: int) -> np.ndarray:
         """(count,) int16 from sample `first` on."""
-        found = self._noise.take(range(first, first + count), mode="wrap")
+        found = np.resize(np.roll(self._noise, -(first % NOISE))[:count], count)
         for each in self.placed[bisect_left(self._ends, first + 1) :]:
             if each.first >= first + count:
                 break

@@ -44,7 +44,7 @@ def _figure(child: Child, connections: dict[str, Connection], cost: dict[str, fl
     gaps = _first_gaps(child)
     unheard = [(each.sent[-1] - each.first) / RATE - gaps[name].values["seconds"] for name, each in connections.items()]
     slow = sum("too slow" in line.values["reason"] for line in child.lines if line.is_gap)
-    begun = [line for line in child.lines if line.begins and line.at < gaps[line.values["source"]].at and line.at > cost["begun"]]
+    begun = [line for line in child.lines if line.begins and 0 < line.at - cost["begun"] < cost["seconds"]]
     delays = [_delay(line, connections[line.values["source"]]) for line in begun]
     share = cost["ours"] / cost["seconds"] / 2
     goals = [
