@@ -53,7 +53,7 @@ class Outlet:
             self._closing = True
             self._changed.notify()
         self._thread.join(CLOSE_SECONDS)
-        self.lost += len(self._kept)
+        self.lost += len(self._kept) + self._thread.is_alive()  # which is stuck with a line
         if not self._thread.is_alive():
             with suppress(OSError):
                 self._close()

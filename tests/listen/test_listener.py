@@ -267,6 +267,17 @@ def test_a_stuck_reader_loses_the_oldest_lines_and_stalls_nobody(monkeypatch):
     assert outlet.lost in (94, 95)
 
 
+def test_the_line_that_a_stuck_reader_does_not_take_is_counted_too(monkeypatch):
+    monkeypatch.setattr(outlets, "CLOSE_SECONDS", 0.1)
+    stuck = threading.Event()
+    outlet = Outlet("reader", lambda line: stuck.wait(20))
+    for number in range(3):
+        outlet.put(str(number))
+    outlet.close()
+    stuck.set()
+    assert outlet.lost == 3
+
+
 def test_a_gone_reader_is_counted():
     def write(line: str) -> None:
         raise BrokenPipeError(32, "Broken pipe")
