@@ -15,6 +15,8 @@ from audiorep.listen.sources import Opened, Source, StalledError
 
 STALL_SECONDS = 5.0  # without a sample, after which a live source is given up and tried again
 START_SECONDS = 15.0  # the same before the first sample of a connection
+BURST_SECONDS = 10.0  # the most that is held back at the beginning of a connection
+PAUSE_SECONDS = 0.05  # without a sample, after which nothing more is held back
 LOOK_SECONDS = 0.25  # between looks whether to stop
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a source is tried again; each wait is twice the one before
 KEPT_SECONDS = 30.0  # of sound that the model has not heard yet
@@ -28,7 +30,7 @@ class Piece:
     """(n, C) floats at `sample_rate`."""
     sample_rate: int
     arrived: float
-    """Seconds of the monotonic clock."""
+    """Seconds of the monotonic clock at which they came, or would have come, had they not been held back."""
 
     @property
     def seconds(self) -> float:
@@ -133,8 +135,11 @@ class Feed:
                 with suppress(StalledError):
                     if (samples := opened.read(LOOK_SECONDS)) is None:
                         return f"{self.source.name} ended"
+                    if self.source.is_live and patience == START_SECONDS:
+                        self._receive_burst(samples, opened)
+                    else:
+                        self._receive(samples, opened.sample_rate, time.monotonic())
                     quiet_since, patience = time.monotonic(), STALL_SECONDS
-                    self._receive(samples, opened.sample_rate)
                     continue
                 if self.source.is_live and time.monotonic() - quiet_since > patience:
                     return f"{self.source.name} sent nothing for {patience:g} s"
@@ -142,10 +147,31 @@ class Feed:
             opened.close()
         return "stopped"
 
-    def _receive(self, samples: np.ndarray, rate: int) -> None:
+    def _receive_burst(self, samples: np.ndarray, opened: Opened) -> None:
+        """Receives the first samples of a connection and those that come at once behind them.
+
+        They were held back on the way. When the last of them came tells when all were recorded.
+        """
+        found, rate = [samples], opened.sample_rate
+        try:
+            while sum(map(len, found)) < BURST_SECONDS * rate:
+                begun = time.monotonic()
+                with suppress(StalledError):
+                    if (more := opened.read(PAUSE_SECONDS)) is not None:
+                        found.append(more)
+                        if time.monotonic() - begun < len(more) / rate / 2:  # or else it comes as it is recorded
+                            continue
+                break
+        finally:
+            left, now = sum(map(len, found)), time.monotonic()
+            for each in found:
+                left -= len(each)
+                self._receive(each, rate, now - left / rate)
+
+    def _receive(self, samples: np.ndarray, rate: int, arrived: float) -> None:
         if not len(samples):
             return
-        piece = Piece(samples, rate, time.monotonic())
+        piece = Piece(samples, rate, arrived)
         if self._gap:
             self._put(Gap(max(0.0, piece.arrived - self._last - piece.seconds), self._gap))
             self._gap = ""

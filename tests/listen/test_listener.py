@@ -159,13 +159,22 @@ def test_a_lost_connection_is_a_gap_with_its_length(monkeypatch):
 
 def test_times_go_on_behind_a_gap(monkeypatch):
     monkeypatch.setattr(feeds, "FIRST_WAIT", 0.8)
-    source = Script([level(0.0, 1.5)], [level(0.9, 0.1), level(0.9, 1.5)], [])
+    source = Script([level(0.0, 1.5)], [level(0.9, 0.1), 0.2, level(0.9, 1.5)], [])
     found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=2)
     [gap] = [report.gap for report in found if report.gap is not None]
     assert 0.6 < gap.seconds < 3
     [(_, start, _, _)] = told(found)
     assert start == pytest.approx(1.5 + gap.seconds)
     assert found[-1].at(start) is not None
+
+
+def test_what_a_connection_held_back_at_its_beginning_is_no_part_of_the_gap(monkeypatch):
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 1.5)
+    source = Script([level(0.0, 1.5)], [level(0.0, 0.1), level(0.0, 1.3), AudioError("script broke.")], [level(0.9, 1.5)], [])
+    found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=3)
+    first, second = (report.gap for report in found if report.gap is not None)
+    assert first.seconds < 1.0  # and not the 1.4 s from the last samples to the first ones
+    assert second.reason == "script broke."
 
 
 def test_a_silent_connection_is_given_up(monkeypatch):
