@@ -11,7 +11,7 @@ import typer
 
 import audiorep
 from audiorep.cli import terminal
-from audiorep.cli.options import SOME_FAILED, Hop, Json, Model, NoUnknown, Precision, RuntimeName, Threads, share
+from audiorep.cli.options import SOME_FAILED, Hop, Json, Model, NoUnknown, Precision, RuntimeName, share
 from audiorep.cli.predict import event_settings
 from audiorep.escape import visible
 
@@ -66,7 +66,7 @@ def listen(
     once: Annotated[
         bool, typer.Option("--once", help="End with an address or microphone that ends or fails; default: try again.")
     ] = False,
-    threads: Threads = None,
+    threads: Annotated[int, typer.Option(min=1, help="Number of processor threads.")] = 1,
     runtime: RuntimeName = None,
     precision: Precision = "fp32",
     no_unknown: NoUnknown = False,
@@ -162,6 +162,8 @@ def _line(report: Report, several: bool) -> str | None:
 
 
 def _trouble(report: Report) -> str | None:
+    if report.lost:
+        return f"{_time(report, report.seconds)} {report.source} is lost and tried again: {report.lost.removesuffix('.')}."
     if report.gap is not None:
         reason = report.gap.reason.removesuffix(".")
         return f"{_time(report, report.seconds)} a gap of {report.gap.seconds:.1f} s in {report.source}: {reason}."

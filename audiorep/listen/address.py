@@ -18,6 +18,11 @@ from audiorep.listen.raw import RawSamples
 from audiorep.listen.sources import Opened, StalledError
 
 KILL_SECONDS = 2.0
+ENDINGS = (  # signals to a process, and how long each is waited for; ffmpeg leaves a read that waits only at a second SIGTERM
+    (signal.SIGTERM, 0.2),
+    (signal.SIGTERM, KILL_SECONDS),
+    (getattr(signal, "SIGKILL", signal.SIGTERM), KILL_SECONDS),
+)
 LAST_LINES = 3  # of ffmpeg's complaints
 QUICK_PROBE = ["-probesize", "32768", "-analyzeduration", "1000000"]  # bytes, µs: by itself ffmpeg holds seconds of a WAV back
 NO_SOUND = "does not contain any stream"
@@ -127,13 +132,13 @@ class _Process:
 
     def close(self) -> None:
         """Ends the process and all that it started."""
-        for ending in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        for ending, seconds in ENDINGS:
             if self._process.poll() is not None:
                 break
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, ending) if hasattr(os, "killpg") else self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(KILL_SECONDS)
+                self._process.wait(seconds)
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from audiorep.listen.sources import LostError, Opened, Source, StalledError
 
 STALL_SECONDS = 5.0  # without a sample, after which a live source is given up and tried again
 START_SECONDS = 15.0  # the same before the first sample of a connection
+BURST_SECONDS = 10.0  # the most that is held back at the beginning of a connection
+PAUSE_SECONDS = 0.05  # without a sample, after which nothing more is held back
 LOOK_SECONDS = 0.25  # between looks whether to stop
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a source is tried again; each wait is twice the one before
 KEPT_SECONDS = 30.0  # of sound that the model has not heard yet
@@ -27,7 +30,7 @@ class Piece:
     """(n, C) floats at `sample_rate`."""
     sample_rate: int
     arrived: float
-    """Seconds of the monotonic clock."""
+    """Seconds of the monotonic clock at which they came, or would have come, had they not been held back."""
 
     @property
     def seconds(self) -> float:
@@ -44,13 +47,20 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """A live source sends nothing more for now; when it does again, a gap tells how long it was."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Ended:
     """Nothing more comes."""
 
     error: AudiorepError | None = None
 
 
-Arrival = Piece | Gap | Ended
+Arrival = Piece | Lost | Gap | Ended
 
 
 class Feed:
@@ -120,6 +130,8 @@ class Feed:
                 reason = str(error)
             if not self.source.is_live:
                 return
+            if not self._gap and self._last and not self._stop.is_set():
+                self._put(Lost(reason))
             self._gap = self._gap or reason
             wait = FIRST_WAIT if self._last > before else min(2 * wait, LONGEST_WAIT)
             self._stop.wait(wait)
@@ -132,8 +144,11 @@ class Feed:
                 try:
                     if (samples := opened.read(LOOK_SECONDS)) is None:
                         return f"{self.source.name} ended"
+                    if self.source.is_live and patience == START_SECONDS:
+                        self._receive_burst(samples, opened)
+                    else:
+                        self._receive(samples, opened.sample_rate, time.monotonic())
                     quiet_since, patience = time.monotonic(), STALL_SECONDS
-                    self._receive(samples, opened.sample_rate)
                     continue
                 except LostError as lost:
                     self._gap = str(lost)
@@ -146,10 +161,31 @@ class Feed:
             opened.close()
         return "stopped"
 
-    def _receive(self, samples: np.ndarray, rate: int) -> None:
+    def _receive_burst(self, samples: np.ndarray, opened: Opened) -> None:
+        """Receives the first samples of a connection and those that come at once behind them.
+
+        They were held back on the way. When the last of them came tells when all were recorded.
+        """
+        found, rate = [samples], opened.sample_rate
+        try:
+            while sum(map(len, found)) < BURST_SECONDS * rate:
+                begun = time.monotonic()
+                with suppress(StalledError):
+                    if (more := opened.read(PAUSE_SECONDS)) is not None:
+                        found.append(more)
+                        if time.monotonic() - begun < len(more) / rate / 2:  # or else it comes as it is recorded
+                            continue
+                break
+        finally:
+            left, now = sum(map(len, found)), time.monotonic()
+            for each in found:
+                left -= len(each)
+                self._receive(each, rate, now - left / rate)
+
+    def _receive(self, samples: np.ndarray, rate: int, arrived: float) -> None:
         if not len(samples):
             return
-        piece = Piece(samples, rate, time.monotonic())
+        piece = Piece(samples, rate, arrived)
         if self._gap:
             self._put(Gap(max(0.0, piece.arrived - self._last - piece.seconds), self._gap))
             self._gap = ""
@@ -165,6 +201,6 @@ class Feed:
             self._seconds += seconds
             while self.source.is_live and self._seconds > KEPT_SECONDS and not isinstance(oldest := self._kept[0], Ended):
                 self._kept.popleft()
-                self._lost += oldest.seconds
+                self._lost += oldest.seconds if isinstance(oldest, Piece | Gap) else 0.0
                 self._seconds -= oldest.seconds if isinstance(oldest, Piece) else 0.0
         self._arrived.set()

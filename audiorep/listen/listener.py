@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from audiorep.errors import AudioError, ConfigError
-from audiorep.listen.feeds import Arrival, Ended, Feed, Gap, Piece
+from audiorep.listen.feeds import Arrival, Ended, Feed, Gap, Lost, Piece
 from audiorep.listen.reports import Report
 from audiorep.listen.snippets import SnippetConfig, SnippetCutter
 from audiorep.listen.sources import Source
@@ -92,7 +92,7 @@ class _Hearing:
         self._began: datetime | None = None
 
     def cut(self, arrivals: list[Arrival]) -> list[CutWindow]:
-        """The windows up to the first gap or end, which stays in `arrivals`."""
+        """The windows up to the first loss, gap or end, which stays in `arrivals`."""
         found: list[CutWindow] = []
         while arrivals and isinstance(arrivals[0], Piece):
             piece = arrivals.pop(0)
@@ -123,9 +123,11 @@ class _Hearing:
             yield from (self._report(self.seconds, snippet=snippet, head=head) for head, snippet in self._cutter.complete())
 
     def interrupted(self, arrival: Arrival) -> Iterator[Report]:
-        """What a gap or an end brings."""
+        """What a loss, a gap or an end brings."""
         yield from self.close()
-        if isinstance(arrival, Gap):
+        if isinstance(arrival, Lost):
+            yield self._report(self.seconds, lost=arrival.reason)
+        elif isinstance(arrival, Gap):
             if self._stream is not None:
                 yield self._report(self._stream.seconds, gap=arrival)
                 self._stream.reset(arrival.seconds)

@@ -31,7 +31,7 @@ class Broker:
     | `BASE/status` | `online` or `offline`, kept by the broker; also when the process is killed |
     | `BASE/SOURCE/LABEL/state` | `ON` while an event lasts, else `OFF`, kept by the broker |
     | `BASE/SOURCE/LABEL/event` | each event as JSON, when it begins and when it has ended |
-    | `BASE/SOURCE/gap`, `…/snippet`, `…/ended` | JSON |
+    | `BASE/SOURCE/lost`, `…/gap`, `…/snippet`, `…/ended` | JSON |
 
     Args:
         address: `mqtt://USER:PASSWORD@HOST:PORT/BASE`, or `mqtts://` with TLS.
@@ -148,7 +148,8 @@ class Broker:
         """(topic, payload, whether the broker keeps it)."""
         text, source = json.dumps(as_dict(report), ensure_ascii=False), f"{self._base}/{self._source(report)}"
         if report.event is None:
-            kind = "gap" if report.gap is not None else "snippet" if report.snippet is not None else "ended"
+            kinds = {"lost": report.lost, "gap": report.gap, "snippet": report.snippet, "ended": report.ended}
+            kind = next(name for name, told in kinds.items() if told)
             return [(f"{source}/{kind}", text, False)]
         state = self._state_topic(report, report.event.label)
         event = (f"{state.removesuffix('state')}event", text, False)

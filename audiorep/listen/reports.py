@@ -42,6 +42,8 @@ class Report:
     event: Event | None = None
     head: str = ""
     """The head of the event."""
+    lost: str = ""
+    """Why a live source sends nothing for now."""
     gap: Gap | None = None
     snippet: Snippet | None = None
     error: AudiorepError | None = None
@@ -64,6 +66,8 @@ def as_dict(report: Report) -> dict[str, Any]:
     found = {"source": report.source, "time": iso(report.at(report.seconds)), "seconds": round(report.seconds, 6)}
     if report.event is not None:
         return {**found, **_event(report, report.event)}
+    if report.lost:
+        return {**found, "lost": report.lost}
     if report.gap is not None:
         return {**found, "gap_seconds": round(report.gap.seconds, 6), "reason": report.gap.reason}
     if (snippet := report.snippet) is not None:

@@ -23,6 +23,7 @@ from audiorep.listen.address import Address
 from audiorep.listen.choose import source_of
 from audiorep.listen.feeds import Ended, Feed, Gap, Piece
 from audiorep.listen.listener import Listener
+from audiorep.listen.reports import as_dict
 from audiorep.listen.sound_files import SoundFile
 from audiorep.listen.sources import LostError
 from audiorep.predict.classifier import Classifier
@@ -107,13 +108,38 @@ def test_a_lost_connection_is_a_gap_with_its_length(monkeypatch):
 
 def test_times_go_on_behind_a_gap(monkeypatch):
     monkeypatch.setattr(feeds, "FIRST_WAIT", 0.8)
-    source = Script([level(0.0, 1.5)], [level(0.9, 0.1), level(0.9, 1.5)], [])
+    source = Script([level(0.0, 1.5)], [level(0.9, 0.1), 0.2, level(0.9, 1.5)], [])
     found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=2)
     [gap] = [report.gap for report in found if report.gap is not None]
     assert 0.6 < gap.seconds < 3
     [(_, start, _, _)] = told(found)
     assert start == pytest.approx(1.5 + gap.seconds)
     assert found[-1].at(start) is not None
+
+
+def test_a_loss_is_told_at_once_with_the_end_of_what_was_heard(monkeypatch):
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 1.0)
+    found = []
+    for report in Listener(Classifier(Loud()), [Script([level(0.9, 2.3)], [level(0.9, 1.0)], [])], ONLY_LOUD).run():
+        found.append((time.monotonic(), report))
+        if report.gap is not None:
+            break
+    (_, begun), (_, ended), (at, lost), (back, gap) = found
+    assert (begun.event.is_open, ended.event.is_open) == (True, False)
+    assert ended.event.end == pytest.approx(2.3, abs=2e-3)
+    assert (lost.lost, lost.seconds) == ("script ended", pytest.approx(2.3))
+    assert back - at > 0.8
+    assert as_dict(lost)["lost"] == "script ended"
+    assert gap.gap.reason == "script ended"
+
+
+def test_what_a_connection_held_back_at_its_beginning_is_no_part_of_the_gap(monkeypatch):
+    monkeypatch.setattr(feeds, "FIRST_WAIT", 1.5)
+    source = Script([level(0.0, 1.5)], [level(0.0, 0.1), level(0.0, 1.3), AudioError("script broke.")], [level(0.9, 1.5)], [])
+    found = reports(Listener(Classifier(Loud()), [source], ONLY_LOUD), count=3)
+    first, second = (report.gap for report in found if report.gap is not None)
+    assert first.seconds < 1.0  # and not the 1.4 s from the last samples to the first ones
+    assert second.reason == "script broke."
 
 
 def test_a_silent_connection_is_given_up(monkeypatch):

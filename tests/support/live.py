@@ -76,11 +76,11 @@ def level(value: float, seconds: float) -> np.ndarray:
 
 
 def reports(listener: Listener, count: int | None = None, seconds: float = 20.0) -> list[Report]:
-    """What it reports, until there are so many, or all have ended."""
+    """What it reports but losses, until there are so many, or all have ended."""
     found: list[Report] = []
     deadline = time.monotonic() + seconds
     for report in listener.run():
-        found.append(report)
+        found += [] if report.lost else [report]
         if len(found) == count or time.monotonic() > deadline:
             break
     return found
