@@ -99,7 +99,7 @@ def listen(
     readers = Readers(stream_sink(2, "standard error", lambda text: f"{visible(text)}\n"))
     try:
         line_of = json_line if as_json else lambda report: _line(report, len(names) > 1)
-        readers.add(stream_sink(1, "standard output", line_of))
+        readers.add(stream_sink(1, "standard output", line_of, lambda report: _is_printed(report, as_json)))
         for path in output or []:
             readers.add(file_sink(path, hz, len(names)))
         for address in webhook or []:
@@ -151,10 +151,14 @@ def _list_devices(as_json: bool) -> None:
         terminal.say("There are no microphones.")
 
 
-def _line(report: Report, several: bool) -> str | None:
+def _is_printed(report: Report, as_json: bool) -> bool:
+    return report.is_told if as_json else report.event is not None
+
+
+def _line(report: Report, several: bool) -> str:
     """An event in words: when it begins, and when it has ended."""
-    if (event := report.event) is None:
-        return None
+    event = report.event
+    assert event is not None
     source = f"{report.source}  " if several else ""
     begin = _time(report, event.start)
     times = f"{begin:>10} …         " if event.is_open else f"{begin:>10} – {_time(report, event.end):<10}"

@@ -62,14 +62,16 @@ class Broker:
         self._there, self._problem = threading.Event(), ""
         self._client = self._connect(user, password, over_tls)
 
+    def wants(self, report: Report) -> bool:
+        """Whether readers are told of it."""
+        return report.is_told
+
     def write(self, report: Report, closing: threading.Event) -> None:
         """Publishes a report, as soon as the broker is there.
 
         Raises:
             OSError: it is not there and the end has come.
         """
-        if not report.is_told:
-            return
         while self._states:
             topic, state = self._states.popitem()
             self._publish(topic, state, True, closing)

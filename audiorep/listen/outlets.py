@@ -26,6 +26,10 @@ class Sink(Protocol[T]):
     name: str
     """For the user, without passwords."""
 
+    def wants(self, thing: T) -> bool:
+        """Whether it is written at all."""
+        ...
+
     def write(self, thing: T, closing: threading.Event) -> None:
         """Hands it over; may take long, but not once `closing` is set.
 
@@ -63,7 +67,9 @@ class Outlet(Generic[Thing]):
         self._thread.start()
 
     def put(self, thing: Thing) -> None:
-        """Gives a thing; never waits."""
+        """Gives a thing, if the sink wants it; never waits."""
+        if not self.sink.wants(thing):
+            return
         with self._changed:
             self._kept.append(thing)
             self._bytes += _size(thing)

@@ -123,14 +123,18 @@ class SnippetSink:
         self.name = str(folder)
         self._folder, self._tell = folder, tell
 
+    def wants(self, report: Report) -> bool:
+        """Whether it is a snippet that is not written yet."""
+        return not report.is_told
+
     def write(self, report: Report, closing: threading.Event) -> None:
         """Writes the file of a snippet.
 
         Raises:
             OSError: it cannot be written.
         """
-        if (snippet := report.snippet) is None or snippet.path is not None:
-            return
+        snippet = report.snippet
+        assert snippet is not None
         path = self._folder / f"{snippet_name(report)}.flac"
         try:
             with replacing(path) as partial:

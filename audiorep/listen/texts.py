@@ -24,17 +24,25 @@ SUFFIXES = (".csv", ".jsonl", ".audacity.txt", ".raven.txt")
 
 
 class TextSink(Generic[T]):
-    """Writes a line for each report (or other thing) that has one, at once.
+    """Writes a line for each report (or other thing) that it wants, at once.
 
     Args:
         name: for the user.
         open: opens what is written to, when the first line comes: a pipe may wait for its reader.
-        line_of: the line of a thing, or None.
+        line_of: the line of a thing.
+        wants: whether a thing has a line.
         header: the line before all others.
     """
 
-    def __init__(self, name: str, open: Callable[[], IO[str]], line_of: Callable[[T], str | None], header: str = "") -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        open: Callable[[], IO[str]],
+        line_of: Callable[[T], str],
+        wants: Callable[[T], bool] = lambda thing: True,
+        header: str = "",
+    ) -> None:
+        self.name, self.wants = name, wants
         self._open, self._line_of, self._header = open, line_of, header
         self._file: IO[str] | None = None
 
@@ -44,8 +52,7 @@ class TextSink(Generic[T]):
         Raises:
             OSError: it cannot be written.
         """
-        if (line := self._line_of(thing)) is None:
-            return
+        line = self._line_of(thing)
         if self._file is None:
             self._file = self._open()
             line = self._header + line
@@ -61,17 +68,24 @@ class TextSink(Generic[T]):
             self._file.close()
 
 
-def stream_sink(number: int, name: str, line_of: Callable[[T], str | None]) -> TextSink[T]:
+def stream_sink(
+    number: int, name: str, line_of: Callable[[T], str], wants: Callable[[T], bool] = lambda thing: True
+) -> TextSink[T]:
     """Standard output (1) or the error stream (2), by a descriptor of its own.
 
     The interpreter could not end while a thread waits in one of its own streams.
     """
-    return TextSink(name, lambda: os.fdopen(os.dup(number), "w", encoding="utf-8", errors="backslashreplace"), line_of)
+    return TextSink(name, lambda: os.fdopen(os.dup(number), "w", encoding="utf-8", errors="backslashreplace"), line_of, wants)
 
 
-def json_line(report: Report) -> str | None:
-    """A JSON object, of any report that readers are told."""
-    return json.dumps(as_dict(report), ensure_ascii=False) + "\n" if report.is_told else None
+def json_line(report: Report) -> str:
+    """A JSON object."""
+    return json.dumps(as_dict(report), ensure_ascii=False) + "\n"
+
+
+def is_ended_event(report: Report) -> bool:
+    """Whether it tells an event with its end."""
+    return report.event is not None and not report.event.is_open
 
 
 def file_sink(path: Path, sample_rate: int, sources: int = 1) -> TextSink[Report]:
@@ -92,11 +106,11 @@ def file_sink(path: Path, sample_rate: int, sources: int = 1) -> TextSink[Report
         raise ConfigError(f"{path} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
     line_of, header = _format(name, sample_rate)
     if is_stream(path):
-        return TextSink(str(path), lambda: open_text_stream(path), line_of, header)
+        return TextSink(str(path), lambda: open_text_stream(path), line_of, is_ended_event, header)
     if name.endswith(".txt"):
         _refuse_label_file(path, sources)
     file = _file(path, header)
-    return TextSink(str(path), lambda: file, line_of)
+    return TextSink(str(path), lambda: file, line_of, is_ended_event)
 
 
 def _file(path: Path, header: str) -> IO[str]:
@@ -124,29 +138,28 @@ def _refuse_label_file(path: Path, sources: int) -> None:
         raise ConfigError(f"{path} exists, and its times count from another beginning. Give another file.")
 
 
-def _format(name: str, sample_rate: int) -> tuple[Callable[[Report], str | None], str]:
-    """What makes the lines of a file of this name, and its first line."""
+def _format(name: str, sample_rate: int) -> tuple[Callable[[Report], str], str]:
+    """What makes the lines of a file of this name, of ended events, and its first line."""
     if name.endswith(".csv"):
-        return _of_ended(_row), _csv(COLUMNS)
+        return _row, _csv(COLUMNS)
     if name.endswith(".jsonl"):
-        return _of_ended(lambda report, event: json.dumps(as_dict(report), ensure_ascii=False) + "\n"), ""
+        return json_line, ""
     if name.endswith(".audacity.txt"):
-        return _of_ended(lambda report, event: audacity_line(event)), ""
+        return lambda report: audacity_line(_event(report)), ""
     numbers = count(1)
-    return (
-        _of_ended(lambda report, event: raven_row(next(numbers), 1, event, sample_rate / 2)),
-        "\t".join(RAVEN_COLUMNS) + "\n",
-    )
+    header = "\t".join(RAVEN_COLUMNS) + "\n"
+    return lambda report: raven_row(next(numbers), 1, _event(report), sample_rate / 2), header
 
 
-def _of_ended(line_of: Callable[[Report, Event], str]) -> Callable[[Report], str | None]:
-    """Lines of the events that have ended alone."""
-    return lambda report: line_of(report, report.event) if report.event is not None and not report.event.is_open else None
-
-
-def _row(report: Report, event: Event) -> str:
+def _row(report: Report) -> str:
+    event = _event(report)
     times = (iso(report.at(event.start)) or "", iso(report.at(event.end)) or "", f"{event.start:.3f}", f"{event.end:.3f}")
     return _csv((report.source, *times, report.head, event.label, f"{event.score:.4f}"))
+
+
+def _event(report: Report) -> Event:
+    assert report.event is not None
+    return report.event
 
 
 def _csv(values: tuple[str, ...]) -> str:

@@ -48,14 +48,16 @@ class Webhook:
         self._address, self._secret = address, secret.encode()
         self._open = urllib.request.build_opener(_NoRedirect).open
 
+    def wants(self, report: Report) -> bool:
+        """Whether readers are told of it."""
+        return report.is_told
+
     def write(self, report: Report, closing: threading.Event) -> None:
         """Posts a report, several times if it must be.
 
         Raises:
             OSError: it was refused, or did not arrive in the last try.
         """
-        if not report.is_told:
-            return
         body = json.dumps(as_dict(report), ensure_ascii=False).encode()
         delivery, wait = str(uuid.uuid4()), FIRST_WAIT
         for number in range(1, TRIES + 1):

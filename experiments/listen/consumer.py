@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ RATE = 16_000
 WARM_SECONDS = 120.0  # of sound, after which memory is taken for the first time
 MOST_GROWTH_MB = 10.0
 WORDS = ("-", "--rate", RATE, "--model", "nano", "--threshold", 0.02)
-LOST = re.compile(r"(\d+) lines for (.+) were lost")
+LOST = re.compile(r"(\d+) messages? for (.+) lost: ")
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,12 @@ def _hour(child: Child, scene: Scene, minutes: int) -> tuple[list[float], float]
 
 
 def _lost(child: Child) -> dict[str, int]:
-    found = [match for line in child.said if (match := LOST.search(line))]
-    return {Path(match[2]).name: int(match[1]) for match in found}
+    """What it said, once a minute and at the end."""
+    found: Counter[str] = Counter()
+    for line in child.said:
+        if match := LOST.search(line):
+            found[Path(match[2]).name] += int(match[1])
+    return dict(found)
 
 
 def _left(place: int) -> bytes:

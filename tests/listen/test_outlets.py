@@ -26,6 +26,9 @@ class Sink:
         if is_free:
             self.free.set()
 
+    def wants(self, thing: object) -> bool:
+        return thing != "of no interest"
+
     def write(self, thing: object, closing: threading.Event) -> None:
         self.free.wait(20)
         if self.error is not None:
@@ -55,6 +58,18 @@ def test_a_stuck_reader_loses_the_oldest_and_stalls_nobody(monkeypatch):
     assert outlet.lost == len(sink.lost) == 100 - len(sink.written)
     assert said[1:] == [f"{outlet.lost - 1} messages for reader lost: its reader is too slow."]
     assert sink.closed == 1
+
+
+def test_what_a_reader_does_not_want_is_not_lost(monkeypatch):
+    monkeypatch.setattr(outlets, "MOST_KEPT", 1)
+    sink = Sink(is_free=False)
+    outlet: Outlet[str] = Outlet(sink)
+    for _ in range(5):
+        outlet.put("of no interest")
+    outlet.put("a")
+    sink.free.set()
+    outlet.close()
+    assert (outlet.lost, sink.written) == (0, ["a"])
 
 
 def test_a_reader_that_never_moves_again_does_not_hold_the_end(monkeypatch):

@@ -118,9 +118,11 @@ def test_a_listener_cuts_out_what_is_open_at_the_end():
 def test_a_file_is_written_whole_and_then_told(tmp_path):
     told: list[Report] = []
     sink = SnippetSink(tmp_path / "cut", told.append)
-    for report in (snippet(label="Door, wood"), event()):
-        sink.write(report, threading.Event())
+    assert not sink.wants(event())
+    assert sink.wants(snippet())
+    sink.write(snippet(label="Door, wood"), threading.Event())
     [report] = told
+    assert not sink.wants(report)
     assert report.snippet.path == tmp_path / "cut" / "yard_20300506T070811.000_door_wood.flac"
     assert len(report.snippet.samples) == 0
     samples, rate = soundfile.read(report.snippet.path, dtype="int16")

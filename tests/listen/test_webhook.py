@@ -125,8 +125,8 @@ def test_at_the_end_there_is_one_try(receiver):
 
 
 def test_sound_that_is_not_written_is_not_posted(receiver):
-    Webhook(receiver.address).write(snippet(), NEVER)
-    assert receiver.posts == []
+    assert not Webhook(receiver.address).wants(snippet())
+    assert Webhook(receiver.address).wants(gap())
 
 
 def test_reports_wait_for_a_server_that_comes_back(receiver):
