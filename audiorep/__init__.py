@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         FuseError,
         MissingExtraError,
     )
-    from audiorep.evaluation.api import calibrate, evaluate
+    from audiorep.evaluation.api import calibrate, evaluate, tune_events
     from audiorep.export.api import export
     from audiorep.hub.api import fuse
     from audiorep.predict.classifier import Classifier, load
@@ -59,6 +59,7 @@ _MODULE_OF = {
     "train_every_fold": "training.api",
     "evaluate": "evaluation.api",
     "calibrate": "evaluation.api",
+    "tune_events": "evaluation.api",
     "compare": "benchmark.api",
     "bench": "benchmark.api",
     "export": "export.api",
@@ -124,6 +125,7 @@ __all__ = [
     "search",
     "train",
     "train_every_fold",
+    "tune_events",
 ]
 
 

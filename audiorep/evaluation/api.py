@@ -1,4 +1,4 @@
-"""`audiorep.evaluate` and `audiorep.calibrate`: a model's accuracy on labelled clips, and its scores made probabilities."""
+"""`audiorep.evaluate`, `calibrate` and `tune_events`: a model's accuracy, its scores and its events, by labelled clips."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from audiorep import datasets, shipped
 from audiorep.datasets.location import Place, located
-from audiorep.errors import DataError, require
+from audiorep.errors import ConfigError, DataError, require
 from audiorep.predict.classifier import Classifier
 
 if TYPE_CHECKING:
     from audiorep.evaluation.calibrate import Calibration
     from audiorep.evaluation.evaluate import Evaluation
     from audiorep.evaluation.thresholds import Rule
+    from audiorep.evaluation.tune_events import EventTuning
 
 
 def evaluate(
@@ -110,4 +111,63 @@ def calibrate(
     refuse_older_test(classifier.info, split, words)
     found = fit(classifier, examples, words, thresholds, precision, on_progress)
     described.write(source, found.info, target)
+    return found
+
+
+def tune_events(
+    model: Classifier | str | os.PathLike[str],
+    data: Place,
+    output: str | os.PathLike[str],
+    split: str = "valid",
+    *,
+    false_alarms: float | None = None,
+    precision: float | None = None,
+    hours: float = 2.0,
+    noise: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[float], None] | None = None,
+) -> EventTuning:
+    """Writes settings of a model's events that keep a wish, for `--events` and `EventConfig`.
+
+    They are chosen on soundscapes of half of the clips in noise, and measured on soundscapes of the other half. A false alarm
+    is an event that overlaps no event of its label that is there.
+
+    Args:
+        model: a classifier, an exported file or a checkpoint folder.
+        data: labelled clips that it was not trained on, as for `audiorep.evaluate`.
+        output: the file, `.toml`.
+        split: `valid`, `test` or `all`. Clips are divided as they were for the model's training.
+        false_alarms: the wish: at most so many an hour, of all labels together; 6, if no wish is given.
+        precision: another wish: the share of the events that are no false alarms.
+        hours: of soundscapes.
+        noise: folder of recordings without the model's sounds, for the background; coloured noise, if not given.
+        seed: from which the soundscapes are drawn.
+        say: is told what should be known of how the data was read.
+        on_progress: is told the seconds of sound just heard.
+
+    Raises:
+        DataError: too few clips, clips that it was trained on, or a wish that no settings keep.
+        ConfigError: two wishes, one that cannot be, or a place that cannot be written to.
+        BundleError, CheckpointError, MissingExtraError: the model cannot be run here.
+
+    >>> found = audiorep.tune_events(checkpoint, more_clips, "events.toml", split="all", precision=0.6, hours=0.4)
+    >>> found.settings.on == audiorep.EventConfig.from_dict(tomllib.loads(Path("events.toml").read_text())).on
+    True
+    """
+    from audiorep import files
+    from audiorep.evaluation.scored import describe_split
+    from audiorep.evaluation.tune_events import tune, wish_of
+
+    wish, target = wish_of(false_alarms, precision), Path(output)
+    if target.suffix.lower() != ".toml":
+        raise ConfigError(f"{target} is no .toml file; name one, such as events.toml.")
+    files.reserve(target)
+    classifier, place = model if isinstance(model, Classifier) else Classifier.load(model), located(data)
+    splits = datasets.Splits() if split == "all" else place.splits(classifier.info.provenance)
+    examples = datasets.examples_in_split(place.examples(splits, say), split, place.root)
+    name = classifier.info.name if isinstance(model, Classifier) else Path(model).name
+    words = describe_split(place.root, split, examples)
+    found = tune(classifier, examples, words, wish, name, hours, None if noise is None else Path(noise), seed, on_progress)
+    files.write_text(target, found.toml())
     return found

@@ -162,14 +162,14 @@ def audible(samples: np.ndarray, rate: int) -> tuple[float, float] | None:
     return float(firsts[longest] * size / rate), min(float((lasts[longest] + 1) * size / rate), len(samples) / rate)
 
 
-def noise_files(folder: Path, say: list[AudioError]) -> list[tuple[Path, float]]:
-    """(recording, its seconds) of those in a folder that can be read; the errors of the others are added to `say`."""
+def noise_files(folder: Path, errors: list[tuple[Path, AudioError]]) -> list[tuple[Path, float]]:
+    """(recording, its seconds) of those in a folder that can be read; the errors of the others are added to `errors`."""
     found = []
     for path in audio.find([folder]):
         try:
             found.append((path, audio.probe(path).seconds))
         except AudioError as error:
-            say.append(error)
+            errors.append((path, error))
     return found
 
 
