@@ -20,7 +20,8 @@ def tune_events(
     ],
     data: DataRoot,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write (.toml), for --events of predict and listen.", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="File to write (.toml), for --events of predict and listen.", show_default=False),
     ],
     false_alarms: Annotated[
         float | None, typer.Option(help="The wish: at most so many false alarms an hour, of all labels together; default: 6.")
@@ -46,10 +47,10 @@ def tune_events(
     refuse_inputs(output, model, data)
     with (
         terminal.stop_message("Stopped; nothing was written."),
-        terminal.progress("Tuning", None if hours <= 0 else 3600 * hours) as advance,
+        terminal.progress("Tuning", 3600 * max(hours, 0)) as advance,
     ):
         found = audiorep.tune_events(
-            audiorep.load(model).with_windows(None, hop),
+            model,
             place,
             output,
             split,
@@ -58,6 +59,7 @@ def tune_events(
             hours=hours,
             noise=noise,
             seed=seed,
+            hop_seconds=hop,
             say=terminal.say,
             on_progress=advance,
         )

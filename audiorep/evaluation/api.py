@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,7 @@ def tune_events(
     hours: float = 2.0,
     noise: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    hop_seconds: float | None = None,
     say: Callable[[str], None] = lambda text: None,
     on_progress: Callable[[float], None] | None = None,
 ) -> EventTuning:
@@ -143,6 +145,7 @@ def tune_events(
         hours: of soundscapes.
         noise: folder of recordings without the model's sounds, for the background; coloured noise, if not given.
         seed: from which the soundscapes are drawn.
+        hop_seconds: from one window to the next; default: the model's.
         say: is told what should be known of how the data was read.
         on_progress: is told the seconds of sound just heard.
 
@@ -157,17 +160,19 @@ def tune_events(
     """
     from audiorep import files
     from audiorep.evaluation.scored import describe_split
-    from audiorep.evaluation.tune_events import tune, wish_of
+    from audiorep.evaluation.tune_events import Drawing, tune, wish_of
 
-    wish, target = wish_of(false_alarms, precision), Path(output)
+    target, wish = Path(output), wish_of(false_alarms, precision)
+    drawing = Drawing(hours, None if noise is None else Path(noise), seed)
     if target.suffix.lower() != ".toml":
         raise ConfigError(f"{target} is no .toml file; name one, such as events.toml.")
     files.reserve(target)
-    classifier, place = model if isinstance(model, Classifier) else Classifier.load(model), located(data)
+    classifier = (model if isinstance(model, Classifier) else Classifier.load(model)).with_windows(hop_seconds=hop_seconds)
+    place = located(data)
     splits = datasets.Splits() if split == "all" else place.splits(classifier.info.provenance)
     examples = datasets.examples_in_split(place.examples(splits, say), split, place.root)
-    name = classifier.info.name if isinstance(model, Classifier) else Path(model).name
-    words = describe_split(place.root, split, examples)
-    found = tune(classifier, examples, words, wish, name, hours, None if noise is None else Path(noise), seed, on_progress)
+    found = tune(classifier, examples, describe_split(place.root, split, examples), wish, drawing, on_progress)
+    if not isinstance(model, Classifier):
+        found = replace(found, model=Path(model).name)
     files.write_text(target, found.toml())
     return found

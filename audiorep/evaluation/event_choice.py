@@ -18,8 +18,11 @@ BOUND = 0.84
 """Standard deviations by which the wish is kept: in four of five cases."""
 OWN_EVENTS = 10
 """Events of a label at which they count as much for its threshold as those of all labels."""
-THRESHOLDS = (0.999, 0.998, 0.995, *(round(0.99 - 0.01 * n, 2) for n in range(4)), *(round(0.95 - 0.05 * n, 2) for n in range(19)),
-              0.03, 0.02, 0.01)  # fmt: skip
+THRESHOLDS = (
+    *(0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.96),
+    *(0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1),
+    *(0.05, 0.03, 0.02, 0.01),
+)
 """Scores from which a window may count, highest first."""
 MOST_EVENTS = 5  # told for each that is there; lower thresholds, which tell more, are not tried
 CONFIRM = ((1, 1), (2, 2), (2, 3))
@@ -201,7 +204,8 @@ def _tried(columns: _Columns, common: EventConfig, off_share: float, labels: int
         rows.append(_counts(columns, _with_on(common, on, off_share), there.shape))
         if rows[-1][0].sum() > MOST_EVENTS * max(int(there.sum()), 1):
             break
-    return _Table(*np.stack(rows, 1), there)
+    events, overlapping, false_alarms = np.stack(rows, 1)
+    return _Table(events, overlapping, false_alarms, there)
 
 
 def _counts(columns: _Columns, config: EventConfig, shape: tuple[int, ...]) -> np.ndarray:

@@ -26,7 +26,7 @@ def wilson_bound(share: np.ndarray | float, count: np.ndarray | float, z: float)
 
 
 def rate_bound(count: int, z: float) -> float:
-    """How many are expected at most, where `count` were counted: a bound `z` standard deviations above (Byar; Breslow, Day 1987)."""
+    """The largest mean of a Poisson count of `count`, by a bound `z` standard deviations above (Byar; Breslow, Day 1987)."""
     return float((count + 1) * (1 - 1 / (9 * (count + 1)) + z / (3 * np.sqrt(count + 1))) ** 3)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from audiorep.audio.decode import Waveform
+from audiorep.config import refuse
 from audiorep.datasets import Example
 from audiorep.datasets.random_split import groups_of
 from audiorep.errors import AudioError, ConfigError, DataError
@@ -36,6 +37,39 @@ HOURS = 2.0
 FALSE_ALARMS = 6.0  # an hour; fewer cannot be told for sure in as many hours
 MOST_HOURS = 1000.0
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+Clip = tuple[Example, Sound]
+"""A labelled clip, and what is heard of it."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How soundscapes are drawn.
+
+    Raises:
+        ConfigError: hours or a seed that cannot be.
+    """
+
+    hours: float = HOURS
+    """Half of them to choose by, and half to measure on."""
+    noise: Path | None = None
+    """Folder of recordings for the background; None: coloured noise."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = EMPTY_EVERY * MINUTES / 60
+        refuse(
+            [
+                (least <= self.hours <= MOST_HOURS, f"hours is {self.hours:g}; {least:g} to {MOST_HOURS:g} is allowed"),
+                (self.seed >= 0, f"seed is {self.seed}; 0 or more is allowed"),
+            ]
+        )
+
+    @property
+    def count(self) -> int:
+        """Soundscapes in each part of a half."""
+        return round(60 * self.hours / MINUTES)
 
 
 @dataclass(frozen=True)
@@ -71,6 +105,8 @@ class EventTuning:
     """Settings of events that were chosen for a wish, and what they give."""
 
     model: str
+    hop_seconds: float
+    """From one window to the next."""
     split: str
     """The clips, in words."""
     clips: int
@@ -88,6 +124,7 @@ class EventTuning:
         """Plain values for JSON."""
         return {
             "model": self.model,
+            "hop_seconds": self.hop_seconds,
             "split": self.split,
             "clips": self.clips,
             "unreadable": [str(failure.error) for failure in self.failures],
@@ -103,11 +140,11 @@ class EventTuning:
         """The settings as a file for `--events`, with a comment that says how they were found."""
         found, counts = self.after, self.after.all
         about = [
-            f"Settings of events for {self.model}: {self.wish.in_words}.",
-            f"Chosen by audiorep tune-events (seed {self.seed}) on soundscapes of half of the {self.clips} clips of {self.split}.",
-            f"On {found.hours:g} hours of soundscapes of the other half: {found.false_alarms_an_hour:.2f} false alarms an hour, "
-            f"precision {counts.precision:.3f}, recall {counts.recall:.3f}, "
-            f"event F1 {counts.f1:.3f} (200 ms), by onsets alone {counts.onset_f1:.3f}.",
+            f"Settings of events for {self.model}, heard every {self.hop_seconds:g} s: {self.wish.in_words}.",
+            f"Chosen by audiorep tune-events (seed {self.seed}) on soundscapes of half of {self.clips} clips: {self.split}.",
+            f"On {found.hours:g} h of soundscapes of the other half: {found.false_alarms_an_hour:.1f} false alarms an hour,",
+            f"precision {counts.precision:.1%}, recall {counts.recall:.1%}, event F1 {counts.f1:.3f} (200 ms), of onsets "
+            f"{counts.onset_f1:.3f}.",
         ]
         values = _settings(self.settings)
         own = values.pop("labels", {})
@@ -139,10 +176,7 @@ def tune(
     examples: Sequence[Example],
     split: str,
     wish: Wish,
-    model: str = "",
-    hours: float = HOURS,
-    noise: Path | None = None,
-    seed: int = 0,
+    drawing: Drawing,
     on_progress: Callable[[float], None] | None = None,
 ) -> EventTuning:
     """The settings of events of `classifier` for a wish, from `examples`, called `split` in words.
@@ -152,70 +186,57 @@ def tune(
         examples: labelled clips.
         split: which these are.
         wish: what is to be kept.
-        model: its name.
-        hours: of soundscapes, half of them to choose by and half to measure on.
-        noise: folder of recordings for the background; None: coloured noise.
-        seed: from which the soundscapes are drawn.
+        drawing: how soundscapes are drawn.
         on_progress: is told the seconds of sound just heard.
 
     Raises:
-        ConfigError: hours or a seed that cannot be.
         DataError: too few clips, clips that the model was trained on, labels that it does not know, or a wish that cannot be
             kept.
     """
-    count = _soundscapes(hours, seed, wish)
+    _refuse_few_hours(drawing.hours, wish)
     refuse_trained_clips(classifier, examples, split)
-    used, sounds, failures = _sounds(classifier.info, examples, split)
-    halves = _divided(used, HALVES)
-    if len(used) < LEAST_CLIPS or not all((halves == half).any() for half in range(HALVES)):
-        raise DataError(
-            f"{split} has {len(used)} clips of {len(set(groups_of(used)))} recordings; event settings need at least "
-            f"{LEAST_CLIPS} of 2."
-        )
-    backgrounds, lost = _backgrounds(noise)
+    info, labels = classifier.info, _labels(classifier.info)
+    clips, unread = _clips(info, examples, split)
+    halves = _divided([example for example, _ in clips], HALVES)
+    backgrounds, without = _backgrounds(drawing.noise)
     heard = []
     for half in range(HALVES):
-        mine = np.flatnonzero(halves == half)
-        drawn, parts = _drawn(
-            [used[place] for place in mine], [sounds[place] for place in mine], backgrounds, count, (seed, half)
-        )
+        mine = [clip for clip, own in zip(clips, halves, strict=True) if own == half]
+        drawn, parts = _drawn(mine, backgrounds, drawing, half)
         heard.append((*_hear(classifier, drawn, on_progress), parts))
-    chosen = choose(*heard[0], _labels(classifier.info), wish)
+    chosen = choose(*heard[0], labels, wish)
     if chosen is None:
         raise DataError(
-            f"No settings keep {wish.in_words} for sure and still tell events, on {len(heard[0][0])} minutes of soundscapes of {split}. "
-            "Wish for less, or take more hours or more clips."
+            f"No settings keep {wish.in_words} for sure and still tell events, on {len(heard[0][0])} minutes of soundscapes of "
+            f"{split}. Wish for less, or take more hours or more clips."
         )
-    settings = _config(chosen, _labels(classifier.info))
+    settings = _config(chosen, labels)
     before, after = (_measured(*heard[1][:2], config) for config in (EventConfig(), settings))
-    return EventTuning(model or classifier.info.name, split, len(used), wish, settings, seed, before, after, [*failures, *lost])
+    failures = [*unread, *without]
+    return EventTuning(info.name, info.hop_seconds, split, len(clips), wish, settings, drawing.seed, before, after, failures)
 
 
-def _soundscapes(hours: float, seed: int, wish: Wish) -> int:
-    """How many there are in each part.
+def _refuse_few_hours(hours: float, wish: Wish) -> None:
+    """Refuses soundscapes on which even no false alarm would not tell that the wish is kept.
 
     Raises:
-        ConfigError: hours or a seed that cannot be.
-        DataError: too few hours for the wish.
+        DataError: there are too few hours of them.
     """
-    count = round(60 * hours / MINUTES) if 0 < hours <= MOST_HOURS else 0
-    least = EMPTY_EVERY * MINUTES / 60
-    if count < EMPTY_EVERY or seed < 0:
-        raise ConfigError(
-            f"hours is {hours:g}, seed is {seed}; {least:g} to {MOST_HOURS:g} hours and seeds from 0 are allowed."
-        )
     needed = HALVES * rate_bound(0, BOUND) / wish.false_alarms if wish.false_alarms else 0.0
-    if needed > count * MINUTES / 60:
+    if needed > hours:
         raise DataError(
-            f"{hours:g} hours of soundscapes cannot tell for sure that there is {wish.in_words}; they would have to hold none. "
+            f"{hours:g} hours of soundscapes cannot tell for sure that there is {wish.in_words}, even if they hold none. "
             f"Take at least {np.ceil(10 * needed) / 10:g} hours, or wish for less."
         )
-    return count
 
 
-def _sounds(info: ModelInfo, examples: Sequence[Example], split: str) -> tuple[list[Example], list[Sound], list[Failure]]:
-    """The clips that are heard, what is heard of them, and those that cannot be read."""
-    used, sounds, failures = [], [], []
+def _clips(info: ModelInfo, examples: Sequence[Example], split: str) -> tuple[list[Clip], list[Failure]]:
+    """The clips that are not silent, with what is heard of them, and those that cannot be read.
+
+    Raises:
+        DataError: a label that the model does not know, or too few clips.
+    """
+    clips, failures = [], []
     for example in _named(info, examples):
         try:
             sound = heard_part(example, info.sample_rate)
@@ -223,11 +244,16 @@ def _sounds(info: ModelInfo, examples: Sequence[Example], split: str) -> tuple[l
             failures.append(Failure(example.path, error))
             continue
         if sound is not None:
-            used.append(example)
-            sounds.append(sound)
-    if failures and not used:
+            clips.append((example, sound))
+    if failures and not clips:
         raise DataError(f"None of the {len(examples)} clips of {split} can be read; the first: {failures[0].error}")
-    return used, sounds, failures
+    recordings = len(set(groups_of([example for example, _ in clips])))
+    if len(clips) < LEAST_CLIPS or recordings < HALVES * PARTS:
+        raise DataError(
+            f"{split} has {len(clips)} clips of {recordings} recordings; event settings need at least {LEAST_CLIPS} of "
+            f"{HALVES * PARTS}."
+        )
+    return clips, failures
 
 
 def _named(info: ModelInfo, examples: Sequence[Example]) -> list[Example]:
@@ -270,20 +296,17 @@ def _divided(examples: Sequence[Example], parts: int) -> np.ndarray:
 
 
 def _drawn(
-    examples: Sequence[Example],
-    sounds: Sequence[Sound],
-    backgrounds: Sequence[tuple[Path, float]],
-    count: int,
-    seed: tuple[int, int],
+    clips: Sequence[Clip], backgrounds: Sequence[tuple[Path, float]], drawing: Drawing, half: int
 ) -> tuple[list[Soundscape], list[int]]:
-    """`count` soundscapes of each part of the clips of a half, and the part of each."""
+    """The soundscapes of each part of the clips of a half, and the part of each."""
     drawn: list[Soundscape] = []
     parts: list[int] = []
-    part_of = _divided(examples, PARTS)
-    for part in np.unique(part_of):
-        mine = [sound for sound, own in zip(sounds, part_of, strict=True) if own == part]
-        drawn += draw(mine, backgrounds, seed[1], count, np.random.default_rng([*seed, int(part)]))
-        parts += [int(part)] * count
+    part_of = _divided([example for example, _ in clips], PARTS)
+    for part in np.unique(part_of).tolist():
+        mine = [sound for (_, sound), own in zip(clips, part_of, strict=True) if own == part]
+        found = draw(mine, backgrounds, half, drawing.count, np.random.default_rng([drawing.seed, half, part]))
+        drawn += found
+        parts += [part] * len(found)
     return drawn, parts
 
 
