@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -21,14 +21,12 @@ OWN_EVENTS = 10
 THRESHOLDS = (
     *(0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.96),
     *(0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1),
-    *(0.05, 0.03, 0.02, 0.01),
+    *(0.05, 0.02),
 )
 """Scores from which a window may count, highest first."""
-MOST_EVENTS = 5  # told for each that is there; lower thresholds, which tell more, are not tried
 CONFIRM = ((1, 1), (2, 2), (2, 3))
-HANG_SECONDS = (0.0, 0.5, 1.0)
-OFF_SHARES = (0.7, 0.5, 0.3)
-"""Of `on`, from which an open event stays open; the first is what the setting 0 stands for."""
+HANG_SECONDS = (0.0, 1.0)
+OFF = (0.0, 0.3)
 COSTS = np.geomspace(0.02, 1000, 48)
 """What a wrong event may cost, where a right one gains 1."""
 
@@ -65,8 +63,6 @@ class Chosen:
     """For all labels, with `on`."""
     on: np.ndarray
     """(K,) the threshold of each label."""
-    off_share: float
-    """Of `on`, from which an open event stays open."""
     f1: float
     """F1 of overlapping pairs in parts by thresholds from the others."""
 
@@ -131,17 +127,20 @@ def choose(
         wish: what is to be kept.
     """
     columns = _side_by_side(recordings, references, parts, labels)
+    if not any(map(len, columns.references)):
+        return None
     hours, best_f1 = len(recordings) * SECONDS / 3600, 0.0
     best: Chosen | None = None
-    for (confirm, of), hang, off_share in product(CONFIRM, HANG_SECONDS, OFF_SHARES):
-        common = EventConfig(confirm=confirm, of=of, hang_seconds=hang)
-        table = _tried(columns, common, off_share, len(labels))
+    for (confirm, of), hang, off in product(CONFIRM, HANG_SECONDS, OFF):
+        common = EventConfig(off=off, confirm=confirm, of=of, hang_seconds=hang)
+        table = _tried(columns, common, len(labels))
         for cost in COSTS:
             found = _on_others(table, cost)
             if found.f1 > best_f1 and wish.is_kept(found.events, found.false_alarms, hours):
                 own, shared = _most_gain(table, cost, np.ones(len(table.there), bool))
-                best_f1 = found.f1
-                best = Chosen(_with_on(common, THRESHOLDS[shared], off_share), np.array(THRESHOLDS)[own], off_share, best_f1)
+                on = THRESHOLDS[shared]
+                best_f1, settings = found.f1, replace(common, on=on, off=min(off, on))
+                best = Chosen(settings, np.array(THRESHOLDS)[own], best_f1)
     return best
 
 
@@ -164,15 +163,6 @@ def _most_gain(table: _Table, cost: float, parts: np.ndarray) -> tuple[np.ndarra
     return (gain + OWN_EVENTS * pooled[:, None]).argmax(0), int(pooled.argmax())
 
 
-def _with_on(config: EventConfig, on: float, off_share: float) -> EventConfig:
-    return EventConfig(on=on, off=off_of(on, off_share), confirm=config.confirm, of=config.of, hang_seconds=config.hang_seconds)
-
-
-def off_of(on: float, off_share: float) -> float:
-    """The setting `off`: 0 where it is the tracker's own share of `on`."""
-    return 0.0 if off_share == OFF_SHARES[0] else round(off_share * on, 4)
-
-
 def _side_by_side(
     recordings: Sequence[Recording],
     references: Sequence[dict[Label, Spans]],
@@ -192,46 +182,44 @@ def _side_by_side(
                 of_parts.append(part)
                 spans.append(there.get((head, label), nothing))
     ends = np.array([first.end(window) for window in range(len(first.starts))])
-    return _Columns(first.starts, ends, np.stack(scores, 1), np.array(numbers), np.array(of_parts), spans)
+    return _Columns(first.starts, ends, np.array(scores).T, np.array(numbers), np.array(of_parts), spans)
 
 
-def _tried(columns: _Columns, common: EventConfig, off_share: float, labels: int) -> _Table:
-    """The counts at each threshold, down to where far too many events are told."""
+def _tried(columns: _Columns, common: EventConfig, labels: int) -> _Table:
+    """The counts at each threshold."""
     there = np.zeros((int(columns.parts.max()) + 1, labels), int)
     np.add.at(there, (columns.parts, columns.labels), [len(spans) for spans in columns.references])
-    rows: list[np.ndarray] = []
-    for on in THRESHOLDS:
-        rows.append(_counts(columns, _with_on(common, on, off_share), there.shape))
-        if rows[-1][0].sum() > MOST_EVENTS * max(int(there.sum()), 1):
-            break
-    events, overlapping, false_alarms = np.stack(rows, 1)
-    return _Table(events, overlapping, false_alarms, there)
-
-
-def _counts(columns: _Columns, config: EventConfig, shape: tuple[int, ...]) -> np.ndarray:
-    """(3, parts, K) events, pairs of them that overlap references, and false alarms."""
-    active = np.flatnonzero((columns.scores >= config.on).any(0))
-    places, spans = _events(columns, active, config)
-    counts = np.zeros((3, *shape), int)
-    np.add.at(counts[0], (columns.parts[places], columns.labels[places]), 1)
+    counts = np.zeros((3, len(THRESHOLDS), *there.shape), int)  # events, overlapping pairs, false alarms
+    rows, places, spans = _events(columns, common, np.array(THRESHOLDS))
+    np.add.at(counts[0], (rows, columns.parts[places], columns.labels[places]), 1)
     counts[2] = counts[0]
-    borders = np.searchsorted(places, active, "left"), np.searchsorted(places, active, "right")
-    for place, left, right in zip(active, *borders, strict=True):
-        if len(columns.references[place]) and left < right:
-            shared = overlaps(columns.references[place], spans[left:right])
-            where = columns.parts[place], columns.labels[place]
+    borders = np.flatnonzero(np.diff(rows * len(columns.labels) + places, prepend=-1))
+    for first, last in zip(borders, np.append(borders[1:], len(rows)), strict=True):
+        place = places[first]
+        if len(columns.references[place]):
+            shared, where = (
+                overlaps(columns.references[place], spans[first:last]),
+                (rows[first], columns.parts[place], columns.labels[place]),
+            )
             counts[1][where] += most_pairs(shared)
             counts[2][where] -= int(shared.any(0).sum())
-    return counts
+    return _Table(counts[0], counts[1], counts[2], there)
 
 
-def _events(columns: _Columns, active: np.ndarray, config: EventConfig) -> tuple[np.ndarray, Spans]:
-    """(events,) the column of each event, in order, and (events, 2) when they begin and end."""
-    tracker = EventTracker(list(map(str, active)), config)
-    told = []
-    for start, end, scores in zip(columns.starts, columns.ends, columns.scores[:, active], strict=True):
-        told += tracker.push(float(start), float(end), scores)
+def _events(columns: _Columns, config: EventConfig, on: np.ndarray) -> tuple[np.ndarray, np.ndarray, Spans]:
+    """The events of each column at each threshold, in the order of these and of the columns.
+
+    Returns:
+        (events,) the row of the threshold; (events,) the column; (events, 2) seconds at which they begin and end.
+    """
+    rows, places = np.nonzero(columns.scores.max(0) >= on[:, None])
+    if not len(rows):
+        return rows, places, np.zeros((0, 2))
+    tracker, told = EventTracker(list(map(str, range(len(rows)))), config, on[rows]), []
+    for start, end, scores in zip(columns.starts, columns.ends, columns.scores, strict=True):
+        told += tracker.push(float(start), float(end), scores[places])
     told += tracker.flush()
-    ended = [(int(event.label), event.start, event.end) for event in told if not event.is_open]
-    rows = np.array(sorted(ended), float).reshape(-1, 3)
-    return rows[:, 0].astype(int), rows[:, 1:]
+    found = np.array(sorted((int(event.label), event.start, event.end) for event in told if not event.is_open))
+    found = found.reshape(-1, 3)
+    which = found[:, 0].astype(int)
+    return rows[which], places[which], found[:, 1:]

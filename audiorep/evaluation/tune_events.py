@@ -19,7 +19,7 @@ from audiorep.datasets import Example
 from audiorep.datasets.random_split import groups_of
 from audiorep.errors import AudioError, ConfigError, DataError
 from audiorep.escape import visible
-from audiorep.evaluation.event_choice import BOUND, Chosen, Wish, choose, off_of
+from audiorep.evaluation.event_choice import BOUND, Chosen, Wish, choose
 from audiorep.evaluation.event_metrics import EventCounts, Spans, count_events, macro, overall
 from audiorep.evaluation.intervals import rate_bound
 from audiorep.evaluation.scored import refuse_trained_clips, targets_of
@@ -348,7 +348,7 @@ def _config(chosen: Chosen, labels: Sequence[Label]) -> EventConfig:
     for (_, label), value in zip(labels, chosen.on, strict=True):
         on[label] = max(float(value), on.get(label, 0.0))
     own = {
-        label: {"on": value, **({"off": off_of(value, chosen.off_share)} if chosen.common.off else {})}
+        label: {"on": value, **({"off": value} if value < chosen.common.off else {})}
         for label, value in on.items()
         if value != chosen.common.on
     }
