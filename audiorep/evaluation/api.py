@@ -154,8 +154,10 @@ def tune_events(
         ConfigError: two wishes, one that cannot be, or a place that cannot be written to.
         BundleError, CheckpointError, MissingExtraError: the model cannot be run here.
 
-    >>> found = audiorep.tune_events(checkpoint, more_clips, "events.toml", split="all", precision=0.6, hours=0.4)
-    >>> found.settings.on == audiorep.EventConfig.from_dict(tomllib.loads(Path("events.toml").read_text())).on
+    >>> found = audiorep.tune_events(checkpoint, more_clips, "events.toml", split="all", precision=0.1, hours=0.4)
+    >>> found.after.false_alarms_an_hour < found.before.false_alarms_an_hour
+    True
+    >>> Path("events.toml").read_text().startswith("# Settings of events")
     True
     """
     from audiorep import files

@@ -21,6 +21,7 @@ COMMANDS = (
     "distil",
     "evaluate",
     "calibrate",
+    "tune-events",
     "export",
     "fuse",
     "import",
