@@ -135,6 +135,7 @@ def test_recordings_can_be_the_background(examples, tmp_path):
         tune(Classifier(Tones()), examples, "valid", Wish(precision=0.9), Drawing(0.4, tmp_path))
 
 
+@pytest.mark.slow
 def test_clips_that_were_trained_on_are_refused_and_those_tested_on_are_not(examples):
     trained, tested = (
         Classifier(Tones(provenance={use: trained_clips.filter_of(examples[:20])})) for use in ("seen", "tested")
@@ -241,16 +242,18 @@ def test_soundscapes_side_by_side_have_the_events_of_each():
         assert found == expected
 
 
+@pytest.mark.slow
 def test_thresholds_lie_between_what_is_there_and_what_is_not():
-    recordings, references, parts = random_scapes(["a", "b"], 60)
+    recordings, references, parts = random_scapes(["a", "b"], 40)
     found = choose(recordings, references, parts, [("label", "a"), ("label", "b")], Wish(6.0))
     assert 0.35 <= found.common.on <= 0.75
     assert ((found.on >= 0.35) & (found.on <= 0.75)).all()
     assert found.f1 > 0.95
 
 
+@pytest.mark.slow
 def test_where_no_settings_keep_the_wish_none_are_chosen(examples):
-    recordings, references, parts = random_scapes(["a", "b"], 60)
+    recordings, references, parts = random_scapes(["a", "b"], 40)
     labels = [("label", "a"), ("label", "b")]
     assert choose(recordings, [{} for _ in references], parts, labels, Wish(6.0)) is None
     elsewhere = [{label: spans + 100 for label, spans in there.items()} for there in references]
