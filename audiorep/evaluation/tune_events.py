@@ -34,10 +34,9 @@ HALVES = 2  # of the clips: one to choose by, one to measure on
 PARTS = 4  # of each half, whose clips are never in one soundscape
 MINUTES = HALVES * PARTS * SECONDS / 60  # of one soundscape in each part
 HOURS = 2.0
-FALSE_ALARMS = 6.0  # an hour; fewer cannot be told for sure in as many hours
+FALSE_ALARMS = 6.0  # an hour; in as many hours a much smaller wish could not be told from chance
 MOST_HOURS = 1000.0
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-
 
 Clip = tuple[Example, Sound]
 """A labelled clip, and what is heard of it."""
@@ -180,14 +179,6 @@ def tune(
     on_progress: Callable[[float], None] | None = None,
 ) -> EventTuning:
     """The settings of events of `classifier` for a wish, from `examples`, called `split` in words.
-
-    Args:
-        classifier: the model.
-        examples: labelled clips.
-        split: which these are.
-        wish: what is to be kept.
-        drawing: how soundscapes are drawn.
-        on_progress: is told the seconds of sound just heard.
 
     Raises:
         DataError: too few clips, clips that the model was trained on, labels that it does not know, or a wish that cannot be
