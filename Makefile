@@ -19,7 +19,7 @@ demo: .venv-demo/installed  ## base install, then name the sounds in samples/
 TESTS = -m "not full" --durations=20
 
 test:  ## everything pinned: lint, types, tests
-	$(MAKE) --jobs 3 .venv/networks/installed .venv-mobile/installed .venv-litert/installed
+	$(MAKE) --jobs 3 .venv/networks/installed .venv/sed_eval/installed .venv-mobile/installed .venv-litert/installed
 	$(DEV)/ruff format --check .
 	$(DEV)/ruff check .
 	$(DEV)/python -m pytest $(SPREAD) $(TESTS)
@@ -47,7 +47,7 @@ model: .venv/installed  ## train the model of 50 sounds again: make model DATA=f
 	mkdir -p results/bundled
 	cp runs/bundled/metrics.json runs/bundled/confusion.png runs/bundled/reliability.png results/bundled/
 
-check: .venv/networks/installed  ## the developer's loop: format, lint, types, fast tests
+check: .venv/networks/installed .venv/sed_eval/installed  ## the developer's loop: format, lint, types, fast tests
 	$(DEV)/ruff format --quiet .
 	$(DEV)/ruff check --fix .
 	$(DEV)/mypy
@@ -70,6 +70,12 @@ clean:
 # Apart and without their dependencies: torchvision from the index does not fit a CPU build of torch, and would break every import of it.
 .venv/networks/installed: .venv/installed
 	$(DEV)/python -m pip install $(PIP_FLAGS) $(PINNED) --no-deps --upgrade --target .venv/networks torchvision timm
+	touch $@
+
+# Apart too: sed_eval imports pkg_resources, which newer versions of setuptools have no more.
+SED_EVAL = sed_eval dcase_util future pydot-ng python-magic validators six setuptools==80.9.0
+.venv/sed_eval/installed: .venv/installed
+	$(DEV)/python -m pip install $(PIP_FLAGS) $(PINNED) --no-deps --upgrade --target .venv/sed_eval $(SED_EVAL)
 	touch $@
 
 # Runtimes whose packages are large, or fit no pins but their own, each in an environment of its own, without audiorep itself:

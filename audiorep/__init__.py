@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         FuseError,
         MissingExtraError,
     )
-    from audiorep.evaluation.api import calibrate, evaluate
+    from audiorep.evaluation.api import calibrate, evaluate, tune_events
     from audiorep.export.api import export
     from audiorep.hub.api import fuse
     from audiorep.predict.classifier import Classifier, load
@@ -66,6 +66,7 @@ _MODULE_OF = {
     "train_every_fold": "training.api",
     "evaluate": "evaluation.api",
     "calibrate": "evaluation.api",
+    "tune_events": "evaluation.api",
     "compare": "benchmark.api",
     "bench": "benchmark.api",
     "export": "export.api",
@@ -135,6 +136,7 @@ __all__ = [
     "similar",
     "train",
     "train_every_fold",
+    "tune_events",
 ]
 
 

@@ -15,7 +15,21 @@ from typer.core import TyperGroup
 
 import audiorep
 from audiorep import interrupts
-from audiorep.cli import bench, calibrate, compress, data, deploy, embed, listen, models, predict, search, terminal, train
+from audiorep.cli import (
+    bench,
+    calibrate,
+    compress,
+    data,
+    deploy,
+    embed,
+    listen,
+    models,
+    predict,
+    search,
+    terminal,
+    train,
+    tune_events,
+)
 from audiorep.cli.options import DONE, SOME_FAILED, WRONG_USAGE
 from audiorep.errors import AudiorepError
 
@@ -58,6 +72,7 @@ for command in (
     train.distil,
     predict.evaluate,
     calibrate.calibrate,
+    tune_events.tune_events,
     deploy.export,
     deploy.fuse,
     compress.quantize,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # each function imports what it needs, so that the command li
     from audiorep.datasets.api import Checked
     from audiorep.evaluation.calibrate import CalibratedHead, Calibration
     from audiorep.evaluation.evaluate import Evaluation
+    from audiorep.evaluation.tune_events import EventTuning, Measured
     from audiorep.predict.results import Detection, Failure, Recording
 
 MAX_LISTED = 10  # problems of each kind
@@ -115,6 +116,28 @@ def _effects(found: CalibratedHead) -> list[str]:
         f"{after.by_chance:.3f}",
         f"{found.before.answered:.0%} before, {after.answered:.0%} after",
     ]
+
+
+def show_event_tuning(tuning: EventTuning) -> None:
+    """Prints the settings that were chosen, and what the model's own and these give on other clips."""
+    print(f"{visible(tuning.split)} ({tuning.clips} clips): {tuning.wish.in_words}")
+    rows = [_event_row("model's own settings", tuning.before), _event_row("settings for the wish", tuning.after)]
+    header = ["", "false alarms an hour", "precision", "recall", "F1 (200 ms)", "F1 (onsets)", "events", "there"]
+    show_table(header, rows, right=set(range(1, 8)))
+    own, config = len(tuning.settings.labels), tuning.settings
+    print(
+        f"Chosen: on {config.on:g}, confirm {config.confirm} of {config.of}, hang {config.hang_seconds:g} s; {own} "
+        f"label{'' if own == 1 else 's'} with thresholds of their own."
+    )
+    print(f"Measured on {tuning.after.hours:g} h of soundscapes of clips by which nothing was chosen.")
+
+
+def _event_row(title: str, measured: Measured) -> list[str]:
+    counts = measured.all
+    rate = f"{measured.false_alarms_an_hour:.1f} ({counts.false_alarms} in {measured.hours:g} h)"
+    precision = "-" if counts.events == 0 else f"{counts.precision:.1%}"
+    scores = [f"{counts.recall:.1%} ({counts.overlapping})", f"{counts.f1:.3f}", f"{counts.onset_f1:.3f}"]
+    return [title, rate, precision, *scores, str(counts.events), str(counts.references)]
 
 
 def show_folds(summary: dict[str, Any]) -> None:

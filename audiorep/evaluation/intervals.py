@@ -25,6 +25,11 @@ def wilson_bound(share: np.ndarray | float, count: np.ndarray | float, z: float)
     return np.clip(middle + reach, 0.0, 1.0)
 
 
+def rate_bound(count: int, z: float) -> float:
+    """The largest mean of a Poisson count of `count`, by a bound `z` standard deviations above (Byar; Breslow, Day 1987)."""
+    return float((count + 1) * (1 - 1 / (9 * (count + 1)) + z / (3 * np.sqrt(count + 1))) ** 3)
+
+
 def resampled(value: Callable[[np.ndarray], float], clips: int) -> tuple[float, float]:
     """The 95 % interval of a value over resamples of the clips (bootstrap percentiles).
 

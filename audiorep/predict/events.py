@@ -192,7 +192,8 @@ class EventTracker:
             np.array([getattr(row, name) for row in own]) for name in ("least_seconds", "hang_seconds", "pause_seconds")
         )
         refused = {*config.deny, *({unknown} - {*config.allow})}
-        self._heeded = np.array([label not in refused and label in (config.allow or labels) for label in labels])
+        allowed = {*(config.allow or labels)}
+        self._heeded = np.array([label not in refused and label in allowed for label in labels])
         self._level = 10 ** (config.level_db / 20)
         self.reset()
 

@@ -23,6 +23,7 @@ COMMANDS = (
     "distil",
     "evaluate",
     "calibrate",
+    "tune-events",
     "export",
     "fuse",
     "import",

@@ -28,6 +28,9 @@ SIGNATURES = {
     "similar": "(folder, sound, count, model, per_sound)",
     "evaluate": "(model, data, split, *, views, unknown, say, on_progress)",
     "calibrate": "(model, data, output, split, *, thresholds, precision, say, on_progress)",
+    "tune_events": (
+        "(model, data, output, split, *, false_alarms, precision, hours, noise, seed, hop_seconds, say, on_progress)"
+    ),
     "compare": "(first, second, data, split, *, loss, agreement, rounds, say, on_progress)",
     "bench": "(networks, *, rounds, threads, say, on_turn, **settings)",
     "export": "(model, output, *, to, precision, clips, calibration, say)",

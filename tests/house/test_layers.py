@@ -46,6 +46,7 @@ WITHOUT_TORCH = [
         "training.api",
         "evaluation.api",
         "evaluation.calibrate",
+        "evaluation.tune_events",
         "export.described",
         "benchmark.api",
         "export.api",

@@ -21,6 +21,8 @@ LONGEST_FIRST = (
     "runtimes/pair",
     "house/docs",
     "models/peers",
+    "evaluation/tune_events",
+    "cli/tune_events",
     "training/fit",
     "training/teachers",
     "compress/small_files",
