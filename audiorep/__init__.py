@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from audiorep.embeddings.api import embed, similar
     from audiorep.embeddings.index import Index
     from audiorep.embeddings.search import Match
+    from audiorep.embeddings.teach import teach
     from audiorep.errors import (
         AudioError,
         AudiorepError,
@@ -57,6 +58,7 @@ _MODULE_OF = {
     "Match": "embeddings.search",
     "embed": "embeddings.api",
     "similar": "embeddings.api",
+    "teach": "embeddings.teach",
     "Stretch": "audio.decode",
     "Waveform": "audio.decode",
     "Data": "datasets.location",
@@ -134,6 +136,7 @@ __all__ = [
     "reparam",
     "search",
     "similar",
+    "teach",
     "train",
     "train_every_fold",
     "tune_events",

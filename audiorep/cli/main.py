@@ -18,10 +18,10 @@ from audiorep import interrupts
 from audiorep.cli import (
     bench,
     calibrate,
+    collection,
     compress,
     data,
     deploy,
-    embed,
     listen,
     models,
     predict,
@@ -60,14 +60,19 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Check and copy data sets.", no_args_is_help=True, rich_markup_mode=None)
 models_app = typer.Typer(help="Show networks and models.", no_args_is_help=True, rich_markup_mode=None)
+head_app = typer.Typer(help="Take the layer of taught classes elsewhere.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")
+app.add_typer(head_app, name="head")
 
 for command in (
     predict.predict,
     listen.listen,
-    embed.embed,
-    embed.similar,
+    collection.embed,
+    collection.similar,
+    collection.duplicates,
+    collection.suggest,
+    collection.teach,
     train.train,
     train.distil,
     predict.evaluate,
@@ -86,6 +91,8 @@ for command in (
 ):
     app.command()(command)
 app.command("import")(train.import_)
+app.command("map")(collection.map_)
+head_app.command()(collection.export)
 data_app.command()(data.check)
 data_app.command()(data.prepare)
 models_app.command("list")(models.list_)

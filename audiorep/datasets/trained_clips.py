@@ -28,8 +28,9 @@ def filter_of(examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def filters_of(provenance: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The filters of the clips that a model and its teachers were trained on."""
+    """The filters of the clips that a model and its teachers were trained on, or taught with later."""
     yield provenance.get("seen", {})
+    yield provenance.get("taught", {})
     for teacher in provenance.get("teachers", []):
         yield from filters_of(teacher)
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from audiorep import audio, shipped
 from audiorep.audio.decode import Stretch, Waveform
+from audiorep.embeddings.approximate import candidates
 from audiorep.embeddings.index import Index
-from audiorep.embeddings.search import Match, Query
+from audiorep.embeddings.search import Match, Query, exactly
 from audiorep.embeddings.search import similar as search
 from audiorep.errors import AudioError, ConfigError, DataError
 from audiorep.predict.classifier import Classifier, load
@@ -110,8 +111,9 @@ def similar(
     count: int = 10,
     model: str | os.PathLike[str] | Classifier | None = None,
     per_sound: bool = True,
+    approximate: bool = False,
 ) -> list[Match]:
-    """The places of a collection that sound most like a sound, best first. Every window is compared.
+    """The places of a collection that sound most like a sound, best first.
 
     Args:
         folder: of the index.
@@ -119,6 +121,7 @@ def similar(
         count: results.
         model: that the index was made with; default: the one that it names.
         per_sound: whether each file is a result once, with its best window; or else windows that do not overlap.
+        approximate: whether the neighbours that were built beside the index are asked; or else every window is compared.
 
     Raises:
         AudioError: the sound cannot be used, or is nothing but silence.
@@ -131,9 +134,10 @@ def similar(
     'siren.flac'
     """
     if isinstance(folder, Index):
-        return search(folder, query(model_of(folder, model), sound), count, per_sound)
+        way = candidates if approximate else exactly
+        return search(folder, query(model_of(folder, model), sound), count, per_sound, way)
     with Index(folder) as index:
-        return similar(index, sound, count, model, per_sound)
+        return similar(index, sound, count, model, per_sound, approximate)
 
 
 def model_of(index: Index, model: str | os.PathLike[str] | Classifier | None = None, threads: int | None = None) -> Classifier:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,16 @@ class Query:
         return same and place.start < self.end and place.end > self.start
 
 
-def similar(index: Index, query: Query, count: int = 10, per_sound: bool = True) -> list[Match]:
+Search = Callable[[Index, Query, int], tuple[np.ndarray, np.ndarray]]
+"""Rows and scores of so many windows, best first."""
+
+
+def exactly(index: Index, query: Query, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best of all windows."""
+    return nearest(index, query.vectors, count)
+
+
+def similar(index: Index, query: Query, count: int = 10, per_sound: bool = True, search: Search = exactly) -> list[Match]:
     """The windows of an index that are most like a sound, best first.
 
     Args:
@@ -75,10 +84,11 @@ def similar(index: Index, query: Query, count: int = 10, per_sound: bool = True)
         query: what for.
         count: results.
         per_sound: whether each file is a result once, with its best window; or else windows that do not overlap.
+        search: how.
     """
     wanted = count
     while True:
-        rows, scores = nearest(index, query.vectors, MORE * wanted)
+        rows, scores = search(index, query, MORE * wanted)
         places = index.places(rows.tolist())
         found = list(
             _distinct(
@@ -90,6 +100,13 @@ def similar(index: Index, query: Query, count: int = 10, per_sound: bool = True)
         if len(found) >= count or MORE * wanted >= index.written:
             return found[:count]
         wanted *= 4
+
+
+def scores_of(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """(n,) the scores of vectors (n, C) for those of a query (Q, C), neither of unit length."""
+    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), SMALLEST)
+    others = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), SMALLEST)
+    return _scores(units, np.ascontiguousarray(others.T, np.float32))
 
 
 def nearest(index: Index, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

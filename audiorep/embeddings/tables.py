@@ -16,6 +16,7 @@ from audiorep import audio
 from audiorep.audio.decode import Stretch
 from audiorep.embeddings import page
 from audiorep.embeddings.search import Match
+from audiorep.embeddings.suggest import Suggestion, as_csv
 from audiorep.errors import AudioError, ConfigError
 from audiorep.files import replacing, reserve, write_text
 
@@ -38,6 +39,25 @@ def writer(path: Path) -> Write:
     reserve(path)
     make = _WRITERS[suffix]
     return lambda sound, found, around: write_text(path, make(sound, found, around))
+
+
+def suggestions_writer(path: Path, label: str) -> Callable[[Sequence[Suggestion], float], None]:
+    """What writes places that are worth a label: a table to fill in, or a page.
+
+    Raises:
+        ConfigError: another suffix, or the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".html"):
+        raise ConfigError(f"{path} must end in .csv or .html.")
+    reserve(path)
+
+    def text(found: Sequence[Suggestion], around: float) -> str:
+        if suffix == ".csv":
+            return as_csv(found)
+        return page.of_sounds(f"Is this {label}?", [_row(row, f"{row.score:.0%}", around) for row in found])
+
+    return lambda found, around: write_text(path, text(found, around))
 
 
 def as_dict(match: Match) -> dict[str, Any]:
@@ -68,7 +88,7 @@ def write_clips(folder: Path, found: Sequence[Match], around: float) -> list[str
     return failures
 
 
-def sound_of(place: Match | Stretch, around: float) -> tuple[np.ndarray, int]:
+def sound_of(place: Match | Suggestion | Stretch, around: float) -> tuple[np.ndarray, int]:
     """The samples (N,) of a place with what is around it, at most `LONGEST_CLIP`, and their rate.
 
     Raises:
@@ -98,7 +118,7 @@ def _page(sound: Stretch, found: Sequence[Match], around: float) -> str:
     return page.of_sounds(title, rows)
 
 
-def _row(place: Match | Stretch, caption: str, around: float) -> page.Sound:
+def _row(place: Match | Suggestion | Stretch, caption: str, around: float) -> page.Sound:
     end = "" if place.end is None else f" to {place.end:.1f}"
     about = f"{place.path}, {place.start:.1f}{end} s"
     try:

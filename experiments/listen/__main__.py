@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def main() -> None:
     if given.figure == "table":
         print(table(json.loads((path or ROOT / "results" / "listen.json").read_text())))
         return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would the children
     for name in FIGURES if given.figure == "all" else [given.figure]:
         load = os.getloadavg()[0]
         figure = FIGURES[name](given.small)

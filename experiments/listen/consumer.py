@@ -48,17 +48,19 @@ def measure(small: bool) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         free, blocked = _with_reader(scene, minutes, Path(folder)), _blocked(scene, minutes, Path(folder))
     lost_lines, lost_rows = blocked.lost.get("standard output", 0), blocked.lost.get("fifo.jsonl", 0)
+    lines = free.lines + free.lost.get("standard output", 0)  # the sound comes a hundred times faster than it lasts
+    rows = free.rows + free.lost.get("rows.jsonl", 0)
     goals = [
         Goal("blocked: MB that memory grew", blocked.most_mb - blocked.begun_mb, MOST_GROWTH_MB),
         Goal("blocked: seconds for the sound, over those with a reader", blocked.seconds / free.seconds, 1.5),
-        Goal("lines neither read nor counted as lost", abs(free.lines - blocked.lines - lost_lines), 0),
-        Goal("rows of the file neither read nor counted as lost", abs(free.rows - blocked.rows - lost_rows), 0),
+        Goal("lines neither read nor counted as lost", abs(lines - blocked.lines - lost_lines), 0),
+        Goal("rows of the file neither read nor counted as lost", abs(rows - blocked.rows - lost_rows), 0),
         Goal("exit status", blocked.status, 0),
     ]
     details = {
         "minutes_of_sound": minutes,
-        "lines": free.lines,
-        "rows": free.rows,
+        "lines": lines,
+        "rows": rows,
         "blocked": {"read_at_the_end": blocked.lines, "lost": blocked.lost, "most_mb": blocked.most_mb, "said": blocked.said},
         "with_a_reader": {"lost": free.lost, "growth_mb": free.most_mb - free.begun_mb, "seconds": free.seconds},
     }

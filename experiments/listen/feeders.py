@@ -23,6 +23,7 @@ from experiments.listen.sounds import Placed, Scene
 BACK_SECONDS = 2.0  # within which sound is heard again once there is some
 CONNECTED = (0.2, 6.0)  # seconds from the first sound of a connection to the next trouble
 SILENT = (6.0, 12.0)  # seconds that a stall lasts; after 5 a connection is given up
+ROUNDED = 1e-5  # seconds: times are told to the microsecond, and a stretch begins at a sum of two
 LONGEST_SECONDS = 40.0  # to wait for sound
 EARLY, LATE = markers.HOP_SECONDS + 0.03, 0.05  # of the beginning of an event against that of its tone
 
@@ -179,8 +180,8 @@ def _count(counts: Counts, tones: list[Placed], lines: list[Line], server: Serve
     stretches = list(_stretches(lines, server.channels[name].connections))
     ended = [line.values for line in lines if line.ends]
     for stretch in stretches:
-        events = [event for event in ended if stretch.start - 1e-6 <= event["start"] < stretch.start + stretch.seconds]
-        begun = sum(stretch.start - 1e-6 <= x.values["start"] < stretch.start + stretch.seconds for x in lines if x.begins)
+        events = [event for event in ended if stretch.start - ROUNDED <= event["start"] < stretch.start + stretch.seconds]
+        begun = sum(stretch.start - ROUNDED <= x.values["start"] < stretch.start + stretch.seconds for x in lines if x.begins)
         counts.strange_events += abs(begun - len(events))
         for tone in [tone for tone in tones if tone.first < stretch.end and tone.end > stretch.first]:
             own = [event for event in events if _is_of(event, tone, stretch)]
@@ -201,7 +202,7 @@ def _count(counts: Counts, tones: list[Placed], lines: list[Line], server: Serve
 def _is_of(event: dict[str, Any], tone: Placed, stretch: Stretch) -> bool:
     """Whether an event is of a tone, and begins with the new part of the first window that holds some of it."""
     first = stretch.start + (tone.first - stretch.first) / RATE
-    is_first_window = abs(event["start"] - stretch.start) < 1e-6 and first < stretch.start + markers.WINDOW_SECONDS
+    is_first_window = abs(event["start"] - stretch.start) < ROUNDED and first < stretch.start + markers.WINDOW_SECONDS
     return event["label"] == tone.name and (is_first_window or -EARLY < event["start"] - first < LATE)
 
 

@@ -25,7 +25,8 @@ SIGNATURES = {
     "train_every_fold": "(data, output, recipe, *, say, progress, **settings)",
     "search": ("(data, output, space, *, recipe, settings, trials, seconds, workers, command, say, progress, **rules)"),
     "embed": "(paths, folder, model, on_progress)",
-    "similar": "(folder, sound, count, model, per_sound)",
+    "similar": "(folder, sound, count, model, per_sound, approximate)",
+    "teach": "(model, classes, output, *, background, instead, say, on_progress)",
     "evaluate": "(model, data, split, *, views, unknown, say, on_progress)",
     "calibrate": "(model, data, output, split, *, thresholds, precision, say, on_progress)",
     "tune_events": (

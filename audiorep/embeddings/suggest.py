@@ -1,0 +1,149 @@
+"""Which places of a collection are worth a label next: those of which a taught model is least sure, and unlike each other."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiorep import shipped
+from audiorep.audio.decode import Stretch
+from audiorep.embeddings.index import SMALLEST, Index
+from audiorep.errors import ConfigError, DataError
+from audiorep.escape import visible
+from audiorep.export.classes import layers
+from audiorep.info.model_info import ModelInfo
+from audiorep.predict.classifier import load
+
+BLOCK_ROWS = 1 << 16
+CANDIDATES = 10  # least sure sounds for each that is suggested, among which those are taken that are most unlike
+COLUMNS = ("path", "start", "end", "score", "label")
+NONE = "none"
+"""The label of a place that holds none of the classes."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A place that is worth a label."""
+
+    path: Path
+    start: float
+    """Seconds."""
+    end: float
+    """Seconds."""
+    score: float
+    """What the model says: the probability of the class."""
+
+
+def suggest(index: Index, model: str | os.PathLike[str], label: str, count: int = 20) -> list[Suggestion]:
+    """The places of an index that would teach a model most about a class that it was taught, one of a sound.
+
+    Args:
+        index: where to look. The sounds are not read again.
+        model: a file that `teach` wrote.
+        label: the class.
+        count: places.
+
+    Raises:
+        ConfigError: the model was not taught the class, or is of another trunk than the index.
+    """
+    path = shipped.file_of(model)
+    classifier = load(path)
+    weight, bias = _layer(path, classifier.info, label)
+    index.check(classifier)
+    rows, logits, units = _least_sure(index, weight, bias, CANDIDATES * count)
+    chosen = _unlike(units, count)
+    places = index.places(rows.tolist())
+    scores = 1 / (1 + np.exp(-logits))
+    found = [(places[int(rows[k])], float(scores[k])) for k in chosen]
+    return [Suggestion(place.path, place.start, place.end, score) for place, score in found]
+
+
+def as_csv(found: Sequence[Suggestion]) -> str:
+    """A table with a column `label` to fill in."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(COLUMNS)
+    table.writerows((row.path, f"{row.start:.3f}", f"{row.end:.3f}", f"{row.score:.4f}", "") for row in found)
+    return text.getvalue()
+
+
+def labelled(path: Path) -> dict[str, list[Stretch]]:
+    """{label: places} of such a table that was filled in; rows without a label are left out, `none` is a label like any other.
+
+    Raises:
+        DataError: it is no such table, or holds no label.
+    """
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        found: dict[str, list[Stretch]] = {}
+        for row in rows:
+            if name := (row["label"] or "").strip():
+                found.setdefault(name, []).append(Stretch(Path(row["path"]), float(row["start"]), float(row["end"])))
+    except (OSError, UnicodeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        reason = f"{error.strerror}" if isinstance(error, OSError) else f"columns {', '.join(COLUMNS)} are needed"
+        raise DataError(f"{path} is no table of labels: {reason}.") from None
+    if not found:
+        raise DataError(f"{path} holds no labels; write them into its column label.")
+    return found
+
+
+def _layer(path: Path, info: ModelInfo, label: str) -> tuple[np.ndarray, float]:
+    """Weights (C,) and bias of a class that was taught.
+
+    Raises:
+        ConfigError: it was not.
+    """
+    [labels] = info.labels.values()
+    known = [name for name in labels if name != info.unknown]
+    taught = layers(path.read_bytes()) if path.suffix == ".onnx" and path.is_file() else []
+    rows = [(weight[k], float(bias[k])) for weight, bias in taught for k in range(len(weight)) if weight[k].any()]
+    names = known[len(known) - len(rows) :]
+    if label not in names:
+        told = f"it was taught {', '.join(map(visible, names))}" if names else "audiorep teach makes one"
+        raise ConfigError(f"{path} was not taught {visible(label)}; {told}.")
+    return rows[names.index(label)]
+
+
+def _least_sure(index: Index, weight: np.ndarray, bias: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, logits and unit vectors (n, C) of the windows that are least sure, one of a sound, the least sure first."""
+    best: dict[Path, tuple[float, int, np.ndarray]] = {}
+    for rows, vectors in _blocks(index):
+        logits = vectors @ weight + bias
+        places = index.places(rows.tolist())
+        for row, logit, vector in zip(rows.tolist(), logits.tolist(), vectors, strict=True):
+            place = places.get(row)
+            if place is not None and (place.path not in best or abs(logit) < abs(best[place.path][0])):
+                best[place.path] = (logit, row, vector / max(float(np.linalg.norm(vector)), SMALLEST))
+        if len(best) > 2 * count:
+            best = dict(sorted(best.items(), key=lambda item: abs(item[1][0]))[:count])
+    found = sorted(best.values(), key=lambda item: abs(item[0]))[:count]
+    size = index.size
+    return (
+        np.array([row for _, row, _ in found], np.int64),
+        np.array([logit for logit, _, _ in found]),
+        np.array([unit for _, _, unit in found]).reshape(-1, size),
+    )
+
+
+def _blocks(index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for first in range(0, index.written, BLOCK_ROWS):
+        rows = np.arange(first, min(first + BLOCK_ROWS, index.written))
+        yield rows, index.vectors(rows)
+
+
+def _unlike(units: np.ndarray, count: int) -> list[int]:
+    """Of vectors (n, C), the first, and then each time the one that is least like those before (Gonzalez 1985)."""
+    if not len(units):
+        return []
+    chosen, nearest = [0], units @ units[0]
+    while len(chosen) < min(count, len(units)):
+        nearest[chosen[-1]] = np.inf
+        chosen.append(int(nearest.argmin()))
+        nearest = np.maximum(nearest, units @ units[chosen[-1]])
+    return chosen

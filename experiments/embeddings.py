@@ -1,0 +1,200 @@
+"""What the index of a collection and teaching from a few clips cost and reach.
+
+python -m experiments.embeddings search|speed|retrieval|teach --data AUDIOREP_DATA
+
+Each replaces its own part of results/embeddings.json. Sounds for `retrieval` and `teach` are those of ESC-50's fold 5, which
+no model of the package was trained on, and words of Speech Commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import audiorep
+from audiorep.benchmark.environment import environment
+from audiorep.datasets import Example, listed_examples
+from audiorep.embeddings.index import Index
+from audiorep.embeddings.search import Query, similar
+from audiorep.files import write_json
+from audiorep.predict.results import Embedding, Failure
+
+OUTPUT = Path(__file__).parent.parent / "results" / "embeddings.json"
+WINDOWS, SIZE, SOUNDS = 1_000_000, 128, 200
+SHOTS, DRAWS, CLASSES = 5, 10, 10
+WORDS = ("bird", "dog", "down", "eight", "four", "go", "left", "no", "stop", "yes")
+
+
+def main() -> None:
+    """Measures one part and writes it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--data", type=Path, required=True)
+    given = parser.parse_args()
+    found = PARTS[given.part](given.data)
+    print(json.dumps(found, indent=2))
+    kept = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+    command = f"python -m experiments.embeddings {given.part} --data AUDIOREP_DATA"
+    write_json(OUTPUT, {**kept, given.part: {"command": command, **found, "environment": environment()}})
+
+
+def search(data: Path) -> dict[str, Any]:
+    """Seconds of an exact search among a million windows, for queries of one and of ten windows."""
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        index = Index.create(Path(folder) / "index", audiorep.load("nano"))
+        for number in range(SOUNDS):
+            path = Path(folder) / f"{number}.wav"
+            path.write_bytes(b"")
+            each = WINDOWS // SOUNDS
+            vectors = np.abs(random.standard_normal((each, SIZE), dtype=np.float32))
+            index.add(Embedding(path, each / 2, np.arange(each) / 2, vectors))
+            index.commit()
+        made = time.perf_counter() - begun
+        rows = {}
+        for queries in (1, 10):
+            vectors = np.abs(random.standard_normal((queries, SIZE), dtype=np.float32))
+            rows[queries] = [_seconds(lambda vectors=vectors: similar(index, Query(vectors))) for _ in range(9)]
+        bytes_ = sum(path.stat().st_size for path in (Path(folder) / "index").iterdir())
+        index.close()
+    return {
+        "windows": WINDOWS,
+        "seconds_to_make": made,
+        "megabytes": bytes_ / 1e6,
+        "seconds": {queries: {"median": float(np.median(times)), "all": times} for queries, times in rows.items()},
+    }
+
+
+def speed(data: Path) -> dict[str, Any]:
+    """How long embedding takes over classifying, for the same files, in turns."""
+    paths = [example.path for example in listed_examples(data / "esc50") if example.fold == 5][:100]
+    classifier = audiorep.load("nano")
+    turns = [
+        (_seconds(lambda: list(classifier.files(paths))), _seconds(lambda: list(classifier.embed_files(paths))))
+        for _ in range(5)
+    ]
+    ratios = [embedded / classified for classified, embedded in turns]
+    return {"files": len(paths), "seconds": turns, "ratio": float(np.median(ratios)), "ratios": ratios}
+
+
+def retrieval(data: Path) -> dict[str, Any]:
+    """Share of the first five results that are of the query's class: clips of fold 5 among all but those of their recording."""
+    examples = listed_examples(data / "esc50")
+    truth = {example.path.absolute(): (example.labels["label"][0], example.path.name.split("-")[1]) for example in examples}
+    classifier = audiorep.load("nano")
+    with tempfile.TemporaryDirectory() as folder:
+        audiorep.embed([example.path for example in examples], Path(folder) / "index", classifier)
+        right = []
+        with Index(Path(folder) / "index") as index:
+            for example in (example for example in examples if example.fold == 5):
+                label, group = truth[example.path.absolute()]
+                found = audiorep.similar(index, example.path, 50, classifier)
+                others = [truth[match.path] for match in found if truth[match.path][1] != group][:5]
+                right.append(np.mean([other[0] == label for other in others]))
+    return {"queries": len(right), "first_five": float(np.mean(right))}
+
+
+def teach(data: Path) -> dict[str, Any]:
+    """Ten classes of fold 5 from five clips each, ten draws; and what fold 5 loses when ten words are taught beside its own."""
+    examples = [example for example in listed_examples(data / "esc50") if example.fold == 5]
+    draws = [_draw(examples, np.random.default_rng(number)) for number in range(DRAWS)]
+    rows = [_taught(train, test) for train, test in draws]
+    return {
+        "ten_sounds": {
+            "accuracy": float(np.mean([row["accuracy"] for row in rows])),
+            "left_out": float(np.mean([row["left_out"] for row in rows])),
+            "seconds": float(np.median([row["seconds"] for row in rows])),
+            "draws": rows,
+        },
+        "old_classes": _old_classes(data, examples),
+    }
+
+
+def _draw(examples: Sequence[Example], random: np.random.Generator) -> tuple[dict[str, list[Path]], list[tuple[Path, str]]]:
+    """Clips to teach, of recordings of their own, and clips of other recordings to test."""
+    labels = sorted({example.labels["label"][0] for example in examples})
+    train: dict[str, list[Path]] = {}
+    test: list[tuple[Path, str]] = []
+    for label in random.choice(labels, CLASSES, replace=False):
+        own = [example for example in examples if example.labels["label"][0] == label]
+        recordings: dict[str, list[Path]] = {}
+        for example in own:
+            recordings.setdefault(example.path.name.split("-")[1], []).append(example.path)
+        names = list(random.permutation(sorted(recordings)))
+        kept = names[: min(SHOTS, len(names) - 1)]
+        train[str(label)] = [recordings[name][int(random.integers(len(recordings[name])))] for name in kept]
+        test += [(path, str(label)) for name in names if name not in kept for path in recordings[name]]
+    return train, test
+
+
+def _taught(train: dict[str, list[Path]], test: Sequence[tuple[Path, str]]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        taught = audiorep.teach("nano", train, Path(folder) / "mine.onnx", instead=True)
+        seconds = time.perf_counter() - begun
+        mine = audiorep.load(Path(folder) / "mine.onnx")
+        found = list(mine.files([path for path, _ in test]))
+    labels = mine.info.labels["label"]
+    right = [
+        labels[int(recording.mean().argmax())] == label
+        for recording, (_, label) in zip(found, test, strict=True)
+        if not isinstance(recording, Failure)
+    ]
+    return {
+        "clips": sum(map(len, train.values())),
+        "tested": len(right),
+        "accuracy": float(np.mean(right)),
+        "left_out": taught.accuracy,
+        "seconds": seconds,
+    }
+
+
+def _old_classes(data: Path, examples: Sequence[Example]) -> dict[str, Any]:
+    """Top-1 of `esc50` on fold 5 before and after ten words were taught from five clips each."""
+    words = {word: sorted((data / "speech_commands" / word).glob("*.flac"))[:SHOTS] for word in WORDS}
+    held = {word: sorted((data / "speech_commands" / word).glob("*.flac"))[SHOTS:10] for word in WORDS}
+    with tempfile.TemporaryDirectory() as folder:
+        audiorep.teach("esc50", words, Path(folder) / "mine.onnx")
+        mine, before = audiorep.load(Path(folder) / "mine.onnx"), audiorep.load("esc50")
+        paths = [example.path for example in examples]
+        rows = [[_label(found) for found in model.files(paths)] for model in (before, mine)]
+        truth = [example.labels["label"][0] for example in examples]
+        old, new = ([given == label for given, label in zip(row, truth, strict=True)] for row in rows)
+        told = [_label(found) == word for word, clips in held.items() for found in mine.files(clips)]
+    return {
+        "clips": len(truth),
+        "before": float(np.mean(old)),
+        "after": float(np.mean(new)),
+        "new_names_given": int(sum(given in words for given in rows[1])),
+        "words_told": float(np.mean(told)),
+        "words_tested": len(told),
+    }
+
+
+def _label(found: audiorep.Recording | Failure) -> str:
+    return "" if isinstance(found, Failure) else found.label
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "search": search,
+    "speed": speed,
+    "retrieval": retrieval,
+    "teach": teach,
+}
+
+if __name__ == "__main__":
+    main()
