@@ -13,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def search(data: Path) -> dict[str, Any]:
         rows = {}
         for queries in (1, 10):
             vectors = np.abs(random.standard_normal((queries, SIZE), dtype=np.float32))
-            rows[queries] = [_seconds(lambda vectors=vectors: similar(index, Query(vectors))) for _ in range(9)]
+            rows[queries] = [_seconds(partial(similar, index, Query(vectors))) for _ in range(9)]
         bytes_ = sum(path.stat().st_size for path in (Path(folder) / "index").iterdir())
         index.close()
     return {

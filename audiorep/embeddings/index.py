@@ -248,7 +248,7 @@ class Index:
             for begin in range(0, len(shard), rows):
                 yield first + begin, shard[begin : begin + rows]
 
-    def vectors(self, rows: Sequence[int]) -> np.ndarray:
+    def vectors(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """(n, C) float32 embeddings of some rows, as the model gave them but for rounding."""
         wanted = np.asarray(rows, np.int64)
         found = np.empty((len(wanted), self.size), np.float32)
