@@ -1,6 +1,6 @@
 """A linear layer for new classes from a few clips: ridge regression on embeddings, judged on clips left out, in numpy.
 
-Each class weighs as much as any other, and the background as much as all of them. A clip left out of a ridge regression
+Each class weighs as much as any other, and the background as much as the classes that it stands for. A clip left out of a ridge regression
 changes it in closed form, so that every clip is judged by what the others taught (Cook and Weisberg 1982, 2.2.3).
 """
 
@@ -45,14 +45,15 @@ class Layer:
     penalty: float
 
 
-def fit(examples: Examples, classes: int) -> Layer:
+def fit(examples: Examples, classes: int, others: int) -> Layer:
     """The layer whose logits tell the classes from each other and from the background.
 
     Args:
         examples: with at least one clip of each class, and the background.
         classes: K.
+        others: how many classes the background stands for.
     """
-    weights = _balanced(examples)
+    weights = _balanced(examples, others)
     mean = weights @ examples.vectors / weights.sum()
     deviation = np.sqrt(weights @ (examples.vectors - mean) ** 2 / weights.sum())
     deviation = np.maximum(deviation, 1e-6 + deviation.mean() / 100)  # of values that hardly ever change
@@ -80,15 +81,14 @@ def clip_logits(logits: np.ndarray, examples: Examples) -> np.ndarray:
     return sums / np.maximum(total, 1e-12)[:, None]
 
 
-def _balanced(examples: Examples) -> np.ndarray:
-    """(N,) weights of windows: of a clip's, its share of its class; of a class, one; of the background, as of all classes."""
+def _balanced(examples: Examples, others: int) -> np.ndarray:
+    """(N,) weights of windows: of a clip's, its share of its class; of a class, one; of the background, `others`."""
     total = np.zeros(int(examples.clips.max()) + 1)
     np.add.at(total, examples.clips, examples.weights)
     weights = examples.weights / np.maximum(total[examples.clips], 1e-12)
     for number in np.unique(examples.classes):
         here = examples.classes == number
-        share = max(1, len(np.unique(examples.classes)) - 1) if number < 0 else 1
-        weights[here] *= share / weights[here].sum()
+        weights[here] *= (others if number < 0 else 1) / weights[here].sum()
     return weights
 
 
@@ -111,10 +111,16 @@ def _left_out(
     coefficients = inverse @ (inputs.T @ targets)
     residuals = targets - inputs @ coefficients
     borders = np.flatnonzero(np.diff(clips)) + 1
+    starts, ends = np.concatenate([[0], borders]), np.concatenate([borders, [len(clips)]])
+    alone = starts[ends - starts == 1]  # clips of one window, as those of the background: no system to solve
+    hat = np.einsum("nc,nc->n", inputs[alone] @ inverse, inputs[alone])
     left = np.empty_like(residuals)
-    for rows in np.split(np.arange(len(clips)), borders):
-        hat = inputs[rows] @ inverse @ inputs[rows].T
-        left[rows] = np.linalg.solve(np.eye(len(rows)) - hat + 1e-9 * np.eye(len(rows)), residuals[rows])
+    left[alone] = residuals[alone] / np.maximum(1 - hat, 1e-9)[:, None]
+    for first, last in zip(starts, ends, strict=True):
+        if last - first > 1:
+            own = inputs[first:last]
+            system = np.eye(last - first) * (1 + 1e-9) - own @ inverse @ own.T
+            left[first:last] = np.linalg.solve(system, residuals[first:last])
     return coefficients, (targets - left) / np.maximum(root, 1e-12)
 
 

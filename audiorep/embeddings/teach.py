@@ -120,7 +120,9 @@ def teach(
         ConfigError: names that cannot be used, another kind of file, or an output that cannot be written.
         DataError: a class without a clip that can be heard, or a single class and nothing to tell it from.
 
-    >>> found = audiorep.teach("nano", {"my rooster": "samples/rooster.flac", "my crow": "samples/crow.flac"}, "mine.onnx")
+    >>> clips = {"my rooster": "samples/rooster.flac", "my crow": "samples/crow.flac"}
+    >>> audiorep.teach("nano", clips, "mine.onnx", instead=True).warnings()
+    ['my rooster, my crow: fewer than 5 clips; more would help.']
     >>> audiorep.load("mine.onnx")("samples/rooster.flac").label
     'my rooster'
     """
@@ -143,7 +145,9 @@ def teach(
             f"{visible(next(iter(classes)))} alone cannot be told from anything; give other sounds with --background."
         )
     examples = _examples(heard, others, bank)
-    layer = fit(examples, len(classes))
+    [known] = classifier.info.labels.values()
+    beside = classifier.info.activation == "softmax" and not instead
+    layer = fit(examples, len(classes), others=len(known) if beside else len(classes))
     info = _described(classifier.info, list(classes), heard, instead)
     _write(source, place, classifier, info, layer, instead, heard[0][0])
     taught = Taught(info, _judged(list(classes), layer, examples), int((examples.classes < 0).sum()), failures)

@@ -43,7 +43,7 @@ def test_left_out_values_are_those_of_a_fit_without_the_clip(monkeypatch):
 
 def test_classes_far_apart_are_told_and_the_background_is_none_of_them():
     examples = made(5, apart=2.0)
-    layer = fit(examples, 3)
+    layer = fit(examples, 3, 3)
     logits = examples.vectors @ layer.weight.T + layer.bias
     truth = examples.classes
     assert (logits[truth >= 0].argmax(1) == truth[truth >= 0]).all()
@@ -55,7 +55,7 @@ def test_classes_far_apart_are_told_and_the_background_is_none_of_them():
 
 def test_classes_that_are_the_same_are_not_told_when_left_out():
     examples = made(6, apart=0.0, seed=3)
-    left = clip_logits(fit(examples, 3).left_out, examples)[:18]
+    left = clip_logits(fit(examples, 3, 3).left_out, examples)[:18]
     assert (left.argmax(1) == np.repeat([0, 1, 2], 6)).mean() < 0.7
 
 
@@ -63,9 +63,9 @@ def test_probabilities_of_clips_left_out_are_about_right():
     right, said = [], []
     for seed in range(10):
         examples = made(6, apart=0.7, seed=seed)
-        scores = 1 / (1 + np.exp(-fit(examples, 3).left_out))
+        scores = 1 / (1 + np.exp(-fit(examples, 3, 3).left_out))
         said.append(scores.mean())
-        weights = few_shot._balanced(examples)
+        weights = few_shot._balanced(examples, 3)
         targets = examples.classes[:, None] == np.arange(3)
         right.append((weights @ targets).sum() / weights.sum() / 3)
         said[-1] = (weights @ scores).sum() / weights.sum() / 3
@@ -74,14 +74,14 @@ def test_probabilities_of_clips_left_out_are_about_right():
 
 def test_a_class_of_many_clips_weighs_no_more_than_one_of_few():
     examples = made(5, apart=1.0)
-    weights = few_shot._balanced(examples)
+    weights = few_shot._balanced(examples, 3)
     sums = [weights[examples.classes == number].sum() for number in (0, 1, 2, -1)]
     assert sums == pytest.approx([1.0, 1.0, 1.0, 3.0])
 
 
 def test_a_single_clip_of_each_class_teaches_too():
     examples = made(1, apart=2.0)
-    layer = fit(examples, 3)
+    layer = fit(examples, 3, 3)
     logits = examples.vectors @ layer.weight.T + layer.bias
     truth = examples.classes
     clips = clip_logits(logits, examples)[:3]
