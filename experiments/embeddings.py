@@ -1,6 +1,6 @@
 """What the index of a collection and teaching from a few clips cost and reach.
 
-python -m experiments.embeddings search|speed|retrieval|teach|old_classes --data AUDIOREP_DATA
+python -m experiments.embeddings search|speed|neighbours|retrieval|teach|old_classes --data AUDIOREP_DATA
 
 Each replaces its own part of results/embeddings.json. Sounds that are judged are those of ESC-50's fold 5, which no model of
 the package was trained on.
@@ -22,6 +22,7 @@ import numpy as np
 import audiorep
 from audiorep.benchmark.environment import environment
 from audiorep.datasets import Example, listed_examples
+from audiorep.embeddings.approximate import build
 from audiorep.embeddings.index import Index
 from audiorep.embeddings.search import Query, similar
 from audiorep.files import write_json
@@ -84,6 +85,17 @@ def speed(data: Path) -> dict[str, Any]:
     ]
     ratios = [embedded / classified for classified, embedded in turns]
     return {"files": len(paths), "seconds": turns, "ratio": float(np.median(ratios)), "ratios": ratios}
+
+
+def neighbours(data: Path) -> dict[str, Any]:
+    """Building the neighbours of all windows of ESC-50, and how many of the exact first ten they find."""
+    with tempfile.TemporaryDirectory() as folder:
+        audiorep.embed([example.path for example in listed_examples(data / "esc50")], Path(folder) / "index")
+        with Index(Path(folder) / "index") as index:
+            begun = time.perf_counter()
+            built = build(index)
+            seconds = time.perf_counter() - begun
+    return {"windows": built.rows, "seconds": seconds, "recall": built.recall, "expansion": built.expansion}
 
 
 def retrieval(data: Path) -> dict[str, Any]:
@@ -213,6 +225,7 @@ def _seconds(work: Callable[[], object]) -> float:
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "search": search,
     "speed": speed,
+    "neighbours": neighbours,
     "retrieval": retrieval,
     "teach": teach,
     "old_classes": old_classes,
