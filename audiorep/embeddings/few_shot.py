@@ -1,7 +1,7 @@
 """A linear layer for new classes from a few clips: ridge regression on embeddings, judged on clips left out, in numpy.
 
-Each class weighs as much as any other, and the background as much as the classes that it stands for. A clip left out of a ridge regression
-changes it in closed form, so that every clip is judged by what the others taught (Cook and Weisberg 1982, 2.2.3).
+Each class weighs as much as any other, and the background as much as the classes that it stands for. A clip left out of a
+ridge regression changes it in closed form (Cook and Weisberg 1982, 2.2.3), so that each is judged by what the others taught.
 """
 
 from __future__ import annotations
