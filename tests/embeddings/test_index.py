@@ -190,6 +190,7 @@ def test_killed_at_any_moment_it_holds_all_that_was_reported(tmp_path, lines):
         assert late in index.paths()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_heard(tmp_path):
     many = tmp_path / "many"
     many.mkdir()

@@ -103,6 +103,7 @@ def test_vectors_are_written_for_other_programs(index, tmp_path, suffix):
         export.check(tmp_path / "all.txt")
 
 
+@pytest.mark.slow
 def test_the_commands_draw_and_write(tmp_path):
     words = ["embed", SAMPLES, "-o", tmp_path / "index", "--vectors", tmp_path / "all.npy"]
     done = processes.run(processes.audiorep(*words))

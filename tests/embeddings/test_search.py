@@ -147,6 +147,7 @@ def test_an_index_that_names_no_model_needs_one(tmp_path):
     assert audiorep.similar(tmp_path / "index", SAMPLES / "rain.flac", model=classifier)[0].path.name == "crow.flac"
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_clips_and_a_page(samples_index, tmp_path):
     outputs = [word for name in ("a.csv", "a.jsonl", "a.html") for word in ("-o", tmp_path / name)]
     words = ["similar", samples_index, SAMPLES / "siren.flac", "--count", 3, *outputs, "--clips", tmp_path / "clips", "--json"]
@@ -164,6 +165,7 @@ def test_the_command_writes_tables_clips_and_a_page(samples_index, tmp_path):
     assert "http" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "status", "reason"),
     [

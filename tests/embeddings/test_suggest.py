@@ -60,6 +60,7 @@ def test_a_class_that_was_not_taught_is_refused(place, model, label):
         suggest(index, place / model if "." in model else model, label)
 
 
+@pytest.mark.slow
 def test_a_table_goes_back_in(place, tmp_path):
     words = ["suggest", place / "index", "--model", place / "mine.onnx", "--class", "my crow", "-n", 4]
     done = processes.run(processes.audiorep(*words, "-o", tmp_path / "next.csv", "-o", tmp_path / "next.html"))
@@ -91,6 +92,7 @@ def test_a_table_goes_back_in(place, tmp_path):
     assert [(row["name"], row["clips"]) for row in json.loads(told.stdout)["classes"]] == [("my crow", 2), ("my owl", 1)]
 
 
+@pytest.mark.slow
 def test_the_layer_can_be_taken_elsewhere(place, tmp_path):
     done = processes.run(processes.audiorep("head", "export", place / "mine.onnx", "-o", tmp_path / "a.safetensors"))
     assert done.returncode == 0, done.stderr

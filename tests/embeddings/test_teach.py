@@ -47,6 +47,7 @@ def classes(clips: Path) -> dict[str, Path]:
     return {f"my {name}": clips / "clips" / name for name in ("low", "high", "bursts")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["nano", "esc50"])
 def test_new_classes_stand_beside_the_old(model, clips, tmp_path):
     taught = audiorep.teach(model, classes(clips), tmp_path / "mine.onnx")
@@ -172,6 +173,7 @@ def test_the_background_in_the_package_is_of_its_model(name):
         assert cosine(probe(audiorep.load(name)), file["probe"]) > 0.999
 
 
+@pytest.mark.slow
 def test_the_command_teaches_and_tells(clips, tmp_path):
     words = [f"my {name}={clips / 'clips' / name}" for name in ("low", "high")]
     done = processes.run(processes.audiorep("teach", "nano", *words, "-o", tmp_path / "mine.onnx"))

@@ -54,6 +54,7 @@ def samples_until_stalled(opened: Opened) -> int:
     raise AssertionError("it ended")
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_a_stuck_address_is_left_without_a_process():
     server = Server(flac(np.random.default_rng(0).uniform(-1, 1, 20 * RATE)), after=200_000, pause=60.0)
@@ -70,6 +71,7 @@ def test_without_ffmpeg_one_sentence_says_so(monkeypatch):
         Address("http://a/b", RATE, program="no-such-program").open()
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_a_live_wav_stream_is_heard_from_its_first_seconds():
     file = io.BytesIO()
@@ -107,6 +109,7 @@ def test_a_camera_with_large_pictures_is_heard(tmp_path):
     server.close()
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_a_camera_is_heard_by_rtsp():
     camera = Camera(tone(4.0), RATE)
@@ -126,6 +129,7 @@ def test_a_camera_is_heard_by_rtsp():
     assert np.abs(heard[RATE // 2 : RATE]).max() == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_what_another_ffmpeg_serves_is_heard(tmp_path):
     soundfile.write(tmp_path / "a.flac", tone(3.0), RATE)

@@ -133,6 +133,7 @@ def test_a_loss_is_told_at_once_with_the_end_of_what_was_heard(monkeypatch):
     assert gap.gap.reason == "script ended"
 
 
+@pytest.mark.slow
 def test_what_a_connection_held_back_at_its_beginning_is_no_part_of_the_gap(monkeypatch):
     monkeypatch.setattr(feeds, "FIRST_WAIT", 1.5)
     source = Script([level(0.0, 1.5)], [level(0.0, 0.1), level(0.0, 1.3), AudioError("script broke.")], [level(0.9, 1.5)], [])
@@ -202,6 +203,7 @@ def test_a_file_waits_for_the_model(monkeypatch):
     assert not any(isinstance(arrival, Gap) for arrival in found)
 
 
+@pytest.mark.slow
 def test_closing_ends_open_events_and_threads(loud_file):
     before = {thread for thread in threading.enumerate() if thread.name.startswith("listen")}
     listener = Listener(Classifier(Loud()), [SoundFile(loud_file, RATE, realtime=True)], ONLY_LOUD)

@@ -94,6 +94,7 @@ def test_a_sound_that_a_killed_process_left_on_is_turned_off(port, observer):
     assert observer.payloads("audiorep/other/siren/state") == ["ON"]  # another process's
 
 
+@pytest.mark.slow
 @needs_broker
 def test_reports_wait_for_a_broker_that_comes_back(tmp_path):
     port, said = free_port(), []

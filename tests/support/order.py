@@ -9,6 +9,7 @@ LONGEST_FIRST = (
     "reparam/networks",
     "compress/chain",
     "benchmark/benchmark",
+    "listen/figures",
     "search/trials",
     "compress/commands",
     "export/openvino",
@@ -20,6 +21,7 @@ LONGEST_FIRST = (
     "cli/own_model",
     "runtimes/pair",
     "house/docs",
+    "listen/listener",
     "models/peers",
     "evaluation/tune_events",
     "cli/tune_events",
@@ -33,6 +35,9 @@ LONGEST_FIRST = (
     "datasets/shard_runs",
     "predict/signals",
     "predict/results",
+    "listen/microphones",
+    "listen/address",
+    "listen/mqtt",
     "house/fuzz",
 )
 """Files that take more than a quarter of a minute; the others come after them in any order."""
