@@ -88,7 +88,7 @@ def similar(
     ] = False,
     output: Annotated[
         list[Path] | None,
-        typer.Option("--output", "-o", help="File (.csv, .jsonl or .html with players); may be given several times."),
+        typer.Option("--output", "-o", help="File (.csv, .jsonl or .html with players), or folder for Audacity's labels."),
     ] = None,
     clips: Annotated[Path | None, typer.Option(help="Folder for the places as sound files (.flac).")] = None,
     around: Annotated[float, typer.Option(min=0, help="Seconds before and after each place in clips and players.")] = 1.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,16 @@ Write = Callable[[Stretch, Sequence[Match], float], None]
 
 
 def writer(path: Path) -> Write:
-    """What writes a file, by its suffix.
+    """What writes a file, by its suffix; into a folder, a file of Audacity's labels for each sound.
 
     Raises:
         ConfigError: another suffix, or the file cannot be written.
     """
     suffix = path.suffix.lower()
+    if path.is_dir() or not suffix:
+        return lambda sound, found, around: _label_files(path, found)
     if suffix not in _WRITERS:
-        raise ConfigError(f"{path} must end in {', '.join(_WRITERS)}.")
+        raise ConfigError(f"{path} must end in {', '.join(_WRITERS)}, or be a folder for Audacity's labels.")
     reserve(path)
     make = _WRITERS[suffix]
     return lambda sound, found, around: write_text(path, make(sound, found, around))
@@ -98,6 +101,19 @@ def sound_of(place: Match | Suggestion | Stretch, around: float) -> tuple[np.nda
     begin = max(0.0, place.start - around)
     end = min(about.seconds, (about.seconds if place.end is None else place.end) + around, begin + LONGEST_CLIP)
     return audio.read(place.path, about.sample_rate, begin, end), about.sample_rate
+
+
+def _label_files(folder: Path, found: Sequence[Match]) -> None:
+    """Writes Audacity's labels of each sound; those of the same name have a number behind it."""
+    sounds: dict[Path, list[Match]] = {}
+    for match in found:
+        sounds.setdefault(match.path, []).append(match)
+    names: Counter[str] = Counter()
+    for path, matches in sounds.items():
+        names[path.name] += 1
+        number = f".{names[path.name]}" if names[path.name] > 1 else ""
+        lines = [f"{each.start:.6f}\t{each.end:.6f}\talike {each.score:.2f}\n" for each in matches]
+        write_text(folder / f"{path.name}{number}.audacity.txt", "".join(lines))
 
 
 def _csv(sound: Stretch, found: Sequence[Match], around: float) -> str:

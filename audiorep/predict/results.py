@@ -210,7 +210,7 @@ class Recording:
 class Embedding:
     """What a model hears in all windows of one sound, as vectors: near ones are of sounds that it finds alike.
 
-    They are what the model's heads are given, as they are: normalize them for a comparison by cosine.
+    They are what the model's heads are given, as they are: `unit` normalizes them for a comparison by cosine.
 
     >>> embedding = audiorep.load("esc50").embed("samples/crow.flac")
     >>> embedding.vectors.shape, embedding.vectors.dtype
@@ -238,6 +238,11 @@ class Embedding:
     def mean(self) -> np.ndarray:
         """(C,) of the whole file: the mean over its windows."""
         return self.vectors.mean(axis=0)
+
+    def unit(self) -> np.ndarray:
+        """(W, C) the vectors at length 1, whose products are cosines; one of nothing but zeros stays."""
+        lengths = np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        return self.vectors / np.where(lengths > 0, lengths, 1)
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def test_an_index_that_names_no_model_needs_one(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_writes_tables_clips_and_a_page(samples_index, tmp_path):
-    outputs = [word for name in ("a.csv", "a.jsonl", "a.html") for word in ("-o", tmp_path / name)]
+    outputs = [word for name in ("a.csv", "a.jsonl", "a.html", "labels") for word in ("-o", tmp_path / name)]
     words = ["similar", samples_index, SAMPLES / "siren.flac", "--count", 3, *outputs, "--clips", tmp_path / "clips", "--json"]
     done = processes.run(processes.audiorep(*words))
     assert done.returncode == 0, done.stderr
@@ -160,6 +160,9 @@ def test_the_command_writes_tables_clips_and_a_page(samples_index, tmp_path):
     table = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert [row["path"] for row in table] == [row["path"] for row in rows]
     assert len(list((tmp_path / "clips").glob("*.flac"))) == 3
+    labels = {path.name: path.read_text() for path in (tmp_path / "labels").iterdir()}
+    assert set(labels) == {f"{Path(row['path']).name}.audacity.txt" for row in rows}
+    assert f"alike {rows[0]['score']:.2f}" in labels[f"{Path(rows[0]['path']).name}.audacity.txt"]
     text = (tmp_path / "a.html").read_text()
     assert text.count("<audio") == text.count("<img") == 4
     assert "http" not in text
@@ -172,7 +175,7 @@ def test_the_command_writes_tables_clips_and_a_page(samples_index, tmp_path):
         (["similar", "none", "a.wav"], 2, "none is no index; audiorep embed makes one"),
         (["similar", "INDEX", "none.wav"], 2, "none.wav does not exist"),
         (["similar", "INDEX", "a.wav", "--start", "3", "--end", "2"], 2, "it must end later"),
-        (["similar", "INDEX", "a.wav", "-o", "a.txt"], 2, "must end in .csv, .jsonl, .html"),
+        (["similar", "INDEX", "a.wav", "-o", "a.txt"], 2, "must end in .csv, .jsonl, .html, or be a folder"),
         (["embed", "none.wav", "-o", "new"], 1, "none.wav does not exist"),
         (["embed", "none.wav", "-o", "INDEX", "--model", "esc50"], 2, "was made with another model than arin_nano"),
         (["embed", "none.wav"], 2, "Missing option"),

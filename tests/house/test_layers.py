@@ -30,6 +30,12 @@ WITHOUT_TORCH = [
         "datasets",
         "predict.classifier",
         "predict.output",
+        "listen.choose",
+        "listen.listener",
+        "embeddings.api",
+        "embeddings.teach",
+        "embeddings.suggest",
+        "embeddings.plane",
     ),
     *(
         "runtimes.onnx",

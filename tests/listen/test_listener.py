@@ -269,7 +269,8 @@ def test_the_command_refuses_in_one_sentence(words, status, reason, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_open_events(tmp_path):
+@pytest.mark.parametrize(("ending", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_end_open_events(tmp_path, ending, status):
     soundfile.write(tmp_path / "long.wav", 0.3 * np.random.default_rng(0).standard_normal(60 * 16_000), 16_000)
     words = processes.audiorep(
         "listen", "long.wav", "--realtime", "--json", "--model", "esc50", "-o", "out.csv", "--no-unknown"
@@ -278,9 +279,9 @@ def test_ctrl_c_ends_open_events(tmp_path):
         [*words, "--threshold", "0.05"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
     ) as process:
         first = json.loads(process.stdout.readline())
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         rest, error = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "open events were ended" in error
     assert first["end"] is None
     ended = [row for row in map(json.loads, rest.splitlines()) if row["label"] == first["label"] and row["end"] is not None]
