@@ -44,10 +44,9 @@ def embed(
     from audiorep.audio import sources
     from audiorep.embeddings import approximate, export
     from audiorep.embeddings.api import collect, named
-    from audiorep.errors import require
 
     if neighbours:
-        require("usearch", extra="embeddings")
+        approximate.check()
     if vectors is not None:
         export.check(vectors)
     classifier = audiorep.load(model, threads, runtime)

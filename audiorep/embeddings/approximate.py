@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from audiorep.embeddings.index import SMALLEST, Index
+from audiorep.embeddings.index import Index, unit
 from audiorep.embeddings.search import MORE, Query, nearest, scores_of
 from audiorep.errors import ConfigError, require
 from audiorep.files import replacing, write_json
@@ -44,7 +45,7 @@ def build(index: Index, threads: int = 2) -> Neighbours:
     graph = _empty(index.size) if before is None else _graph(index.folder, index.size, before)
     for first in range(0 if before is None else before.rows, index.written, ADD_ROWS):
         rows = np.arange(first, min(first + ADD_ROWS, index.written))
-        graph.add(rows.astype(np.uint64), _unit(index.vectors(rows)).astype(np.float16), threads=threads)
+        graph.add(rows.astype(np.uint64), unit(index.vectors(rows)).astype(np.float16), threads=threads)
     found = _measured(index, graph)
     with replacing(index.folder / FILE) as partial:
         graph.save(str(partial))
@@ -78,7 +79,7 @@ def candidates(index: Index, query: Query, count: int) -> tuple[np.ndarray, np.n
         raise ConfigError(f"{index.folder} has no neighbours; audiorep embed … --neighbours builds them.")
     graph = _graph(index.folder, index.size, known)
     graph.expansion_search = max(known.expansion, MORE * count)
-    units = _unit(query.vectors).astype(np.float16)
+    units = unit(query.vectors).astype(np.float16)
     found = np.unique(np.concatenate([np.ravel(graph.search(unit, MORE * count).keys) for unit in units]).astype(np.int64))
     rows = np.concatenate([found, np.arange(known.rows, index.written)])
     scores = scores_of(index.vectors(rows.tolist()), query.vectors)
@@ -96,16 +97,25 @@ def _measured(index: Index, graph: Any) -> Neighbours:
     recall = 0.0
     for expansion in EXPANSIONS:
         graph.expansion_search = expansion
-        cosines = 1 - np.atleast_2d(graph.search(_unit(vectors).astype(np.float16), first).distances)
+        cosines = 1 - np.atleast_2d(graph.search(unit(vectors).astype(np.float16), first).distances)
         recall = float((cosines >= least[:, None] - ROUNDING).mean())
         if recall >= LEAST_RECALL:
             break
     return Neighbours(index.written, expansion, recall)
 
 
+def check() -> ModuleType:
+    """The package that searches.
+
+    Raises:
+        MissingExtraError: usearch is not installed.
+    """
+    require("onnxruntime", extra="")  # of the base install; imported after usearch it ends the process (1.32 after 2.26)
+    return require("usearch.index", extra="embeddings")
+
+
 def _empty(size: int) -> Any:
-    usearch = require("usearch.index", extra="embeddings")
-    return usearch.Index(ndim=size, metric="cos", dtype="f16", connectivity=CONNECTIVITY, expansion_add=EXPANSION_ADD)
+    return check().Index(ndim=size, metric="cos", dtype="f16", connectivity=CONNECTIVITY, expansion_add=EXPANSION_ADD)
 
 
 def _graph(folder: Path, size: int, known: Neighbours) -> Any:
@@ -119,7 +129,3 @@ def _graph(folder: Path, size: int, known: Neighbours) -> Any:
     if len(graph) != known.rows:
         raise ConfigError(f"{folder / FILE} is of another state of the index; delete {ABOUT}, and build the neighbours again.")
     return graph
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), SMALLEST)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiorep.embeddings.index import SMALLEST, Index
+from audiorep.embeddings.index import Index, unit
 
 BLOCK_SOUNDS = 2048
 MARGIN = 0.05  # by which the means of two sounds may be less alike than their windows
@@ -35,7 +35,7 @@ def duplicates(index: Index, above: float = 0.98) -> list[Pair]:
     """
     paths = index.paths()
     rows = [[place.row for place in index.rows_of(path)] for path in paths]
-    means = _unit(np.stack([_unit(index.vectors(own)).mean(0) for own in rows])) if paths else np.zeros((0, index.size))
+    means = unit(np.stack([unit(index.vectors(own)).mean(0) for own in rows])) if paths else np.zeros((0, index.size))
     found = []
     for first, second in _candidates(means, above - MARGIN):
         score = _alike(index, rows[first], rows[second])
@@ -53,9 +53,5 @@ def _candidates(means: np.ndarray, above: float) -> Iterator[tuple[int, int]]:
 
 
 def _alike(index: Index, one: list[int], other: list[int]) -> float:
-    cosines = _unit(index.vectors(one)) @ _unit(index.vectors(other)).T
+    cosines = unit(index.vectors(one)) @ unit(index.vectors(other)).T
     return float((cosines if len(one) <= len(other) else cosines.T).max(axis=1).mean())
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), SMALLEST)

@@ -295,6 +295,11 @@ def probe(classifier: Classifier) -> np.ndarray:
     return classifier.session.run(noise, ["embedding"])["embedding"][0].astype(np.float32)
 
 
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (…, C) at length 1; one of nothing but zeros stays."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), SMALLEST)
+
+
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
     """How alike two vectors are, in -1..1."""
     size = float(np.linalg.norm(one) * np.linalg.norm(other))

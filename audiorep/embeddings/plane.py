@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from audiorep.embeddings.index import SMALLEST, Index
+from audiorep.embeddings.index import SMALLEST, Index, unit
 from audiorep.errors import ConfigError, DataError, require
 
 Method = Literal["pca", "umap"]
@@ -61,8 +61,7 @@ def of_index(index: Index, labels: Mapping[Path, str] | None = None, method: Met
     if len(paths) < 3:
         raise DataError(f"{index.folder} holds {len(paths)} sounds; a map needs three.")
     means = np.stack([index.vectors([place.row for place in index.rows_of(path)]).mean(axis=0) for path in paths])
-    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), SMALLEST)
-    points = _umap(means) if method == "umap" else _principal(means)
+    points = _umap(unit(means)) if method == "umap" else _principal(unit(means))
     low, high = points.min(axis=0), points.max(axis=0)
     known = labels or {}
     names = [known.get(path, path.parent.name) for path in paths]

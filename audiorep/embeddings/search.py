@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiorep.embeddings.index import SMALLEST, Index, Place
+from audiorep.embeddings.index import Index, Place, unit
 
 BLOCK_ROWS = 1 << 16  # vectors for one of the threads
 SMALL_PRODUCT = 1 << 18  # multiplications of a product that OpenBLAS gives to one thread
@@ -103,15 +103,12 @@ def similar(index: Index, query: Query, count: int = 10, per_sound: bool = True,
 
 def scores_of(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """(n,) the scores of vectors (n, C) for those of a query (Q, C), neither of unit length."""
-    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), SMALLEST)
-    others = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), SMALLEST)
-    return _scores(units, np.ascontiguousarray(others.T, np.float32))
+    return _scores(unit(vectors), np.ascontiguousarray(unit(queries).T, np.float32))
 
 
 def nearest(index: Index, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows of largest score for `vectors` (Q, C), and these scores, best first (see `Query`)."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    queries = np.ascontiguousarray((vectors / np.maximum(lengths, SMALLEST)).astype(np.float32).T)
+    queries = np.ascontiguousarray(unit(vectors).T, np.float32)
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda block: _best(block[0], _scores(block[1], queries), count), index.blocks(BLOCK_ROWS)))
     if not found:

@@ -13,7 +13,7 @@ import numpy as np
 
 from audiorep import shipped
 from audiorep.audio.decode import Stretch
-from audiorep.embeddings.index import SMALLEST, Index
+from audiorep.embeddings.index import Index, unit
 from audiorep.errors import ConfigError, DataError
 from audiorep.escape import visible
 from audiorep.export.classes import layers
@@ -119,7 +119,7 @@ def _least_sure(index: Index, weight: np.ndarray, bias: float, count: int) -> tu
         for row, logit, vector in zip(rows.tolist(), logits.tolist(), vectors, strict=True):
             place = places.get(row)
             if place is not None and (place.path not in best or abs(logit) < abs(best[place.path][0])):
-                best[place.path] = (logit, row, vector / max(float(np.linalg.norm(vector)), SMALLEST))
+                best[place.path] = (logit, row, unit(vector))
         if len(best) > 2 * count:
             best = dict(sorted(best.items(), key=lambda item: abs(item[1][0]))[:count])
     found = sorted(best.values(), key=lambda item: abs(item[0]))[:count]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support import processes
 from support.info import FakeSession, make_info
 
 from audiorep.embeddings import approximate
@@ -56,6 +57,19 @@ def test_sounds_that_came_later_are_found_before_and_after_they_are_added(index)
         [best] = similar(index, Query(vectors[[42]]), 1, search=approximate.candidates)
         assert (best.path.name, best.start) == ("1.wav", 42.0)
         assert approximate.build(index).rows == 1000
+
+
+def test_it_does_not_matter_what_is_loaded_first():
+    code = """
+import numpy as np
+from pathlib import Path
+from audiorep.embeddings import approximate
+approximate.check()
+import audiorep
+audiorep.load("nano", threads=1)
+print("loaded")
+"""
+    assert processes.run(processes.python(code)).stdout == "loaded\n"
 
 
 def test_without_neighbours_or_with_damaged_ones_a_sentence_says_so(index):
