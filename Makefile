@@ -43,8 +43,8 @@ model: .venv/installed  ## train the model of 50 sounds again: make model DATA=f
 	$(DEV)/python experiments/unknown.py $(DATA) -o runs/unknown --link
 	$(DEV)/audiorep train $(DATA)/esc50 -o runs/bundled --recipe recipes/bundled.toml
 	$(DEV)/python experiments/tagger.py ship runs/bundled esc50 --data $(DATA)
-	$(DEV)/python experiments/background.py $(DATA)
 	cp runs/bundled/README.md $(ESC50_MODEL)/README.md
+	$(DEV)/python experiments/background.py $(DATA)
 	mkdir -p results/bundled
 	cp runs/bundled/metrics.json runs/bundled/confusion.png runs/bundled/reliability.png results/bundled/
 

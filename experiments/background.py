@@ -17,10 +17,14 @@ import numpy as np
 from audiorep import load, shipped
 from audiorep.embeddings.index import probe
 from audiorep.embeddings.teach import BACKGROUND, SILENCE
-from audiorep.files import replacing
+from audiorep.files import replacing, write_text
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.results import Failure
 
+CARD = (
+    "`background.npz` holds what the model hears in {count:,} of `nano`'s sounds, one window of each. `audiorep teach` tells "
+    "new classes from them.\n\n"
+)
 VIEWS = 5  # windows of a clip, of which the loudest counts
 
 
@@ -39,7 +43,16 @@ def main() -> None:
         vectors = embeddings(classifier, [*known, *others])
         with replacing(row.folder / BACKGROUND) as partial:
             np.savez_compressed(partial, vectors=vectors, probe=probe(classifier))
+        tell(row.folder / "README.md", len(vectors))
         print(row.name, vectors.shape, f"{(row.folder / BACKGROUND).stat().st_size / 1000:.0f} kB")
+
+
+def tell(card: Path, count: int) -> None:
+    """Names the file in a model's card, once."""
+    text = card.read_text()
+    kept = "".join(f"{part}\n\n" for part in text.split("\n\n") if not part.startswith("`background.npz`")).rstrip() + "\n"
+    before, use, after = kept.partition("## Use")
+    write_text(card, before + CARD.format(count=count) + use + after)
 
 
 def folders(data: Path) -> list[Path]:
