@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from audiorep import load, shipped
-from audiorep.embeddings.index import probe
-from audiorep.embeddings.teach import BACKGROUND, SILENCE
+from audiorep.embeddings.index import SILENCE, probe
+from audiorep.embeddings.teach import BACKGROUND
 from audiorep.files import replacing, write_text
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.results import Failure

@@ -164,8 +164,7 @@ def compare(
             raise ConfigError(f"{name} is {share}; 0 to 1 is allowed.")
     paths, place = (shipped.file_of(first), shipped.file_of(second)), located(data)
     models = [Classifier.load(path) for path in paths]
-    splits = datasets.Splits() if split == "all" else place.splits(models[0].info.provenance)
-    examples = datasets.examples_in_split(place.examples(splits, say), split, place.root)
+    examples = place.in_split(split, models[0].info.provenance, say)
     words, named = describe_split(place.root, split, examples), list(zip(map(str, paths), models, strict=True))
     both = compare_on(named, examples, words, on_progress, allow_trained=split == "train")
     refusal = both.difference.refusal(loss, agreement)

@@ -41,7 +41,6 @@ def embed(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Put what a model hears in a collection into an index, to search it."""
-    from audiorep.audio import sources
     from audiorep.embeddings import approximate, export
     from audiorep.embeddings.api import collect, named
 
@@ -50,10 +49,7 @@ def embed(
     if vectors is not None:
         export.check(vectors)
     classifier = audiorep.load(model, threads, runtime)
-    passed_over: list[Path] = []
-    files = list(sources.find(paths, passed_over.append))
-    if passed_over:
-        terminal.say(visible(sources.describe_passed_over(passed_over)))
+    files = terminal.sounds_in(paths)
     with (
         terminal.stop_message("Stopped; the sounds that were heard to their end are in the index."),
         terminal.progress("Listening", terminal.total_seconds(files)) as advance,

@@ -83,8 +83,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Recognize the sounds in files and print labels with times and scores."""
-    from audiorep.audio import decode, pipes, sources
-    from audiorep.escape import visible
+    from audiorep.audio import decode, pipes
     from audiorep.predict.output import Outputs
     from audiorep.predict.results import Failure
 
@@ -92,10 +91,7 @@ def predict(
     if events is not None and view not in ("auto", "events"):
         raise ConfigError("--events goes with --view events alone.")
     told = None if events is None else event_settings(events, threshold, classifier.info)
-    passed_over: list[Path] = []
-    files = list(sources.find(paths, passed_over.append))
-    if passed_over:
-        terminal.say(visible(sources.describe_passed_over(passed_over)))
+    files = terminal.sounds_in(paths)
     done = failed = 0
     try:
         with (

@@ -262,6 +262,17 @@ def stop_message(sentence: str) -> Iterator[None]:
         raise
 
 
+def sounds_in(paths: Sequence[str]) -> list[Path]:
+    """The sounds that a user named; those passed over are told."""
+    from audiorep.audio import sources
+
+    passed_over: list[Path] = []
+    files = list(sources.find(paths, passed_over.append))
+    if passed_over:
+        say(visible(sources.describe_passed_over(passed_over)))
+    return files
+
+
 def say(text: str) -> None:
     """Prints a message on the error stream, so that the standard output holds only results."""
     print("\n".join(map(visible, text.split("\n"))), file=sys.stderr, flush=True)

@@ -83,6 +83,15 @@ class Data:
             return replace(splits, test_folds=tuple(self.test_folds), valid_folds=tuple(self.valid_folds))
         return splits
 
+    def in_split(self, split: str, provenance: Mapping[str, Any], say: Callable[[str], None]) -> list[Example]:
+        """The clips in a split, which is drawn as it was for the training that `provenance` tells of, or all clips.
+
+        Raises:
+            DataError: there are none, or the data cannot be read.
+        """
+        splits = Splits() if split == "all" else self.splits(provenance)
+        return datasets.examples_in_split(self.examples(splits, say), split, self.root)
+
 
 Place = Data | str | os.PathLike[str]
 """What a function that needs labelled clips is given."""

@@ -13,14 +13,13 @@ import numpy as np
 from audiorep import audio, shipped
 from audiorep.audio.decode import Stretch, Waveform
 from audiorep.embeddings.approximate import candidates
-from audiorep.embeddings.index import Index
+from audiorep.embeddings.index import SILENCE, Index
 from audiorep.embeddings.search import Match, Query, exactly
 from audiorep.embeddings.search import similar as search
 from audiorep.errors import AudioError, ConfigError, DataError
 from audiorep.predict.classifier import Classifier, load
 from audiorep.predict.results import Embedding, Failure
 
-SILENCE = 1e-3  # peak below which a window holds nothing: 60 dB below full scale
 PAUSE = 0.03  # of the loudest window's peak: below it a window is a pause
 COMMIT_SECONDS, COMMIT_WINDOWS = 2.0, 20_000  # between two commits
 

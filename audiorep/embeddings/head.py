@@ -12,7 +12,19 @@ from audiorep import shipped
 from audiorep.errors import ConfigError, require
 from audiorep.export.classes import layers
 from audiorep.files import replacing, reserve
+from audiorep.info.model_info import ModelInfo
 from audiorep.predict.classifier import load
+
+
+def taught(path: Path, info: ModelInfo) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, weights (K, C) and biases (K,) of the classes that a model was taught; none of a model that was not."""
+    found = layers(path.read_bytes()) if path.suffix == ".onnx" and path.is_file() else []
+    weight = np.concatenate([np.zeros((0, info.embedding_size), np.float32), *(rows for rows, _ in found)])
+    bias = np.concatenate([np.zeros(0, np.float32), *(values for _, values in found)])
+    kept = weight.any(axis=1)  # but the row of what is none of them
+    [labels] = info.labels.values()
+    known = [name for name in labels if name != info.unknown]
+    return known[len(known) - int(kept.sum()) :], weight[kept], bias[kept]
 
 
 def export_head(model: str | os.PathLike[str], output: Path) -> list[str]:
@@ -31,15 +43,10 @@ def export_head(model: str | os.PathLike[str], output: Path) -> list[str]:
     path = shipped.file_of(model)
     reserve(output, path)
     info = load(path).info
-    found = layers(path.read_bytes()) if path.suffix == ".onnx" and path.is_file() else []
-    weight = np.concatenate([rows for rows, _ in found]) if found else np.zeros((0, 0), np.float32)
-    bias = np.concatenate([values for _, values in found]) if found else np.zeros(0, np.float32)
-    kept = weight.any(axis=1) if len(weight) else np.zeros(0, bool)  # but the row of what is none of them
-    if not kept.any():
+    names, weight, bias = taught(path, info)
+    if not names:
         raise ConfigError(f"{path} was taught nothing; audiorep teach makes one.")
-    [known] = info.labels.values()
-    names = [name for name in known if name != info.unknown][-int(kept.sum()) :]
     about = {"labels": json.dumps(names, ensure_ascii=False), "model": info.name, "activation": info.activation}
     with replacing(output) as partial:
-        tensors.save_file({"weight": weight[kept], "bias": bias[kept]}, partial, metadata=about)
+        tensors.save_file({"weight": weight, "bias": bias}, partial, metadata=about)
     return names

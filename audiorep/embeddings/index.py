@@ -28,6 +28,7 @@ from audiorep.predict.results import Embedding
 FORMAT = 1
 SHARD_ROWS = 1 << 18  # vectors in a file
 TABLE, LOCK = "index.db", "lock.db"
+SILENCE = 1e-3  # peak below which a window says nothing: 60 dB below full scale
 LEAST_COSINE = 0.99  # of a probe in two files of one model, whatever their runtime and precision
 _TABLES = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);

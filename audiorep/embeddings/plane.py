@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import json
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from audiorep.embeddings.index import SMALLEST, Index, unit
+from audiorep.embeddings.suggest import reading
 from audiorep.errors import ConfigError, DataError, require
 
 Method = Literal["pca", "umap"]
@@ -74,12 +74,8 @@ def labels_of(table: Path) -> dict[Path, str]:
     Raises:
         DataError: it is none.
     """
-    try:
-        rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+    with reading(table, ("path", "label")) as rows:
         return {Path(row["path"]).absolute(): row["label"] for row in rows}
-    except (OSError, UnicodeError, KeyError, TypeError, csv.Error) as error:
-        reason = f"{error.strerror}" if isinstance(error, OSError) else "columns path and label are needed"
-        raise DataError(f"{table} is no table of labels: {reason}.") from None
 
 
 def draw(plane: Plane, path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import numpy as np
 
 from audiorep import shipped
 from audiorep.audio.decode import Stretch
+from audiorep.embeddings.head import taught
 from audiorep.embeddings.index import Index, unit
 from audiorep.errors import ConfigError, DataError
 from audiorep.escape import visible
-from audiorep.export.classes import layers
 from audiorep.info.model_info import ModelInfo
 from audiorep.predict.classifier import load
 
@@ -73,21 +74,32 @@ def as_csv(found: Sequence[Suggestion]) -> str:
     return text.getvalue()
 
 
+@contextmanager
+def reading(table: Path, columns: Sequence[str]) -> Iterator[list[dict[str, str]]]:
+    """The rows of a table of labels; what fails in the block is a fault of the table.
+
+    Raises:
+        DataError: it cannot be read, or lacks a column.
+    """
+    try:
+        yield list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        last = " and ".join(columns) if len(columns) == 2 else ", ".join(columns)
+        reason = f"{error.strerror}" if isinstance(error, OSError) else f"columns {last} are needed"
+        raise DataError(f"{table} is no table of labels: {reason}.") from None
+
+
 def labelled(path: Path) -> dict[str, list[Stretch]]:
     """{label: places} of such a table that was filled in; rows without a label are left out, `none` is a label like any other.
 
     Raises:
         DataError: it is no such table, or holds no label.
     """
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-        found: dict[str, list[Stretch]] = {}
+    found: dict[str, list[Stretch]] = {}
+    with reading(path, COLUMNS) as rows:
         for row in rows:
             if name := (row["label"] or "").strip():
                 found.setdefault(name, []).append(Stretch(Path(row["path"]), float(row["start"]), float(row["end"])))
-    except (OSError, UnicodeError, KeyError, TypeError, ValueError, csv.Error) as error:
-        reason = f"{error.strerror}" if isinstance(error, OSError) else f"columns {', '.join(COLUMNS)} are needed"
-        raise DataError(f"{path} is no table of labels: {reason}.") from None
     if not found:
         raise DataError(f"{path} holds no labels; write them into its column label.")
     return found
@@ -99,15 +111,12 @@ def _layer(path: Path, info: ModelInfo, label: str) -> tuple[np.ndarray, float]:
     Raises:
         ConfigError: it was not.
     """
-    [labels] = info.labels.values()
-    known = [name for name in labels if name != info.unknown]
-    taught = layers(path.read_bytes()) if path.suffix == ".onnx" and path.is_file() else []
-    rows = [(weight[k], float(bias[k])) for weight, bias in taught for k in range(len(weight)) if weight[k].any()]
-    names = known[len(known) - len(rows) :]
+    names, weight, bias = taught(path, info)
     if label not in names:
         told = f"it was taught {', '.join(map(visible, names))}" if names else "audiorep teach makes one"
         raise ConfigError(f"{path} was not taught {visible(label)}; {told}.")
-    return rows[names.index(label)]
+    place = names.index(label)
+    return weight[place], float(bias[place])
 
 
 def _least_sure(index: Index, weight: np.ndarray, bias: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,7 +136,7 @@ def _least_sure(index: Index, weight: np.ndarray, bias: float, count: int) -> tu
     return (
         np.array([row for _, row, _ in found], np.int64),
         np.array([logit for logit, _, _ in found]),
-        np.array([unit for _, _, unit in found]).reshape(-1, size),
+        np.array([vector for _, _, vector in found]).reshape(-1, size),
     )
 
 

@@ -14,7 +14,7 @@ from audiorep import audio, shipped
 from audiorep.audio.decode import Stretch
 from audiorep.datasets import Example, trained_clips
 from audiorep.embeddings.few_shot import Examples, Layer, clip_logits, fit
-from audiorep.embeddings.index import LEAST_COSINE, cosine, probe
+from audiorep.embeddings.index import LEAST_COSINE, SILENCE, cosine, probe
 from audiorep.errors import BundleError, ConfigError, DataError
 from audiorep.escape import visible
 from audiorep.export.classes import with_classes
@@ -25,7 +25,6 @@ from audiorep.predict.classifier import Classifier, load
 from audiorep.predict.results import Embedding, Failure
 from audiorep.runtimes import sealed
 
-SILENCE = 1e-3  # peak below which a window says nothing: 60 dB below full scale
 FEW_CLIPS = 5
 LOW_ACCURACY = 0.6
 BACKGROUND = "background.npz"
@@ -196,12 +195,11 @@ def _weights(embedding: Embedding) -> np.ndarray:
 
 def _bank(classifier: Classifier) -> np.ndarray:
     """(N, C) embeddings of other sounds that come with the models in the package; none for other models."""
+    own = probe(classifier)
     for row in shipped.SHIPPED.values():
         if (path := row.folder / BACKGROUND).exists():
             with np.load(path) as file:
-                if len(file["probe"]) == classifier.info.embedding_size and (
-                    cosine(probe(classifier), file["probe"].astype(np.float32)) >= LEAST_COSINE
-                ):
+                if len(file["probe"]) == len(own) and cosine(own, file["probe"].astype(np.float32)) >= LEAST_COSINE:
                     return file["vectors"].astype(np.float32)
     return np.zeros((0, classifier.info.embedding_size), np.float32)
 

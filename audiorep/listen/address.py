@@ -36,7 +36,6 @@ class Address:
     def __init__(self, address: str, sample_rate: int, reconnect: bool = True, program: str = "ffmpeg") -> None:
         self.name, self.is_live, self.sample_rate = _without_password(address), reconnect, sample_rate
         self._address, self._program = address, program
-
         self._probe = QUICK_PROBE  # until that finds no sound, as between a camera's large pictures
 
     def open(self) -> Opened:
