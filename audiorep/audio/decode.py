@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -192,7 +192,7 @@ def channel_stretches(paths: Iterable[Path], channel: str) -> Iterator[Stretch]:
         yield from (Stretch(path, channel=str(number)) for number in range(1, count + 1))
 
 
-def chunks_of(sound: Sound, how: Windowing) -> Iterator[Chunk]:
+def chunks_of(sound: Sound, how: Windowing) -> Generator[Chunk, None, None]:
     """The windows of one sound, some at a time; the last chunk comes when the sound has been read to its end.
 
     Raises:
