@@ -102,7 +102,7 @@ def _uvicorn_config(app: Any, config: ServeConfig, **more: Any) -> Any:
 
     return uvicorn.Config(
         app,
-        http=connection(config.idle_seconds),
+        http=connection(config.idle_seconds, config.body_bytes),
         ws=LiveConnection,
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,

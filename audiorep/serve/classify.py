@@ -57,8 +57,9 @@ def routes(state: State) -> APIRouter:
         name: Name = "",
     ) -> Response:
         """Labels of a sound file of any kind, rate and channel count, sent as the body or in a form."""
-        service, kind = state.service(model), rendering.accepted(request, rendering.LABELS)
-        found = await _answered(state, request, partial(service.recording, window=window, hop=hop), name)
+        service = state.service(model).with_windows(window, hop)
+        kind = rendering.accepted(request, rendering.LABELS)
+        found = await _answered(state, request, service.recording, name)
         state.metrics.heard(service.name, found.seconds)
         return rendering.recording(found, service.name, kind, view, top, threshold)
 
@@ -111,8 +112,9 @@ def routes(state: State) -> APIRouter:
         name: Name = "",
     ) -> Response:
         """What the model hears in each window, as vectors: near ones are of sounds that it finds alike."""
-        service, kind = state.service(model), rendering.accepted(request, rendering.VECTORS)
-        found = await _answered(state, request, partial(service.embedding, hop=hop), name)
+        service = state.service(model).with_windows(None, hop)
+        kind = rendering.accepted(request, rendering.VECTORS)
+        found = await _answered(state, request, service.embedding, name)
         state.metrics.heard(service.name, found.seconds)
         return rendering.embedding(found, service.name, kind, unit)
 

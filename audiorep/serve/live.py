@@ -115,8 +115,9 @@ class _Live:
     """One live stream."""
 
     def __init__(self, socket: WebSocket, service: Service, wishes: Wishes, idle_seconds: float) -> None:
-        self._socket, self._service, self._wishes, self._idle = socket, service, wishes, idle_seconds
-        self._classifier = service.classifier.with_windows(hop_seconds=wishes.hop)
+        self._socket, self._wishes, self._idle = socket, wishes, idle_seconds
+        self._service = service.with_windows(None, wishes.hop)
+        self._classifier = self._service.classifier
         self._stream = self._classifier.stream(wishes.rate)
         config = EventConfig(on=wishes.threshold or 0.0)
         self._trackers = trackers(self._classifier.info, config) if wishes.events else {}
@@ -169,7 +170,7 @@ class _Live:
 
     async def _hear(self, cut: list[CutWindow]) -> None:
         info, wishes = self._classifier.info, self._wishes
-        for heard in await self._service.hear_windows(self._classifier, cut):
+        for heard in await self._service.hear_windows(cut):
             if wishes.windows:
                 least = rendering.LEAST_SCORE if wishes.threshold is None else wishes.threshold
                 await self._send(rendering.window(heard, info, wishes.top, least))

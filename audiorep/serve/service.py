@@ -14,7 +14,7 @@ import numpy as np
 
 from audiorep import shipped
 from audiorep.audio.decode import BATCH_WINDOWS, Chunk, Sound, chunks_of
-from audiorep.errors import ConfigError
+from audiorep.errors import BundleError, ConfigError
 from audiorep.escape import visible
 from audiorep.info import EMBEDDING
 from audiorep.predict.classifier import Classifier, HeardChunk, windowing
@@ -41,29 +41,41 @@ class Service:
         self.name, self.classifier = name, classifier
         self._batches, self._pool = batches, pool
 
-    async def recording(self, sound: Sound, window: float | None = None, hop: float | None = None) -> Recording:
+    def with_windows(self, window: float | None, hop: float | None) -> Service:
+        """The same model with another window or hop.
+
+        Raises:
+            ConfigError: they are not allowed.
+        """
+        try:
+            return Service(self.name, self.classifier.with_windows(window, hop), self._batches, self._pool)
+        except BundleError as error:
+            raise ConfigError(str(error)) from None
+
+    async def recording(self, sound: Sound) -> Recording:
         """The scores of a sound, as `Classifier.file` gives them.
 
         Raises:
             AudioError: the sound cannot be used.
-            BundleError: the window or the hop is not allowed, or the model fails.
+            BundleError: the model fails.
         """
-        classifier = self.classifier.with_windows(window, hop)
+        classifier = self.classifier
         return classifier.recording(await self._heard(classifier, sound, list(classifier.info.labels)))
 
-    async def embedding(self, sound: Sound, hop: float | None = None) -> Embedding:
+    async def embedding(self, sound: Sound) -> Embedding:
         """The embedding of a sound, as `Classifier.embed` gives it.
 
         Raises:
             AudioError: the sound cannot be used.
-            BundleError: the hop is not allowed, or the model gives no embedding, or fails.
+            BundleError: the model gives no embedding, or fails.
         """
-        classifier = self.classifier.with_windows(hop_seconds=hop)
+        classifier = self.classifier
         classifier.session.refuse_missing([EMBEDDING])
         return classifier.embedding(await self._heard(classifier, sound, [EMBEDDING]))
 
-    async def hear_windows(self, classifier: Classifier, cut: Sequence[CutWindow]) -> list[StreamWindow]:
-        """What is heard in windows of a stream of `classifier`, which is this model with a hop of its own."""
+    async def hear_windows(self, cut: Sequence[CutWindow]) -> list[StreamWindow]:
+        """What is heard in windows of a stream."""
+        classifier = self.classifier
         found: list[StreamWindow] = []
         for first in range(0, len(cut), BATCH_WINDOWS):
             some = cut[first : first + BATCH_WINDOWS]

@@ -160,7 +160,7 @@ class Inbox:
 
     def _too_large(self) -> Refusal:
         limit = f"{self._body_bytes:,}".replace(",", " ")
-        return Refusal(TOO_LARGE, f"The request has more than the {limit} bytes that are allowed.", {"connection": "close"})
+        return Refusal(TOO_LARGE, f"The request has more than the {limit} bytes that are allowed.")
 
 
 def _cleaned(name: str) -> str:
