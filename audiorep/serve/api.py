@@ -46,6 +46,8 @@ def serve(
         require(package, extra="serve")
     import uvicorn
 
+    from audiorep.serve.connection import Settings
+
     places = named(models)
     with _counting_together(config.workers), _bound(config) as listening:
         address = _address(config, listening)
@@ -54,12 +56,12 @@ def serve(
 
             app = application(places, config)
             on_start(address)
-            uvicorn.Server(_uvicorn_config(app, config)).run(sockets=[listening])
+            uvicorn.Server(Settings(app, config)).run(sockets=[listening])
             return
         os.environ[SETTINGS] = json.dumps({"places": places, "config": config.as_dict()})
         from uvicorn.supervisors import Multiprocess
 
-        settings = _uvicorn_config(f"{__name__}:from_environment", config, factory=True, workers=config.workers)
+        settings = Settings(f"{__name__}:from_environment", config, factory=True, workers=config.workers)
         on_start(address)
         Multiprocess(settings, sockets=[listening]).run()
 
@@ -92,30 +94,6 @@ def openapi(models: Sequence[str] = ()) -> dict[str, Any]:
         return described(state).openapi()
     finally:
         state.close()
-
-
-def _uvicorn_config(app: Any, config: ServeConfig, **more: Any) -> Any:
-    import uvicorn
-
-    from audiorep.serve.connection import LiveConnection, connection
-    from audiorep.serve.live import MESSAGE_BYTES
-
-    return uvicorn.Config(
-        app,
-        http=connection(config.idle_seconds, config.body_bytes),
-        ws=LiveConnection,
-        ws_max_size=MESSAGE_BYTES,
-        ws_per_message_deflate=False,
-        timeout_keep_alive=max(1, round(config.idle_seconds)),
-        timeout_graceful_shutdown=max(1, round(config.drain_seconds)),
-        ssl_certfile=config.tls_certificate or None,
-        ssl_keyfile=config.tls_key or None,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        **more,
-    )
 
 
 @contextmanager
