@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ def serve(
     from audiorep.serve.connection import Settings
 
     places = named(models)
+    _check_certificate(config)
     with _counting_together(config.workers), _bound(config) as listening:
         address = _address(config, listening)
         if config.workers == 1:
@@ -120,6 +122,17 @@ def _bound(config: ServeConfig) -> Iterator[socket.socket]:
         raise ConfigError(f"{visible(config.host)}, port {config.port}, cannot be listened on: {reason}.") from None
     with listening:
         yield listening
+
+
+def _check_certificate(config: ServeConfig) -> None:
+    """Raises a ConfigError if TLS cannot be spoken with the files."""
+    if not config.is_tls:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_certificate, config.tls_key, password="")
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror if isinstance(error, FileNotFoundError) else "they are no certificate and its key in PEM"
+        raise ConfigError(f"{config.tls_certificate} and {config.tls_key} cannot be used for TLS: {reason}.") from None
 
 
 def _address(config: ServeConfig, listening: socket.socket) -> str:
