@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import audiorep
-from audiorep import config
+from audiorep import config, shipped
 from audiorep.cli import terminal
 from audiorep.cli.options import (
     SOME_FAILED,
@@ -34,7 +35,15 @@ from audiorep.files import reserve, write_json
 
 if TYPE_CHECKING:
     from audiorep.info.model_info import ModelInfo
+    from audiorep.predict.batch import Batch
     from audiorep.predict.events import EventConfig
+    from audiorep.predict.journal import Journal
+    from audiorep.predict.output import Outputs
+    from audiorep.predict.results import Detection, Failure, Recording
+
+    Write = Callable[[Recording | Failure, Sequence[Detection]], Sequence[Exception] | None]
+
+MANY_FILES = 500  # from which on a run has a journal without being asked
 
 
 def predict(
@@ -80,42 +89,115 @@ def predict(
     runtime: RuntimeName = None,
     precision: Precision = "fp32",
     no_unknown: NoUnknown = False,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Keep each result in a journal beside the output, and go on from it; default: from 500 files on.",
+        ),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Hear files again that failed in the journal.")] = False,
     as_json: Json = False,
 ) -> None:
     """Recognize the sounds in files and print labels with times and scores."""
-    from audiorep.audio import decode, pipes
+    from audiorep.audio import pipes
+    from audiorep.predict.batch import Batch
     from audiorep.predict.output import Outputs
-    from audiorep.predict.results import Failure
 
     classifier = audiorep.load(model, threads, runtime, precision, unknown=not no_unknown).with_windows(window, hop)
     if events is not None and view not in ("auto", "events"):
         raise ConfigError("--events goes with --view events alone.")
     told = None if events is None else event_settings(events, threshold, classifier.info)
     files = terminal.sounds_in(paths)
-    done = failed = 0
+    batch = Batch(classifier, shipped.file_of(model or shipped.DEFAULT), files, channel, view, top, threshold, told)
+    place = journal_place(output or [], len(files), resume)
+    if retry_failed and place is None:
+        raise typer.BadParameter("--retry-failed goes with --resume and --output.")
+    with pipes.keep_copies(), Outputs(output or [], format, files, separate_channels=channel == "each") as outputs:
+        if place is None:
+            failed = _hear(batch, files, outputs.write, as_json)
+        else:
+            failed = _go_on(batch, place, outputs, as_json, retry_failed, keep=resume is True)
+    if failed:
+        terminal.say(f"{failed} of {len(files)} files could not be used.")
+        raise typer.Exit(SOME_FAILED)
+
+
+def journal_place(outputs: Sequence[Path], count: int, resume: bool | None) -> Path | None:
+    """Where the journal of a run is; None for a run without one, whose old journal is deleted if that is asked for.
+
+    Raises:
+        ConfigError: a journal is asked for, and there is no file beside which it could be.
+    """
+    from audiorep.files import is_stream
+    from audiorep.predict.journal import SUFFIX
+
+    beside = next((output for output in outputs if not is_stream(output)), None)
+    if beside is None:
+        if resume:
+            raise ConfigError("--resume needs a file or folder to keep the results in: add --output.")
+        return None
+    place = beside.with_name(beside.name + SUFFIX)
+    if resume is False:
+        place.unlink(missing_ok=True)
+    return place if resume or (resume is None and (count >= MANY_FILES or place.exists())) else None
+
+
+def _hear(batch: Batch, files: Sequence[Path], write: Write, as_json: bool) -> int:
+    """How many of `files` could not be used; each result is shown and written."""
+    from audiorep.predict.results import Failure
+
+    several, done, failed = len(batch.files) > 1 or batch.channel == "each", 0, set()
     try:
-        with (
-            pipes.keep_copies(),
-            Outputs(output or [], format, files, separate_channels=channel == "each") as outputs,
-            terminal.progress("Listening", terminal.total_seconds(files)) as advance,
-        ):
-            for result in classifier.files(decode.channel_stretches(files, channel), advance):
-                if isinstance(result, Failure):
-                    detections = []
-                else:
-                    detections = result.view(view, top, threshold) if told is None else result.events(told)
-                errors = outputs.write(result, detections)
+        with terminal.progress("Listening", terminal.total_seconds(files)) as advance:
+            for result, detections in batch.hear(files, advance):
+                errors = write(result, detections) or []
                 done += 1
-                failed += isinstance(result, Failure) or bool(errors)
+                if isinstance(result, Failure) or errors:
+                    failed.add(result.path)
                 for error in errors:
                     terminal.say(f"Error: {error}")
-                terminal.show(result, detections, as_json, several=len(files) > 1 or channel == "each")
+                terminal.show(result, detections, as_json, several)
     except KeyboardInterrupt as stop:
         stop.add_note(f"Stopped after {done} of {len(files)} files; the results so far are kept.")
         raise
-    if failed:
-        terminal.say(f"{failed} of {f'{done} channels' if channel == 'each' else f'{len(files)} files'} could not be used.")
-        raise typer.Exit(SOME_FAILED)
+    return len(failed)
+
+
+def _go_on(batch: Batch, place: Path, outputs: Outputs, as_json: bool, retry_failed: bool, keep: bool) -> int:
+    """The same with a journal: files that it knows are not heard again, and the outputs are written from it in the end."""
+    from audiorep.predict.journal import Journal
+
+    with Journal(place, batch.run(), batch.classifier.info) as journal:
+        states = [journal.state(file) for file in batch.files]
+        wanted = ("", "failed") if retry_failed else ("",)
+        waiting = [file for file, state in zip(batch.files, states, strict=True) if state in wanted]
+        if known := len(states) - len(waiting):
+            again = "" if retry_failed or "failed" not in states else f", {states.count('failed')} in vain (--retry-failed)"
+            terminal.say(f"{known} of {len(states)} files were heard before{again}.")
+        try:
+            _hear(batch, waiting, journal.add, as_json)
+        except KeyboardInterrupt:
+            _write_all(journal, batch, outputs)
+            raise
+        failed = _write_all(journal, batch, outputs)
+    if not failed and not keep:
+        journal.remove()
+    return failed
+
+
+def _write_all(journal: Journal, batch: Batch, outputs: Outputs) -> int:
+    """Writes all that a journal holds; how many files failed, or could not be written."""
+    from audiorep.predict.results import Failure
+
+    failed = set()
+    for result, detections in journal.results(batch.files):
+        errors = outputs.write(result, detections)
+        for error in errors:
+            terminal.say(f"Error: {error}")
+        if isinstance(result, Failure) or errors:
+            failed.add(result.path)
+    return len(failed)
 
 
 def event_settings(file: Path | None, threshold: float | None, info: ModelInfo) -> EventConfig:
