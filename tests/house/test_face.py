@@ -39,6 +39,7 @@ SIGNATURES = {
     "prune": "(model, data, output, *, tune, say, **settings)",
     "low_rank": "(model, data, output, *, tune, say, **settings)",
     "compress": "(model, data, recipe, output, *, threads, say)",
+    "serve": "(models, config, on_start)",
     "fuse": "(network, *inputs, weights, output, say)",
 }
 CLASSES = [
@@ -53,6 +54,7 @@ CLASSES = [
     "Match",
     "Recording",
     "Results",
+    "ServeConfig",
     "Stretch",
     "Waveform",
 ]

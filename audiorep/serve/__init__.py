@@ -1,0 +1,1 @@
+"""Models behind HTTP and WebSockets: bounded, batched, and with a page for people."""

@@ -1,0 +1,163 @@
+"""A server that runs: its socket, its processes, and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from audiorep.errors import ConfigError, require
+from audiorep.escape import visible
+from audiorep.serve.config import ServeConfig
+from audiorep.serve.metrics import FOLDER
+from audiorep.serve.service import named
+
+SETTINGS = "AUDIOREP_SERVE"
+"""The environment variable that hands the models and the settings to further processes."""
+PACKAGES = ("fastapi", "uvicorn", "httptools", "websockets", "prometheus_client", "python_multipart")
+
+
+def serve(
+    models: Sequence[str] = (), config: ServeConfig | None = None, on_start: Callable[[str], None] = lambda address: None
+) -> None:
+    """Serves models until the process is told to end (SIGTERM, Ctrl-C); requests that are being heard are answered first.
+
+    Args:
+        models: each `NAME=FILE`, a file, or a model in the package; default: `nano` and `esc50`. The first is the default.
+        config: where to listen, who may ask, and the limits.
+        on_start: called with the address, once it is bound.
+
+    Raises:
+        AudiorepError: a model cannot be opened.
+        ConfigError: two models have the same name, or the address cannot be bound.
+        MissingExtraError: a package of the extra `serve` is not installed.
+
+    >>> audiorep.serve(["esc50", "esc50=mine.onnx"])
+    Traceback (most recent call last):
+    audiorep.errors.ConfigError: Two models are named esc50. Give one another name: second=mine.onnx
+    """
+    config = config or ServeConfig()
+    for package in PACKAGES:
+        require(package, extra="serve")
+    import uvicorn
+
+    places = named(models)
+    with _counting_together(config.workers), _bound(config) as listening:
+        address = _address(config, listening)
+        if config.workers == 1:
+            from audiorep.serve.app import application
+
+            app = application(places, config)
+            on_start(address)
+            uvicorn.Server(_uvicorn_config(app, config)).run(sockets=[listening])
+            return
+        os.environ[SETTINGS] = json.dumps({"places": places, "config": config.as_dict()})
+        from uvicorn.supervisors import Multiprocess
+
+        settings = _uvicorn_config(f"{__name__}:from_environment", config, factory=True, workers=config.workers)
+        on_start(address)
+        Multiprocess(settings, sockets=[listening]).run()
+
+
+def from_environment() -> Callable[..., Any]:
+    """The application of a further process."""
+    from audiorep.serve.app import application
+
+    values = json.loads(os.environ[SETTINGS])
+    settings = {**values["config"], "origins": tuple(values["config"]["origins"])}
+    return application(values["places"], ServeConfig(**settings))
+
+
+def openapi(models: Sequence[str] = ()) -> dict[str, Any]:
+    """The description of the API in OpenAPI.
+
+    Raises:
+        AudiorepError: a model cannot be opened.
+        MissingExtraError: a package of the extra `serve` is not installed.
+    """
+    for package in PACKAGES:
+        require(package, extra="serve")
+    from audiorep.serve.app import ROUTES, described
+    from audiorep.serve.metrics import Metrics
+    from audiorep.serve.state import State
+
+    places = named(models)
+    state = State.opened(places, ServeConfig(), Metrics(ROUTES, list(places)))
+    try:
+        return described(state).openapi()
+    finally:
+        state.close()
+
+
+def _uvicorn_config(app: Any, config: ServeConfig, **more: Any) -> Any:
+    import uvicorn
+
+    from audiorep.serve.connection import LiveConnection, connection
+    from audiorep.serve.live import MESSAGE_BYTES
+
+    return uvicorn.Config(
+        app,
+        http=connection(config.idle_seconds, config.body_bytes),
+        ws=LiveConnection,
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        timeout_keep_alive=max(1, round(config.idle_seconds)),
+        timeout_graceful_shutdown=max(1, round(config.drain_seconds)),
+        ssl_certfile=config.tls_certificate or None,
+        ssl_keyfile=config.tls_key or None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        **more,
+    )
+
+
+@contextmanager
+def _bound(config: ServeConfig) -> Iterator[socket.socket]:
+    """A socket that listens.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    host = config.host.strip("[]")
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, config.port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, number)
+        try:
+            if os.name == "posix":  # elsewhere it would let two servers share a port
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.set_inheritable(True)
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{visible(config.host)}, port {config.port}, cannot be listened on: {reason}.") from None
+    with listening:
+        yield listening
+
+
+def _address(config: ServeConfig, listening: socket.socket) -> str:
+    host = f"[{config.host.strip('[]')}]" if ":" in config.host else config.host
+    return f"{'https' if config.is_tls else 'http'}://{host}:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def _counting_together(workers: int) -> Iterator[None]:
+    """A folder in which several processes count; they would else each tell their own numbers."""
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="audiorep-metrics-", ignore_cleanup_errors=True) as folder:
+        os.environ[FOLDER] = str(Path(folder))
+        try:
+            yield
+        finally:
+            del os.environ[FOLDER]
