@@ -25,18 +25,15 @@ const isLive = ({ state }) => state === "listening";
 const isRecording = ({ file, sound }) => !file && sound.first < sound.pieces.length;
 const isOver = ({ state }) => state === "done" || state === "failed";
 
-/** Tells those who listen to the page; those who look at it see it only where it is a problem. */
-function say(text, isProblem = false) {
-  $("message").className = isProblem ? "bad" : "unseen";
-  $("message").textContent = text;
-}
+/** Tells those who listen to the page what those who look at it see. */
+const say = (text) => ($("said").textContent = text);
+const warn = (text) => ($("message").textContent = text);
 
 // The list
 
 function add({ files, others }) {
   const made = files.map((file) => newItem({ name: place(file), file, state: "waiting" }));
-  if (others) say(`Passed over, as not in a known format of sound: ${count(others, "file")}.`, true);
-  else say(files.length ? "" : "There is no sound.", true);
+  warn(others ? `Passed over, as not in a known format of sound: ${count(others, "file")}.` : files.length ? "" : "There is no sound.");
   if (made.length && !session) open(made[0]);
   work();
 }
@@ -200,15 +197,15 @@ function showTime(time, isPlaying = false) {
 
 async function startListening() {
   $("listen").disabled = true;
-  say("");
+  warn("");
   const heard = { windows: [], seconds: 0, notes: [] };
   const onWindow = (window) => {
     heard.windows.push(window);
     if (session?.item === current) show();
   };
-  const onLost = () => say("The network is slow: some sound was left out.", true);
+  const onLost = () => warn("The network is slow: some sound was left out.");
   const onError = (sentence) => {
-    say(sentence, true);
+    warn(sentence);
     if (session) stopListening();
   };
   try {
@@ -223,7 +220,7 @@ async function startListening() {
     findings.sort("start", -1);
     open(session.item);
   } catch ({ message }) {
-    say(message, true);
+    warn(message);
   }
   showListening();
 }
@@ -301,7 +298,7 @@ async function onDrop(event) {
   try {
     add(await dropped(event.dataTransfer));
   } catch ({ message }) {
-    say(`The folder cannot be read: ${message}`, true);
+    warn(`The folder cannot be read: ${message}`);
   }
 }
 
@@ -365,5 +362,5 @@ try {
   bind();
   document.body.dataset.ready = "";
 } catch ({ message }) {
-  say(message, true);
+  warn(message);
 }
