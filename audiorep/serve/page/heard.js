@@ -1,6 +1,6 @@
 // What was heard, from the scores of windows: events and lanes, for every engine alike.
 
-import { EventTracker } from "./events.js";
+import { EventTracker } from "./event_tracker.js";
 
 /**
  * The events of all heads in order of time: [{head, label, start, end, score, open}].

@@ -131,11 +131,11 @@ function open(item) {
 async function decodeShown(item) {
   player.open(item.file);
   const rate = Math.max(8000, Math.min(48000, modelOf(item).sample_rate));
-  const found = await decode(item.file, rate).then((sound) => ({ sound }), ({ message }) => ({ note: message }));
+  const found = await decode(item.file, rate, await player.length).then((sound) => ({ sound }), ({ message }) => ({ note: message }));
   if (item !== current) return;
   Object.assign(item, found);
   if (item.sound) timeline.show(item.sound, item.heard?.seconds ?? 0, rate / 2);
-  else player.open(item.note.includes("hour") ? item.file : null);
+  else if (!player.audio.duration) player.open(null);
   show();
 }
 
@@ -146,7 +146,9 @@ function show() {
   current.events = eventsOf(windows, modelOf(current), threshold, isLive(current));
   findings.show(current.events, windows, modelOf(current));
   const now = current.events.filter(({ open }) => open).map(({ label }) => label);
-  $("answer").textContent = isLive(current) ? now.join(" · ") || "…" : heard ? answerOf(current, 3) : "";
+  const answer = isLive(current) ? now.join(" · ") || "…" : heard ? answerOf(current, 3) : "";
+  if (isLive(current) && answer !== $("answer").textContent) say(answer);
+  $("answer").textContent = answer;
   const notes = [...(heard?.notes ?? []), ...(note && !error ? [note] : [])];
   $("notes").replaceChildren(...notes.map((text) => element("li", {}, text)));
   const none = heard ? "No label reaches the threshold." : "The events come when the sound was heard.";

@@ -15,6 +15,9 @@ export class Player {
     if (blob) this.audio.src = this.url;
     else this.audio.removeAttribute("src");
     this.begin = begin;
+    this.length = new Promise((done) => {
+      this.audio.onloadedmetadata = this.audio.onerror = () => done(this.audio.duration); // seconds; NaN: not known
+    });
   }
 
   get isPlaying() {

@@ -65,15 +65,15 @@ export class Sound {
   }
 }
 
-/** The sound of a file at `rate`, its channels averaged. Throws one sentence. */
-export async function decode(file, rate) {
+/** The sound of a file of `seconds` at `rate`, its channels averaged. Throws one sentence. */
+export async function decode(file, rate, seconds) {
+  if (seconds > DRAWN) throw new Error("Sounds of more than an hour are not drawn.");
   let buffer;
   try {
     buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(await file.arrayBuffer());
   } catch {
     throw new Error("This browser cannot decode the file, so it is neither drawn nor played.");
   }
-  if (buffer.duration > DRAWN) throw new Error("Sounds of more than an hour are not drawn.");
   const sound = new Sound(rate);
   const channels = Array.from({ length: buffer.numberOfChannels }, (_, k) => buffer.getChannelData(k));
   for (let from = 0; from < buffer.length; from += rate) {
