@@ -154,7 +154,7 @@ function show() {
   const none = heard ? "No label reaches the threshold." : "The events come when the sound was heard.";
   $("none").textContent = current.events.length ? "" : error || none;
   $("none").className = error ? "bad" : "";
-  $("picture").hidden = error && !sound;
+  $("stage").classList.toggle("failed", Boolean(error));
   $("play").disabled = !player.url && !isLive(current);
   $("wav").hidden = !sound || !isRecording(current);
   showTime(timeline.time, player.isPlaying);
