@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +47,10 @@ def serve(
         require(package, extra="serve")
     import uvicorn
 
+    from audiorep.serve.connection import Settings
+
     places = named(models)
+    _check_certificate(config)
     with _counting_together(config.workers), _bound(config) as listening:
         address = _address(config, listening)
         if config.workers == 1:
@@ -54,12 +58,12 @@ def serve(
 
             app = application(places, config)
             on_start(address)
-            uvicorn.Server(_uvicorn_config(app, config)).run(sockets=[listening])
+            uvicorn.Server(Settings(app, config)).run(sockets=[listening])
             return
         os.environ[SETTINGS] = json.dumps({"places": places, "config": config.as_dict()})
         from uvicorn.supervisors import Multiprocess
 
-        settings = _uvicorn_config(f"{__name__}:from_environment", config, factory=True, workers=config.workers)
+        settings = Settings(f"{__name__}:from_environment", config, factory=True, workers=config.workers)
         on_start(address)
         Multiprocess(settings, sockets=[listening]).run()
 
@@ -94,30 +98,6 @@ def openapi(models: Sequence[str] = ()) -> dict[str, Any]:
         state.close()
 
 
-def _uvicorn_config(app: Any, config: ServeConfig, **more: Any) -> Any:
-    import uvicorn
-
-    from audiorep.serve.connection import LiveConnection, connection
-    from audiorep.serve.live import MESSAGE_BYTES
-
-    return uvicorn.Config(
-        app,
-        http=connection(config.idle_seconds, config.body_bytes),
-        ws=LiveConnection,
-        ws_max_size=MESSAGE_BYTES,
-        ws_per_message_deflate=False,
-        timeout_keep_alive=max(1, round(config.idle_seconds)),
-        timeout_graceful_shutdown=max(1, round(config.drain_seconds)),
-        ssl_certfile=config.tls_certificate or None,
-        ssl_keyfile=config.tls_key or None,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        **more,
-    )
-
-
 @contextmanager
 def _bound(config: ServeConfig) -> Iterator[socket.socket]:
     """A socket that listens.
@@ -142,6 +122,17 @@ def _bound(config: ServeConfig) -> Iterator[socket.socket]:
         raise ConfigError(f"{visible(config.host)}, port {config.port}, cannot be listened on: {reason}.") from None
     with listening:
         yield listening
+
+
+def _check_certificate(config: ServeConfig) -> None:
+    """Raises a ConfigError if TLS cannot be spoken with the files."""
+    if not config.is_tls:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_certificate, config.tls_key, password="")
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror if isinstance(error, FileNotFoundError) else "they are no certificate and its key in PEM"
+        raise ConfigError(f"{config.tls_certificate} and {config.tls_key} cannot be used for TLS: {reason}.") from None
 
 
 def _address(config: ServeConfig, listening: socket.socket) -> str:

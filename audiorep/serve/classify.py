@@ -20,6 +20,8 @@ from audiorep.serve.refusals import BAD_REQUEST, Refusal
 from audiorep.serve.state import State, unless_left
 from audiorep.serve.uploads import Upload
 
+FEW_WINDOWS = 100  # whose result is written in a few milliseconds
+
 _Found = TypeVar("_Found", Recording, Embedding)
 
 ModelName = Annotated[str | None, Query(max_length=64, description="Name of the model; default: the first of /v1/models.")]
@@ -61,7 +63,8 @@ def routes(state: State) -> APIRouter:
         kind = rendering.accepted(request, rendering.LABELS)
         found = await _answered(state, request, service.recording, name)
         state.metrics.heard(service.name, found.seconds)
-        return rendering.recording(found, service.name, kind, view, top, threshold)
+        render = partial(rendering.recording, found, service.name, kind, view, top, threshold)
+        return await _rendered(state, found, render)
 
     @router.post(
         "/models/{name}",
@@ -116,7 +119,7 @@ def routes(state: State) -> APIRouter:
         kind = rendering.accepted(request, rendering.VECTORS)
         found = await _answered(state, request, service.embedding, name)
         state.metrics.heard(service.name, found.seconds)
-        return rendering.embedding(found, service.name, kind, unit)
+        return await _rendered(state, found, partial(rendering.embedding, found, service.name, kind, unit))
 
     return router
 
@@ -138,6 +141,13 @@ async def _answered(
                     return await unless_left(request, work(upload))
                 finally:
                     state.metrics.waiting(state.admission.count - 1)
+
+
+async def _rendered(state: State, found: Recording | Embedding, render: Callable[[], Response]) -> Response:
+    """What `render` makes of a result; of a long sound in a thread, since others would wait for it."""
+    if len(found.starts) <= FEW_WINDOWS:
+        return render()
+    return await asyncio.get_running_loop().run_in_executor(state.pool, render)
 
 
 async def _inputs(request: Request, state: State) -> schemas.Inputs:

@@ -3,104 +3,119 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from audiorep.serve.config import ServeConfig
+
+MESSAGE_BYTES = 1 << 20
+"""Largest message of a live stream."""
 ABORT = "audiorep.abort"
 """The key in a scope of the function that drops the connection, with what was not sent."""
 MAX_HEADER_BYTES = 64 << 10
+MAX_PIPELINED = 16  # requests that a client sends before it was answered; uvicorn would keep any number
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-def connection(idle_seconds: float, body_bytes: int) -> type[HttpToolsProtocol]:
-    """The class of connections with these limits.
+class Connection(HttpToolsProtocol):
+    """One client's connection.
 
-    What a client still sends when it was answered early, because its body is too large or the queue is full, is read and
-    dropped: a connection that is closed meanwhile would cost many clients the answer.
-
-    Args:
-        idle_seconds: in which the headers must arrive, and what is dropped.
-        body_bytes: that are dropped at most.
+    Its headers must arrive within `idle_seconds`. What a client still sends when it was answered early, because its body is
+    too large or the queue is full, is read and dropped, up to `body_bytes` and for `idle_seconds`: a connection that is closed
+    meanwhile would cost many clients the answer.
     """
 
-    class Connection(HttpToolsProtocol):
-        """One client's connection."""
+    _deadline: asyncio.TimerHandle | None = None
+    _header_bytes = _dropped_bytes = 0
+    _is_dropping = False
 
-        _deadline: asyncio.TimerHandle | None = None
-        _header_bytes = _dropped_bytes = 0
-        _too_long = False
+    @property
+    def _limits(self) -> ServeConfig:
+        assert isinstance(self.config, Settings)
+        return self.config.serve
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
+    def connection_made(self, transport: Any) -> None:
+        """A client is there."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has left."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of requests."""
+        if self._deadline is None and self.cycle is not None and self.cycle.response_complete:
+            self._wait()  # for the rest of the headers of a further request
+        super().data_received(data)
+        if self._deadline is None or self._is_dropping:
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self.transport.write(_TOO_LONG)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._header_bytes = self._dropped_bytes = 0
+        self._is_dropping = False
+
+    def on_headers_complete(self) -> None:
+        """Its headers are here."""
+        self._wait_no_more()
+        self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]
+        super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body."""
+        if self.cycle is not None and self.cycle.response_complete:
+            self._dropped_bytes += len(body)
+            if self._dropped_bytes > self._limits.body_bytes:
+                self.transport.abort()
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """It is answered."""
+        super().on_response_complete()
+        if self.cycle.more_body and self._deadline is None:
+            self._is_dropping = True
             self._wait()
+        if left := self.transport.get_write_buffer_size():
+            self._watch(left, time.monotonic() + self._limits.total_seconds)
 
-        def connection_lost(self, exc: Exception | None) -> None:
+    def on_message_complete(self) -> None:
+        """Its body is here."""
+        if self.cycle is not None and self.cycle.response_complete:
             self._wait_no_more()
-            super().connection_lost(exc)
+        super().on_message_complete()
 
-        def data_received(self, data: bytes) -> None:
-            if self._deadline is None and self.cycle is not None and self.cycle.response_complete:
-                self._wait()  # for the rest of the headers of a further request
-            super().data_received(data)
-            if self._too_long and not self.transport.is_closing():
-                self.transport.write(_TOO_LONG)
-                self.transport.close()
+    def _watch(self, left: int, until: float) -> None:
+        """Drops a client that does not read its answer: closing would wait for it for ever."""
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._header_bytes = self._dropped_bytes = 0
+        def look() -> None:
+            now = self.transport.get_write_buffer_size()
+            if now >= left or time.monotonic() > until:
+                self.transport.abort()
+            elif now:
+                self._watch(now, until)
 
-        def on_url(self, url: bytes) -> None:
-            if self._fits(len(url)):
-                super().on_url(url)
+        self.loop.call_later(self._limits.idle_seconds, look)
 
-        def on_header(self, name: bytes, value: bytes) -> None:
-            if self._fits(len(name) + len(value)):
-                super().on_header(name, value)
+    def _wait(self) -> None:
+        self._deadline = self.loop.call_later(self._limits.idle_seconds, self.transport.abort)
 
-        def on_headers_complete(self) -> None:
-            self._wait_no_more()
-            if not self._too_long:
-                self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]
-                super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            if self._too_long:
-                return
-            if self.cycle is not None and self.cycle.response_complete:
-                self._dropped_bytes += len(body)
-                if self._dropped_bytes > body_bytes:
-                    self.transport.abort()
-            super().on_body(body)
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.cycle.more_body and self._deadline is None:
-                self._wait()
-
-        def on_message_complete(self) -> None:
-            if self._too_long:
-                return
-            if self.cycle is not None and self.cycle.response_complete:
-                self._wait_no_more()
-            super().on_message_complete()
-
-        def _fits(self, size: int) -> bool:
-            self._header_bytes += size
-            self._too_long |= self._header_bytes > MAX_HEADER_BYTES
-            return not self._too_long
-
-        def _wait(self) -> None:
-            self._deadline = self.loop.call_later(idle_seconds, self.transport.abort)
-
-        def _wait_no_more(self) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-
-    return Connection
+    def _wait_no_more(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class LiveConnection(WebSocketsSansIOProtocol):
@@ -111,3 +126,26 @@ class LiveConnection(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if getattr(self, "scope", None) is not None:
             self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]
+
+
+class Settings(uvicorn.Config):
+    """uvicorn's settings for a server with ours."""
+
+    def __init__(self, app: Any, serve: ServeConfig, **more: Any) -> None:
+        self.serve = serve
+        super().__init__(
+            app,
+            http=Connection,
+            ws=LiveConnection,
+            ws_max_size=MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            timeout_keep_alive=max(1, round(serve.idle_seconds)),
+            timeout_graceful_shutdown=max(1, round(serve.drain_seconds)),
+            ssl_certfile=serve.tls_certificate or None,
+            ssl_keyfile=serve.tls_key or None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            **more,
+        )

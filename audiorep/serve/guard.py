@@ -93,9 +93,7 @@ class Guard:
         except Refusal as refusal:
             status = refusal.status
             await receive()  # the client's wish to connect
-            await as_json({"error": refusal.sentence}, refusal.status)(
-                {**scope, "extensions": scope.get("extensions") or {}}, receive, _denied(send)
-            )
+            await as_json({"error": refusal.sentence}, refusal.status, refusal.headers)(scope, receive, send)
         self._ended(scope, status, time.monotonic() - began)
 
     def _refuse_strangers(self, scope: Scope, given: bytes) -> None:
@@ -189,12 +187,3 @@ def _offered(scope: Scope) -> bytes:
             except (ValueError, binascii.Error):
                 return b""
     return b""
-
-
-def _denied(send: Send) -> Send:
-    """Sends the answer to a live stream that is refused as HTTP."""
-
-    async def denied(message: Any) -> None:
-        await send({**message, "type": message["type"].replace("http.response", "websocket.http.response")})
-
-    return denied

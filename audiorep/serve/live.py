@@ -18,13 +18,12 @@ from audiorep.escape import visible
 from audiorep.predict.events import Event, EventConfig, trackers
 from audiorep.predict.stream import CutWindow
 from audiorep.serve import rendering
-from audiorep.serve.connection import ABORT
+from audiorep.serve.connection import ABORT, MESSAGE_BYTES
 from audiorep.serve.guard import PROTOCOL
 from audiorep.serve.refusals import BAD_REQUEST, BUSY, Refusal
 from audiorep.serve.service import Service
 from audiorep.serve.state import State
 
-MESSAGE_BYTES = 1 << 20
 MOST_CHANNELS = 8
 FORMATS = {"f32le": ("<f4", 1.0), "s16le": ("<i2", 32768.0)}
 """{form of samples: (numpy's type, the value of full scale)}."""

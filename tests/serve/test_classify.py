@@ -122,7 +122,7 @@ def test_vectors_are_those_of_embed(server):
 @pytest.mark.parametrize(
     ("path", "body", "status", "sentence"),
     [
-        ("/v1/classify?model=no%0Aone", b"x", 404, "There is no model no\\one; there are esc50, nano."),
+        ("/v1/classify?model=no%0Aone", b"x", 404, "There is no model no\\none; there are esc50, nano."),
         ("/v1/classify", b"", 400, "no body"),
         ("/v1/classify", b"no sound at all", 422, "The sound cannot be read as audio"),
         ("/v1/classify?name=my.wav", b"no sound at all", 422, "my.wav cannot be read as audio"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from support import SAMPLES, processes
@@ -38,6 +40,19 @@ class Served:
 
     process: subprocess.Popen[str]
     port: int
+    log: list[str] = field(default_factory=list)
+    """The lines that it wrote to standard error."""
+
+    def read_log(self) -> None:
+        """Reads the log to its end."""
+        assert self.process.stderr is not None
+        with suppress(ValueError):  # it is closed when the test ends
+            self.log.extend(self.process.stderr)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit status after a signal."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, seconds: float = 60
@@ -71,6 +86,7 @@ def served(*words: object, **options: Any) -> Iterator[Served]:
         found = re.search(r"https?://\S+:(\d+)", line)
         assert found is not None, line + process.stderr.read()
         server = Served(process, int(found[1]))
+        threading.Thread(target=server.read_log, daemon=True).start()  # a server waits for a log that nobody reads
         if "https" not in line:
             processes.wait_until(lambda: is_ready(server), process)
         yield server
