@@ -12,6 +12,7 @@ import { Timeline } from "./timeline.js";
 
 const AT_ONCE = 2; // files that are recognized at the same time
 const KEPT = 600; // seconds of earlier recordings that can still be heard when a new one begins
+const LONG = 30; // seconds; the mean over a longer sound says little
 const items = []; // {name, state, file, model, heard, events, progress, error, sound, note, line, stopper}
 let engine, current, session;
 let threshold = null; // the model's own
@@ -68,16 +69,16 @@ function drawList() {
 }
 
 function aboutItem(item) {
-  if (item.state === "done") return answerOf(item, 1);
+  if (item.state === "done") return item.answer;
   return item.error || (item.state === "working" ? (item.progress < 1 ? "sending" : "in work") : item.state);
 }
 
-/** The likeliest labels of a whole sound; of a recording, those that were heard most. */
+/** The likeliest labels of a whole sound; of a longer one or a recording, those that were heard most. */
 function answerOf({ heard, events }, most) {
-  const heads = Object.values(heard.file ?? { "": lanesOf(events).map(({ label }) => [label]) });
-  const likely = (best) => best.slice(0, most).filter(([, score = 1], k) => !k || score >= 0.1);
-  const text = ([label, score]) => (score === undefined ? label : `${label} ${score.toFixed(2)}`);
-  return heads.map((best) => likely(best).map(text).join(" · ")).join("; ");
+  if (!heard.file || heard.seconds > LONG) return lanesOf(events).slice(0, most).map(({ label }) => label).join(" · ");
+  const likely = (best) => best.slice(0, most).filter(([, score], k) => !k || score >= 0.1);
+  const text = ([label, score]) => `${label} ${score.toFixed(2)}`;
+  return Object.values(heard.file).map((best) => likely(best).map(text).join(" · ")).join("; ");
 }
 
 /** Recognizes the files that wait, a few at once. */
@@ -96,7 +97,7 @@ async function recognize(item) {
     const heard = await engine.classify(file, { model: item.model, onProgress, signal: stopper.signal });
     const late = item.file ? 0 : item.sound.first;
     const windows = heard.windows.map((window) => ({ ...window, start: window.start + late, end: window.end + late }));
-    found = { state: "done", heard: { ...heard, windows } };
+    found = finished(item, { ...heard, windows });
   } catch ({ message }) {
     found = { state: "failed", error: message };
   }
@@ -106,6 +107,12 @@ async function recognize(item) {
   if (item === current) show();
   say(`${item.name}: ${aboutItem(item)}`);
   work();
+}
+
+/** What an item is when all of it was heard. */
+function finished(item, heard) {
+  const events = eventsOf(heard.windows, modelOf(item), threshold, false);
+  return { state: "done", heard, events, answer: answerOf({ heard, events }, 1) };
 }
 
 // The sound that is shown
@@ -151,7 +158,7 @@ function show() {
   $("answer").textContent = answer;
   const notes = [...(heard?.notes ?? []), ...(note && !error ? [note] : [])];
   $("notes").replaceChildren(...notes.map((text) => element("li", {}, text)));
-  const none = heard ? "No label reaches the threshold." : "The events come when the sound was heard.";
+  const none = heard ? "No label reaches the threshold." : "The events come when all of it was heard.";
   $("none").textContent = current.events.length ? "" : error || none;
   $("none").className = error ? "bad" : "";
   $("stage").classList.toggle("failed", Boolean(error));
@@ -245,11 +252,9 @@ async function stopListening() {
   session = null;
   showListening();
   await stop();
-  item.state = "done";
-  item.heard.seconds = item.sound.seconds;
+  Object.assign(item, finished(item, { ...item.heard, seconds: item.sound.seconds }));
   findings.sort("start", 1);
   if (item === current) open(item);
-  item.events ??= [];
   drawList();
 }
 
@@ -286,7 +291,8 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !current || $("ask").open) return;
   const step = { ArrowLeft: -1, ArrowRight: 1 }[key] * (shiftKey ? 10 : 1);
   const row = { ArrowUp: "previousSibling", ArrowDown: "nextSibling" }[key];
-  if (key === " " && !target.closest("button, select, input")) togglePlay();
+  const hasOwnUse = target.closest("button, select, input") && !target.ariaCurrent && !(player.isPlaying && target.closest("tbody"));
+  if (key === " " && !hasOwnUse) togglePlay();
   else if (step && !target.closest("select, input")) seek(timeline.time + step);
   else if (row && target.closest("tbody")) target.closest("tr")[row]?.querySelector("button").focus();
   else if (target === timeline.plot && onPicture[key]) onPicture[key]();
