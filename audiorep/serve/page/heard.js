@@ -40,12 +40,14 @@ export function lanesOf(events) {
   return [...lanes.values()].sort((a, b) => b.weight - a.weight);
 }
 
-/** The scores of a label over time, each for the part of its window that no window before it held. */
-export function pointsOf(windows, { head, label }) {
+/** The scores of a lane over time, each for the part of its window that no window before it held. */
+export function pointsOf(windows, { head, label, events }) {
   let heard = -Infinity;
-  return windows.map(({ start, end, scores }) => {
-    const point = { start: Math.max(start, Math.min(heard, end)), end, score: scores[head]?.[label] ?? 0 };
+  const points = windows.map(({ start, end, scores }) => {
+    const fresh = Math.max(start, Math.min(heard, end));
     heard = end;
-    return point;
+    return { start: fresh, end, score: scores[head]?.[label] ?? 0 };
   });
+  const isInside = ({ start, end }) => events.some((event) => event.start < end && start < event.end);
+  return points.filter(({ score }) => score).map((point) => ({ ...point, isInside: isInside(point) }));
 }

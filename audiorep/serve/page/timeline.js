@@ -28,6 +28,7 @@ export class Timeline {
   /** Shows a sound, or only the time that it takes where there are no samples. */
   show(sound, seconds, top, isLive) {
     Object.assign(this, { sound, isLive, known: seconds });
+    this.overviewState = null;
     this.spectrogram = sound && new Spectrogram(sound, top, mapColors());
     this.root.classList.toggle("undrawn", !sound);
     const marks = FREQUENCIES.filter((hertz) => hertz <= this.spectrogram?.top).map((hertz) => {
@@ -102,7 +103,7 @@ export class Timeline {
     const isBehind = this.spectrogram?.draw(fresh(this.spectrum), this.start, this.span, BUDGET);
     this.#drawRuler(fresh(this.ruler));
     for (const lane of this.lanes) this.#drawLane(fresh(lane.canvas), lane);
-    this.#drawOverview(fresh(this.overview));
+    this.#drawOverview();
     this.#placePlayhead();
     if (isBehind) this.invalidate();
   }
@@ -128,37 +129,33 @@ export class Timeline {
   }
 
   #drawLane({ context, width, height }, { events, points }) {
-    const [curve, stretches] = [new Path2D(), new Path2D()];
-    const place = ({ start, end }, least) => {
-      const [from, to] = [start, end].map((seconds) => ((seconds - this.start) / this.span) * width);
-      return to < 0 || from > width ? null : [from, Math.max(least, to - from)];
-    };
-    for (const point of points) {
-      const [x, wide] = place(point, 1) ?? [];
-      if (wide) curve.rect(x, height * (1 - 0.92 * point.score), wide, height);
-    }
-    for (const event of events) {
-      const [x, wide] = place(event, 2) ?? [];
-      if (wide) stretches.roundRect(x, 0, wide, height, 4);
-    }
+    const place = (seconds) => Math.round(((seconds - this.start) / this.span) * width); // no seams between the bars
+    const isSeen = ({ start, end }) => end > this.start && start < this.start + this.span;
     context.globalAlpha = 0.2;
-    context.fill(curve);
-    context.fill(stretches);
-    context.clip(stretches);
-    context.globalAlpha = 1;
-    context.fill(curve);
+    for (const { start, end } of events.filter(isSeen)) {
+      context.beginPath();
+      context.roundRect(place(start), 0, Math.max(2, place(end) - place(start)), height, [4, 4, 0, 0]);
+      context.fill();
+    }
+    for (const point of points) {
+      if (!isSeen(point)) continue;
+      const [x, top] = [place(point.start), height * (1 - 0.92 * point.score)];
+      context.globalAlpha = point.isInside ? 1 : 0.2;
+      context.fillRect(x, top, Math.max(1, place(point.end) - x), height - top);
+    }
   }
 
-  #drawOverview(place) {
-    const { context, width, height } = place;
+  /** All of the sound, drawn anew only where it has changed, and the part that is seen. */
+  #drawOverview() {
+    const [canvas, box] = this.overview.children;
     const [first, last] = this.extent;
-    const [x, wide] = [this.start - first, this.span].map((seconds) => (seconds / (last - first)) * width);
-    context.globalAlpha = 0.4;
-    this.#drawWave(place, first, last - first);
-    context.globalAlpha = 0.15;
-    context.fillRect(x, 0, Math.max(3, wide), height);
-    context.globalAlpha = 1;
-    context.strokeRect(x + 1, 1, Math.max(3, wide - 2), height - 2);
+    const [x, wide] = [this.start - first, this.span].map((seconds) => (100 * seconds) / (last - first));
+    Object.assign(box.style, { left: `${x}%`, width: `${wide}%` });
+    const { color } = getComputedStyle(canvas);
+    const state = [this.sound?.length, first, canvas.clientWidth, color].join();
+    if (state === this.overviewState) return;
+    this.overviewState = state;
+    this.#drawWave(fresh(canvas), first, last - first);
   }
 
   #placePlayhead() {
@@ -182,11 +179,11 @@ export class Timeline {
       event.preventDefault();
     };
     root.addEventListener("wheel", onWheel, { passive: false });
-    overview.onpointerdown = overview.onpointermove = (event) => {
-      if (!event.buttons) return;
-      overview.setPointerCapture(event.pointerId);
-      const [first, last] = this.extent;
-      this.pan(first + (event.offsetX / overview.clientWidth) * (last - first) - this.start - this.span / 2);
+    overview.onpointerdown = overview.onpointermove = ({ buttons, pointerId, clientX }) => {
+      if (!buttons) return;
+      overview.setPointerCapture(pointerId);
+      const [{ left, width }, [first, last]] = [overview.getBoundingClientRect(), this.extent];
+      this.pan(first + ((clientX - left) / width) * (last - first) - this.start - this.span / 2);
     };
     this.#drag(plot, at);
   }
