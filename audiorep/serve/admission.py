@@ -42,9 +42,14 @@ class Admission:
             self.count -= 1
             self._seconds += MEMORY * ((time.monotonic() - began) / before - self._seconds)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no place."""
+        return self.count >= self._most
+
     def refuse_if_full(self) -> None:
         """Raises a Refusal if there is no place."""
-        if self.count >= self._most:
+        if self.is_full:
             wait = max(1, math.ceil(self._seconds * self.count))
             raise Refusal(
                 TOO_MANY,

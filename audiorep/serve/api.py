@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
 import ssl
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from audiorep.errors import ConfigError, require
 from audiorep.escape import visible
+from audiorep.predict.classifier import Classifier, load
+from audiorep.runtimes import cores
 from audiorep.serve.config import ServeConfig
 from audiorep.serve.metrics import FOLDER
 from audiorep.serve.service import named
@@ -42,39 +46,69 @@ def serve(
     Traceback (most recent call last):
     audiorep.errors.ConfigError: Two models are named esc50. Give one another name: second=mine.onnx
     """
-    config = config or ServeConfig()
-    for package in PACKAGES:
-        require(package, extra="serve")
-    import uvicorn
-
-    from audiorep.serve.connection import Settings
-
-    places = named(models)
+    config, places = config or ServeConfig(), named(models)
+    _refuse_missing_packages()
     _check_certificate(config)
     with _counting_together(config.workers), _bound(config) as listening:
         address = _address(config, listening)
-        if config.workers == 1:
-            from audiorep.serve.app import application
-
-            app = application(places, config)
-            on_start(address)
-            uvicorn.Server(Settings(app, config)).run(sockets=[listening])
+        if config.workers > 1:
+            _serve_in_processes(places, config, listening, lambda: on_start(address))
             return
-        os.environ[SETTINGS] = json.dumps({"places": places, "config": config.as_dict()})
-        from uvicorn.supervisors import Multiprocess
+        app = _application(places, config)
+        import uvicorn
 
-        settings = Settings(f"{__name__}:from_environment", config, factory=True, workers=config.workers)
+        from audiorep.serve.connection import Settings
+
         on_start(address)
-        Multiprocess(settings, sockets=[listening]).run()
+        uvicorn.Server(Settings(app, config)).run(sockets=[listening])
+
+
+def _serve_in_processes(
+    places: Mapping[str, str], config: ServeConfig, listening: socket.socket, on_start: Callable[[], None]
+) -> None:
+    """Serves in several processes; one that ends is started again."""
+    from uvicorn.supervisors import Multiprocess
+
+    from audiorep.serve.connection import Settings
+
+    _opened(places, config)  # or every process would fail, again and again
+    os.environ[SETTINGS] = json.dumps({"places": places, "config": config.as_dict()})
+    settings = Settings(f"{__name__}:from_environment", config, factory=True, workers=config.workers)
+    on_start()
+    Multiprocess(settings, sockets=[listening]).run()
 
 
 def from_environment() -> Callable[..., Any]:
     """The application of a further process."""
-    from audiorep.serve.app import application
-
     values = json.loads(os.environ[SETTINGS])
     settings = {**values["config"], "origins": tuple(values["config"]["origins"])}
-    return application(values["places"], ServeConfig(**settings))
+    return _application(values["places"], ServeConfig(**settings))
+
+
+def _application(places: Mapping[str, str], config: ServeConfig) -> Callable[..., Any]:
+    """The application; its models are opened while its packages are imported."""
+    with ThreadPoolExecutor(1) as thread:
+        opening = thread.submit(_opened, places, config)
+        from audiorep.serve.app import application
+
+        return application(opening.result(), config)
+
+
+def _refuse_missing_packages() -> None:
+    """Raises a MissingExtraError unless all packages are installed; to import them takes most of the start."""
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            require(package, extra="serve")
+
+
+def _opened(places: Mapping[str, str], config: ServeConfig) -> dict[str, Classifier]:
+    """The models, {name: model}.
+
+    Raises:
+        AudiorepError: one cannot be opened.
+    """
+    threads = config.threads or max(1, (cores() or 1) // config.workers)
+    return {name: load(place, threads) for name, place in places.items()}
 
 
 def openapi(models: Sequence[str] = ()) -> dict[str, Any]:
@@ -84,14 +118,13 @@ def openapi(models: Sequence[str] = ()) -> dict[str, Any]:
         AudiorepError: a model cannot be opened.
         MissingExtraError: a package of the extra `serve` is not installed.
     """
-    for package in PACKAGES:
-        require(package, extra="serve")
+    _refuse_missing_packages()
     from audiorep.serve.app import ROUTES, described
     from audiorep.serve.metrics import Metrics
     from audiorep.serve.state import State
 
-    places = named(models)
-    state = State.opened(places, ServeConfig(), Metrics(ROUTES, list(places)))
+    config, places = ServeConfig(), named(models)
+    state = State.of(_opened(places, config), config, Metrics(ROUTES, list(places)))
     try:
         return described(state).openapi()
     finally:

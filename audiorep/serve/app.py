@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import audiorep
 from audiorep.errors import AudiorepError
+from audiorep.predict.classifier import Classifier
 from audiorep.serve import about, classify, live, reference
 from audiorep.serve.config import ServeConfig
 from audiorep.serve.guard import Guard
@@ -38,21 +39,16 @@ ROUTES = (
 ABOUT = "Labels, events and embeddings of sounds of any kind, rate and channel count, within the limits that /v1/limits tells."
 
 
-def application(places: Mapping[str, str], config: ServeConfig) -> Callable[..., Any]:
-    """The ASGI application that serves the models in `places`, {name: path or name in the package}.
-
-    Raises:
-        AudiorepError: a model cannot be opened.
-        MissingExtraError: a package of the extra `serve` is not installed.
-    """
-    metrics = Metrics(ROUTES, list(places))
-    state = State.opened(places, config, metrics)
+def application(classifiers: Mapping[str, Classifier], config: ServeConfig) -> Callable[..., Any]:
+    """The ASGI application that serves open models, {name: model}."""
+    metrics = Metrics(ROUTES, list(classifiers))
+    state = State.of(classifiers, config, metrics)
     app: Any = described(state)
     if config.origins:
         app = CORSMiddleware(
             app, config.origins, allow_methods=["GET", "POST"], allow_headers=["authorization", "content-type"]
         )
-    return Guard(app, config, metrics)
+    return Guard(app, config, metrics, state.admission)
 
 
 def described(state: State) -> FastAPI:

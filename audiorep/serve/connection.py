@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from audiorep.serve.config import ServeConfig
+from audiorep.serve.guard import ABORT, HEADERS, MESSAGE_BYTES, Guard
+from audiorep.serve.refusals import Refusal
 
-MESSAGE_BYTES = 1 << 20
-"""Largest message of a live stream."""
-ABORT = "audiorep.abort"
-"""The key in a scope of the function that drops the connection, with what was not sent."""
 MAX_HEADER_BYTES = 64 << 10
 MAX_PIPELINED = 16  # requests that a client sends before it was answered; uvicorn would keep any number
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -74,6 +73,16 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.abort()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Starts the application on a request, or answers here that the queue is full."""
+        refusal = app.early(dict(cycle.scope)) if isinstance(app, Guard) and cycle.keep_alive else None
+        if refusal is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        self.transport.write(_answer(refusal))
+        cycle.response_started = cycle.response_complete = True
+        cycle.on_response()
+
     def on_body(self, body: bytes) -> None:
         """A part of its body."""
         if self.cycle is not None and self.cycle.response_complete:
@@ -116,6 +125,15 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _answer(refusal: Refusal) -> bytes:
+    """A refusal as bytes."""
+    content = json.dumps({"error": refusal.sentence}).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(content)), **refusal.headers}
+    lines = [name.encode() + b": " + value.encode() for name, value in headers.items()]
+    lines += [name + b": " + value for name, value in HEADERS]
+    return STATUS_LINE[refusal.status] + b"\r\n".join(lines) + b"\r\n\r\n" + content
 
 
 class LiveConnection(WebSocketsSansIOProtocol):

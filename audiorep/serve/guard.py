@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from audiorep.serve.admission import Admission
 from audiorep.serve.config import ServeConfig
-from audiorep.serve.connection import ABORT
-from audiorep.serve.metrics import Metrics
+from audiorep.serve.metrics import OTHER, Metrics
 from audiorep.serve.refusals import CLIENT_LEFT, FAILED, FORBIDDEN, NO_TOKEN, TOO_SLOW, ClientLeft, Refusal
 from audiorep.serve.rendering import as_json
 
@@ -24,8 +24,12 @@ Scope = dict[str, Any]
 Receive = Callable[[], Any]
 Send = Callable[[Any], Any]
 
+ABORT = "audiorep.abort"
+"""The key in a scope of the function that drops the connection, with what was not sent."""
 OPEN = ("/", "/healthz", "/readyz", "/docs", "/openapi.json", "/favicon.ico")
 """What needs no token; the page's files in `/page/` do not either."""
+MESSAGE_BYTES = 1 << 20
+"""Largest message of a live stream."""
 PROTOCOL, TOKEN_PROTOCOL = "audiorep", "audiorep.token."
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
@@ -50,10 +54,13 @@ class Guard:
         app: the application.
         config: the settings.
         metrics: the counters.
+        admission: the queue.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Any], config: ServeConfig, metrics: Metrics) -> None:
-        self._app, self._config, self._metrics = app, config, metrics
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Any], config: ServeConfig, metrics: Metrics, admission: Admission
+    ) -> None:
+        self._app, self._config, self._metrics, self._admission = app, config, metrics, admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or one live stream."""
@@ -63,6 +70,22 @@ class Guard:
             await self._socket(scope, receive, send)
         else:
             await self._request(scope, receive, send)
+
+    def early(self, scope: Scope) -> Refusal | None:
+        """The refusal of a request that finds the queue full, before anything is done for it; None, if it is to be served.
+
+        A crowd costs so least. Where pages of other sites may ask, they would not be told why.
+        """
+        if scope["method"] != "POST" or self._config.origins or not self._admission.is_full:
+            return None
+        began = time.monotonic()
+        try:
+            self._refuse_strangers(scope, _bearer(scope))
+            self._admission.refuse_if_full()
+        except Refusal as refusal:
+            self._ended(scope, refusal.status, time.monotonic() - began)
+            return refusal
+        return None
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(receive, send, self._config.idle_seconds)
@@ -116,12 +139,13 @@ class Guard:
             raise Refusal(FORBIDDEN, "Pages of other sites may not listen here; the server's --cors names those that may.")
 
     def _ended(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "")
+        route = getattr(scope.get("route"), "path", scope["path"])
+        route = route if route in self._metrics.routes else OTHER
         self._metrics.answered(route, status, seconds)
         client = (scope.get("client") or ("",))[0]
         method = scope.get("method", "WS")
         if self._config.log:
-            about = {"client": client, "method": method, "route": route or "other", "status": status}
+            about = {"client": client, "method": method, "route": route, "status": status}
             self._tell({**about, "seconds": round(seconds, 4)})
 
     def _tell(self, values: dict[str, Any]) -> None:

@@ -18,8 +18,7 @@ from audiorep.escape import visible
 from audiorep.predict.events import Event, EventConfig, trackers
 from audiorep.predict.stream import CutWindow
 from audiorep.serve import rendering
-from audiorep.serve.connection import ABORT, MESSAGE_BYTES
-from audiorep.serve.guard import PROTOCOL
+from audiorep.serve.guard import ABORT, MESSAGE_BYTES, PROTOCOL
 from audiorep.serve.refusals import BAD_REQUEST, BUSY, Refusal
 from audiorep.serve.service import Service
 from audiorep.serve.state import State

@@ -25,7 +25,9 @@ class Metrics:
 
     def __init__(self, routes: Sequence[str], models: Sequence[str]) -> None:
         client = require("prometheus_client", extra="serve")
-        self._client, self._routes, self._models = client, {*routes}, {*models}
+        self._client, self._models = client, {*models}
+        self.routes = frozenset(routes)
+        """Routes that are counted by name."""
         own = client.CollectorRegistry()
         self._registry = own
 
@@ -42,7 +44,7 @@ class Metrics:
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Counts a request."""
-        name = route if route in self._routes else OTHER
+        name = route if route in self.routes else OTHER
         self._requests.labels(name, status).inc()
         self._seconds.labels(name).observe(seconds)
 

@@ -13,8 +13,7 @@ from starlette.requests import Request
 from audiorep import audio
 from audiorep.errors import AudiorepError
 from audiorep.escape import visible
-from audiorep.predict.classifier import load
-from audiorep.runtimes import cores
+from audiorep.predict.classifier import Classifier
 from audiorep.serve.admission import Admission
 from audiorep.serve.batches import Batches
 from audiorep.serve.config import ServeConfig
@@ -53,17 +52,11 @@ class State:
         self.names = list(self.services)
 
     @classmethod
-    def opened(cls, places: Mapping[str, str], config: ServeConfig, metrics: Metrics) -> State:
-        """The models in `places`, {name: path or name in the package}.
-
-        Raises:
-            AudiorepError: one cannot be opened.
-        """
-        threads = config.threads or max(1, (cores() or 1) // config.workers)
+    def of(cls, classifiers: Mapping[str, Classifier], config: ServeConfig, metrics: Metrics) -> State:
+        """The state that serves open models, {name: model}."""
         pool = ThreadPoolExecutor(DECODERS, "decode")
         services, running = {}, []
-        for name, place in places.items():
-            classifier = load(place, threads)
+        for name, classifier in classifiers.items():
             batches = Batches(classifier.session, config.batch_windows, config.wait_seconds, metrics.batch_of(name))
             running.append(batches)
             services[name] = Service(name, classifier, batches, pool)
