@@ -1,138 +1,20 @@
-"""The page in a browser: what a person sees, hears, clicks and types, with a server behind it."""
+"""The page in a browser: what a person sees, clicks and types, with a server behind it."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-import soxr
-from support import ROOT, SAMPLES
-from support.serving import Served, served
+from support import SAMPLES
+from support.page import PAGE, REFUSED_FILE, drop, give, rows, saved, seconds
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
-PAGE = ROOT / "audiorep" / "serve" / "page"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-    "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream",
-]
-REFUSED_FILE = "status of 422"  # what a browser says itself of an answer that is an error
-SECONDS = 30_000  # milliseconds that an element may take to appear
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served("esc50", "nano", "--no-log") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        yield playwright
-
-
-@pytest.fixture(scope="module")
-def heard(tmp_path_factory) -> Path:
-    """The file that the microphone hears, again and again."""
-    samples, rate = soundfile.read(SAMPLES / "siren.flac")
-    path = tmp_path_factory.mktemp("microphone") / "siren.wav"
-    soundfile.write(path, soxr.resample(samples, rate, 48_000), 48_000, subtype="PCM_16")
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser(playwright, heard) -> Iterator[Any]:
-    microphone = ["--use-fake-ui-for-media-stream", f"--use-file-for-fake-audio-capture={heard}"]
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *microphone])
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def page(browser, server) -> Iterator[Any]:
-    """The page, opened. At the end it has asked nobody else and complained of nothing."""
-    page = opened(browser, server.url)
-    yield page
-    assert page.complaints == []
-    own = (f"{server.url}/", server.url.replace("http", "ws") + "/", "blob:", "data:")
-    assert [url for url in page.asked if not url.startswith(own)] == []
-    page.context.close()
-
-
-def opened(browser: Any, url: str, **options: Any) -> Any:
-    page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}).new_page()
-    page.complaints, page.asked = [], []
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.on("websocket", lambda socket: page.asked.append(socket.url))
-    page.set_default_timeout(SECONDS)
-    page.goto(url)
-    page.locator("body[data-ready]").wait_for()
-    return page
-
-
-def give(page: Any, *paths: Path) -> None:
-    """Gives files to the page as the button does."""
-    page.set_input_files("#picker", list(paths))
-
-
-def drop(page: Any, *files: Path) -> None:
-    """Drops files on the page."""
-    data = [(path.name, list(path.read_bytes())) for path in files]
-    transfer = page.evaluate_handle(
-        """(files) => {
-          const transfer = new DataTransfer();
-          for (const [name, bytes] of files) transfer.items.add(new File([new Uint8Array(bytes)], name));
-          return transfer;
-        }""",
-        data,
-    )
-    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
-
-
-def rows(page: Any) -> list[list[str]]:
-    """The table of events."""
-    return [row.locator("td").all_inner_texts() for row in page.locator("#events tr").all()]
-
-
-def seconds(page: Any) -> float:
-    """Where the playhead is."""
-    minutes, rest = page.locator("#time").inner_text().split(" / ")[0].split(":")
-    return 60 * int(minutes) + float(rest)
-
-
-def saved(page: Any, name: str) -> tuple[str, str]:
-    """The name and the content of a file that a button saves."""
-    with page.expect_download() as download:
-        page.get_by_role("button", name=name).click()
-    return download.value.suggested_filename, Path(download.value.path()).read_bytes().decode()
-
-
-@pytest.fixture
-def broken(tmp_path) -> Path:
-    path = tmp_path / "broken.wav"
-    path.write_bytes(b"no sound at all")
-    return path
+pytestmark = pytest.mark.slow
 
 
 def test_a_dropped_file_shows_its_label_its_events_and_its_picture(page):
@@ -195,68 +77,6 @@ def test_what_the_browser_cannot_decode_is_labeled_without_a_picture(page, tmp_p
     assert page.get_by_role("button", name="Play", exact=True).is_disabled()
 
 
-def test_the_microphone_is_heard_drawn_and_kept(page):
-    page.get_by_role("button", name="Listen").click()
-    page.locator("#events tr", has_text="siren").wait_for()
-    assert page.locator("#answer").inner_text() == "siren"
-    assert -60 < int(page.get_by_role("meter").get_attribute("aria-valuenow")) <= 0
-    page.wait_for_timeout(2000)
-    page.get_by_role("button", name="Stop").click()
-    page.locator(".file", has_text="siren").wait_for()
-    assert rows(page)[0][:2] == ["siren", "0:00.0"]
-    page.locator("#events tr").first.click()
-    page.get_by_role("button", name="Pause").wait_for()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Sound", exact=True).click()
-    samples, rate = soundfile.read(download.value.path())
-    assert rate == page.evaluate("() => new AudioContext().sampleRate")
-    assert len(samples) / rate > 2
-    assert np.abs(samples).max() > 0.1
-
-
-def test_the_microphone_is_taken_without_what_calls_need(page):
-    page.evaluate(
-        """() => {
-          const media = navigator.mediaDevices;
-          const ask = media.getUserMedia.bind(media);
-          media.getUserMedia = (wishes) => ((window.wishes = wishes), ask(wishes));
-        }"""
-    )
-    page.get_by_role("button", name="Listen").click()
-    page.get_by_role("button", name="Stop").click()
-    wishes = {"echoCancellation": False, "noiseSuppression": False, "autoGainControl": False}
-    assert page.evaluate("() => window.wishes") == {"audio": wishes}
-
-
-def test_live_scores_equal_those_of_the_file_that_was_kept(page, tmp_path):
-    page.get_by_role("button", name="Listen").click()
-    page.locator("#events tr", has_text="siren").wait_for()
-    page.wait_for_timeout(2000)
-    page.get_by_role("button", name="Stop").click()
-    page.locator(".file", has_text="siren").wait_for()
-    _, live = saved(page, "JSON")
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Sound", exact=True).click()
-    download.value.save_as(tmp_path / "kept.wav")
-    give(page, tmp_path / "kept.wav")
-    page.locator("#done", has_text="2 sounds").wait_for()
-    first, second = map(json.loads, saved(page, "JSON")[1].splitlines())
-    assert json.loads(live) == first
-    assert [label["label"] for label in first["labels"]] == [label["label"] for label in second["labels"]]
-    for one, other in zip(first["labels"], second["labels"], strict=True):
-        assert one["start"] == pytest.approx(other["start"], abs=0.01)
-        assert one["score"] == pytest.approx(other["score"], abs=0.02)
-
-
-def test_a_refused_microphone_is_told_in_a_sentence(playwright, server):
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)  # nobody says yes
-    page = opened(browser, server.url, permissions=[])
-    page.get_by_role("button", name="Listen").click()
-    page.locator("#message", has_text="The microphone was refused.").wait_for()
-    assert page.get_by_role("button", name="Listen").is_enabled()
-    browser.close()
-
-
 @pytest.fixture(scope="module")
 def ten_minutes(tmp_path_factory) -> Path:
     samples, rate = soundfile.read(SAMPLES / "recording.flac")
@@ -305,18 +125,18 @@ def test_the_table_and_the_lanes_have_a_limit_and_show_more(page, ten_minutes):
     assert page.locator("#events tr").count() == 100
 
 
-def test_saved_files_are_those_of_the_command_line(page, server):
+def test_saved_files_are_those_of_the_command_line(page, page_server):
     give(page, SAMPLES / "recording.flac")
     page.locator("#events tr").first.wait_for()
     sound = (SAMPLES / "recording.flac").read_bytes()
     asked = "/v1/classify?model=esc50&view=events&name=recording.flac"
-    detections = server.post(asked, sound).json()["detections"]
+    detections = page_server.post(asked, sound).json()["detections"]
     name, text = saved(page, "CSV")
     assert name == "recording.flac.csv"
-    assert numbers(text, ",") == numbers(server.post(asked, sound, {"accept": "text/csv"}).body.decode(), ",")
+    assert numbers(text, ",") == numbers(page_server.post(asked, sound, {"accept": "text/csv"}).body.decode(), ",")
     name, text = saved(page, "Audacity labels")
     assert name == "recording.flac.audacity.txt"
-    assert numbers(text, "\t") == numbers(server.post(asked, sound, {"accept": "text/plain"}).body.decode(), "\t")
+    assert numbers(text, "\t") == numbers(page_server.post(asked, sound, {"accept": "text/plain"}).body.decode(), "\t")
     name, text = saved(page, "JSON")
     assert name == "recording.flac.jsonl"
     line = json.loads(text)
@@ -419,77 +239,7 @@ def test_a_removed_sound_is_gone_and_the_last_one_leaves_the_page_as_it_was(page
     assert page.get_by_role("heading", name="What is in a sound?").is_visible()
 
 
-def test_a_busy_server_is_asked_again(page):
-    answers = [429, 429]
-
-    def answer(route: Any) -> None:
-        if answers:
-            route.fulfill(status=answers.pop(), headers={"Retry-After": "1"}, json={"error": "The queue is full."})
-        else:
-            route.continue_()
-
-    page.route("**/v1/classify*", answer)
-    give(page, SAMPLES / "siren.flac")
-    page.locator(".file", has_text="siren 1.00").wait_for()
-    assert answers == []
-    page.complaints[:] = [text for text in page.complaints if "status of 429" not in text]
-
-
-def test_a_server_with_a_token_is_asked_for_it_once(browser, tmp_path):
-    (tmp_path / "token").write_text("a long secret of many letters\n")
-    with served("esc50", "--no-log", "--token-file", tmp_path / "token") as server:
-        page = browser.new_page()
-        page.goto(server.url)
-        page.get_by_label("Token").last.fill("a wrong one")
-        page.keyboard.press("Enter")
-        page.get_by_label("Token").last.fill("a long secret of many letters")
-        page.get_by_role("button", name="Go on").click()
-        page.locator("body[data-ready]").wait_for()
-        give(page, SAMPLES / "siren.flac")
-        page.locator(".file", has_text="siren 1.00").wait_for()
-        page.get_by_role("button", name="Listen").click()
-        page.locator("#answer", has_text="siren").wait_for()
-        page.get_by_role("button", name="Stop").click()
-        page.close()
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_no_serious_fault(browser, server, broken, theme, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
-    page = opened(browser, server.url, color_scheme=theme, viewport={"width": width, "height": 900}, reduced_motion="reduce")
-    found = [("empty", axe.run(page))]
-    give(page, SAMPLES / "recording.flac", broken)
-    page.locator("#done", has_text="2 sounds").wait_for()
-    found.append(("files", axe.run(page)))
-    page.get_by_role("button", name="Listen").click()
-    page.locator("#answer", has_text="siren").wait_for()
-    found.append(("microphone", axe.run(page)))
-    page.context.close()
-    faults = [
-        (state, fault["id"], fault["nodes"][0]["html"])
-        for state, results in found
-        for fault in results.response["violations"]
-        if fault["impact"] in ("serious", "critical")
-    ]
-    assert faults == []
-
-
-def test_a_recording_keeps_its_last_seconds(page):
-    code = """async () => {
-      const { Sound } = await import("/page/sound.js");
-      const sound = new Sound(100, 5);
-      sound.append(Float32Array.from({ length: 1050 }, (_, k) => Math.floor(k / 100) / 100));
-      const { seconds, first } = sound;
-      const range = sound.range(600, 700);
-      return { seconds, first, range, gone: sound.at(10), bytes: (await sound.wav().arrayBuffer()).byteLength };
-    }"""
-    found = page.evaluate(code)
-    assert (found["seconds"], found["first"], found["gone"], found["bytes"]) == (10.5, 6, 0, 44 + 2 * 450)
-    assert found["range"] == pytest.approx([0.06, 0.06], abs=1e-4)
-
-
-def test_the_page_weighs_little(server):
+def test_the_page_weighs_little(page_server):
     files, rest = set(), {"index.html"}
     while rest:
         name = rest.pop()
@@ -497,7 +247,18 @@ def test_the_page_weighs_little(server):
         found = re.findall(r"[\"/]([a-z_]+\.(?:js|css|svg))\"", (PAGE / name).read_text())
         rest |= {*found} - files - {"browser_engine.js"}
     assert {"page.css", "main.js", "event_tracker.js", "capture_worklet.js", "server_engine.js"} <= files
-    answers = [server.get("/" if name == "index.html" else f"/page/{name}", **{"accept-encoding": "gzip"}) for name in files]
+    answers = [
+        page_server.get("/" if name == "index.html" else f"/page/{name}", **{"accept-encoding": "gzip"}) for name in files
+    ]
     assert {answer.headers["content-encoding"] for answer in answers} == {"gzip"}
     assert sum(len(answer.body) for answer in answers) <= 32_000
     assert sum((PAGE / name).stat().st_size for name in files) <= 82_000
+
+
+def test_nothing_is_wider_than_the_window(page):
+    page.get_by_label("Model").select_option("nano")
+    give(page, SAMPLES / "recording.flac", SAMPLES / "crow.flac")
+    page.locator("#done", has_text="2 sounds").wait_for()
+    for width in (320, 390, 600, 601, 820, 900, 901, 1440):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
