@@ -4,6 +4,12 @@ import { element } from "./dom.js";
 
 const SUFFIXES = /\.(wav|flac|og[ga]|opus|mp3|aiff?|au|caf|w64|rf64)$/i; // in a folder; a file by its own name is always tried
 
+/** Whether an item of the list is being heard from the microphone. */
+export const isLive = ({ state }) => state === "listening";
+
+/** Whether it is from the microphone, and can still be heard. */
+export const isRecording = ({ file, sound }) => !file && sound.first < sound.pieces.length;
+
 /** The name of a file, with its folders where it is from one. */
 export const place = (file) => file.place || file.webkitRelativePath || file.name;
 
@@ -44,13 +50,18 @@ export function lineOf(item, onOpen, onRemove) {
   const open = element("button", { className: "file", onclick: onOpen }, item.name, about, bar);
   const remove = element("button", { className: "remove", ariaLabel: `Remove ${item.name}`, onclick: onRemove }, "×");
   const line = element("li", {}, open, remove);
-  line.draw = (isCurrent, text) => {
+  line.draw = (isCurrent) => {
     open.ariaCurrent = isCurrent ? "true" : null;
-    about.textContent = text;
+    about.textContent = aboutItem(item);
     about.className = item.error ? "bad" : "";
     bar.hidden = item.state !== "working";
     if (item.progress < 1) bar.value = item.progress;
     else bar.removeAttribute("value"); // all is sent: how long the model takes is not known
   };
   return line;
+}
+
+function aboutItem({ state, progress, answer, error }) {
+  if (state === "working") return progress < 1 ? "sending" : "in work";
+  return { done: answer, failed: error }[state] ?? state;
 }
