@@ -74,7 +74,7 @@ def routes(state: State) -> APIRouter:
                 "required": True,
                 "content": {
                     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-                    "application/json": {"schema": schemas.Inputs.model_json_schema()},
+                    "application/json": {"schema": schemas.INPUTS},
                 },
             }
         },

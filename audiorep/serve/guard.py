@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from audiorep.serve.admission import Admission
-from audiorep.serve.config import ServeConfig
+from audiorep.serve.config import ServeConfig, is_loopback
 from audiorep.serve.metrics import OTHER, Metrics
 from audiorep.serve.refusals import CLIENT_LEFT, FAILED, FORBIDDEN, NO_TOKEN, TOO_SLOW, ClientLeft, Refusal
 from audiorep.serve.rendering import as_json
@@ -61,6 +61,7 @@ class Guard:
         self, app: Callable[[Scope, Receive, Send], Any], config: ServeConfig, metrics: Metrics, admission: Admission
     ) -> None:
         self._app, self._config, self._metrics, self._admission = app, config, metrics, admission
+        self._is_private = is_loopback(config.host) and not config.token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or one live stream."""
@@ -120,22 +121,29 @@ class Guard:
         self._ended(scope, status, time.monotonic() - began)
 
     def _refuse_strangers(self, scope: Scope, given: bytes) -> None:
+        """Raises a Refusal for a request without the token, or to a name that is not this machine's.
+
+        Without a token, a page could else give its own name this machine's address, and ask as if it were the server's.
+        """
         path = scope["path"]
+        if self._is_private and not self._is_own(_header(scope, b"host")):
+            sentence = "This server answers to localhost alone; behind a proxy, start it with --cors and the proxy's address."
+            raise Refusal(FORBIDDEN, sentence)
         if not self._config.token or path in OPEN or path.startswith("/page/") or scope.get("method") == "OPTIONS":
             return
         if not hmac.compare_digest(given, self._config.token.encode()):
             sentence = "This server wants a token: send the header Authorization: Bearer TOKEN."
             raise Refusal(NO_TOKEN, sentence, {"www-authenticate": "Bearer"})
 
+    def _is_own(self, host: str) -> bool:
+        """Whether a name, with its port, is this machine's, or of a site that may ask."""
+        name = urlsplit(f"//{host}").hostname or ""
+        return is_loopback(name) or host in {urlsplit(origin).netloc for origin in self._config.origins}
+
     def _refuse_other_pages(self, scope: Scope) -> None:
         """Raises a Refusal if a page of another site opens a live stream, which browsers would allow."""
-        headers = dict(scope["headers"])
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if (
-            origin
-            and origin not in self._config.origins
-            and urlsplit(origin).netloc != headers.get(b"host", b"").decode("latin-1")
-        ):
+        origin = _header(scope, b"origin")
+        if origin and origin not in self._config.origins and urlsplit(origin).netloc != _header(scope, b"host"):
             raise Refusal(FORBIDDEN, "Pages of other sites may not listen here; the server's --cors names those that may.")
 
     def _ended(self, scope: Scope, status: int, seconds: float) -> None:
@@ -196,9 +204,12 @@ class _Exchange:
 
 def _bearer(scope: Scope) -> bytes:
     """The token in a request's header; empty, if it has none."""
-    value = dict(scope["headers"]).get(b"authorization", b"")
-    kind, _, token = bytes(value).partition(b" ")
-    return token.strip() if kind.lower() == b"bearer" else b""
+    kind, _, token = _header(scope, b"authorization").partition(" ")
+    return token.strip().encode("latin-1") if kind.lower() == "bearer" else b""
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return str(dict(scope["headers"]).get(name, b""), "latin-1")
 
 
 def _offered(scope: Scope) -> bytes:

@@ -125,6 +125,15 @@ SOUND: dict[str, Any] = {
     },
 }
 """The body of a request with a sound."""
+INPUTS = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "inputs": {"type": "string", "description": "A sound file in base64."},
+        "parameters": Parameters.model_json_schema(),
+    },
+}
+"""The body of a request of Hugging Face's audio classification, with all that it refers to."""
 EXAMPLE = {
     "model": "esc50",
     "name": "siren.flac",

@@ -26,7 +26,7 @@ class Reply:
 
 def raw(path: str, content: bytes, more: str = "") -> bytes:
     """A request with a body."""
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n{more}\r\n".encode() + content
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n{more}\r\n".encode() + content
 
 
 def form(path: str, content: bytes) -> bytes:

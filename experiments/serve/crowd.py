@@ -27,7 +27,7 @@ def load(small: bool) -> Figure:
     return Figure(
         [
             Goal("99th percentile of the time to an answer, against the median", p99(times) / median, 3.0),
-            Goal("requests that were not answered", sum(reply.status != 200 for reply in replies), 0),
+            Goal("requests that were refused or lost at that load", sum(reply.status != 200 for reply in replies), 0),
         ],
         {"highest_rate": round(highest, 1), "requests": len(replies), "seconds": spread(times)},
     )

@@ -104,7 +104,7 @@ def test_a_full_queue_is_answered_at_once_with_a_time(strict):
 
 def test_a_client_that_leaves_is_dropped(strict):
     sound = hour()
-    head = f"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: {len(sound)}\r\n\r\n".encode()
+    head = f"POST /v1/classify HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(sound)}\r\n\r\n".encode()
     for _ in range(6):
         with socket.create_connection(("127.0.0.1", strict.port)) as client:
             client.sendall(head + sound)
@@ -118,7 +118,7 @@ def test_a_client_that_leaves_is_dropped(strict):
     [
         [b""],
         [b"POST /v1/classify HTTP/1.1\r\n"],
-        [b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: "],
+        [b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: "],
     ],
 )
 def test_headers_that_do_not_come_end_the_connection(strict, parts):
@@ -128,12 +128,12 @@ def test_headers_that_do_not_come_end_the_connection(strict, parts):
 
 
 def test_a_body_that_does_not_come_is_refused(strict):
-    head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+    head = b"POST /v1/classify HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n"
     assert b"408" in talk(strict, head, b"x" * 10)
 
 
 def test_headers_without_end_are_refused(strict):
-    assert b"431" in talk(strict, b"GET / HTTP/1.1\r\nhost: x\r\n", b"x-long: " + b"a" * 200_000)
+    assert b"431" in talk(strict, b"GET / HTTP/1.1\r\nhost: localhost\r\n", b"x-long: " + b"a" * 200_000)
 
 
 def test_bytes_that_are_no_request_are_refused(strict):
@@ -141,7 +141,7 @@ def test_bytes_that_are_no_request_are_refused(strict):
 
 
 def test_a_body_without_end_is_dropped(strict):
-    head = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = b"POST /v1/classify HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
     chunk = b"%x\r\n" % 500_000 + b"a" * 500_000 + b"\r\n"
     assert is_dropped(strict, head, chunk)
     assert is_well(strict)
@@ -153,7 +153,8 @@ def test_a_client_that_does_not_read_is_dropped(strict):
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", strict.port))
-        head = f"POST /v1/classify?view=windows&top=51&threshold=0 HTTP/1.1\r\nhost: x\r\ncontent-length: {len(sound)}\r\n\r\n"
+        head = "POST /v1/classify?view=windows&top=51&threshold=0 HTTP/1.1\r\nhost: localhost\r\n"
+        head += f"content-length: {len(sound)}\r\n\r\n"
         client.sendall(head.encode() + sound)
         processes.wait_until(lambda: waiting(strict) == 1, strict.process)
         processes.wait_until(lambda: waiting(strict) == 0, strict.process)
@@ -164,7 +165,7 @@ def test_a_client_that_does_not_read_is_dropped(strict):
 
 
 def test_requests_without_end_before_an_answer_are_dropped(strict):
-    assert is_dropped(strict, b"", b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n" * 1000)
+    assert is_dropped(strict, b"", b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n" * 1000)
     assert is_well(strict)
 
 
@@ -195,6 +196,12 @@ def test_only_the_sites_that_are_named_may_ask(guarded):
     assert allowed.headers["access-control-allow-origin"] == "https://example.org"
     refused = guarded.ask("OPTIONS", "/v1/classify", headers={"origin": "https://other.org", **asked})
     assert "access-control-allow-origin" not in refused.headers
+
+
+def test_a_page_that_calls_itself_this_machine_is_refused(strict):
+    assert strict.get("/v1/models", host="evil.example.org").status == 403
+    assert strict.get("/v1/models", host=f"localhost:{strict.port}").status == 200
+    assert strict.get("/v1/models", host="[::1]:80").status == 200
 
 
 def test_what_is_heard_is_answered_before_the_end():

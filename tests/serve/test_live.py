@@ -159,9 +159,8 @@ def test_a_client_that_does_not_read_is_dropped(server):
         raw.connect(("127.0.0.1", server.port))
         raw.settimeout(60)
         key = base64.b64encode(bytes(16)).decode()
-        head = (
-            f"host: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-key: {key}\r\nsec-websocket-version: 13\r\n"
-        )
+        head = "host: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        head += f"sec-websocket-key: {key}\r\nsec-websocket-version: 13\r\n"
         raw.sendall(f"GET /v1/listen?model=nano&top=521&threshold=0 HTTP/1.1\r\n{head}\r\n".encode())
         samples = np.random.default_rng(0).normal(0, 0.1, 250_000).astype("<f4").tobytes()
         frame = b"\x82\xff" + len(samples).to_bytes(8, "big") + bytes(4) + samples
