@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import mimetypes
 from pathlib import Path
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from audiorep.serve import schemas
 from audiorep.serve.refusals import BUSY, NOT_FOUND, Refusal
@@ -29,6 +30,7 @@ def routes(state: State) -> APIRouter:
     router = APIRouter()
     models = {"models": [describe(service) for service in state.services.values()], "default": state.names[0]}
     files = {path.name: (path.read_bytes(), _type(path)) for path in sorted(PAGE.iterdir()) if path.is_file()}
+    packed = {name: gzip.compress(content, mtime=0) for name, (content, _) in files.items()}
 
     @router.get("/v1/models", responses={200: {"model": schemas.Models}}, summary="The models")
     async def list_models() -> Response:
@@ -59,18 +61,21 @@ def routes(state: State) -> APIRouter:
         return Response(text, headers={"content-type": kind})
 
     @router.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return _file(INDEX)
+    async def page(request: Request) -> Response:
+        return _file(INDEX, request)
 
     @router.get("/page/{name}", include_in_schema=False)
-    async def page_file(name: str) -> Response:
-        return _file(name)
+    async def page_file(name: str, request: Request) -> Response:
+        return _file(name, request)
 
-    def _file(name: str) -> Response:
+    def _file(name: str, request: Request) -> Response:
         if name not in files:
             raise Refusal(NOT_FOUND, "There is no such page.")
         content, kind = files[name]
-        return Response(content, headers={"content-type": kind, "cache-control": "no-cache"})
+        headers = {"content-type": kind, "cache-control": "no-cache", "vary": "accept-encoding"}
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Response(content, headers=headers)
+        return Response(packed[name], headers={**headers, "content-encoding": "gzip"})
 
     return router
 
