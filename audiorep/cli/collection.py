@@ -155,24 +155,34 @@ def map_(
     labels: Annotated[
         Path | None, typer.Option(help="Table with columns path and label, for the colours; default: the folders' names.")
     ] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Color each sound by the score of this label in its best window.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="Model that gives the scores (.onnx); default: the index's own.")
+    ] = None,
     method: Annotated[
         Literal["pca", "umap"], typer.Option(help="Principal components, or UMAP, which needs pip install 'audiorep[umap]'.")
     ] = "pca",
 ) -> None:
     """Draw a collection as a map on which sounds that are alike lie near each other."""
-    from audiorep.embeddings import plane
+    from audiorep.embeddings import drawing, plane, scores
     from audiorep.files import write_text
 
+    if model is not None and score is None:
+        raise ConfigError("--model gives scores; name the label with --score.")
     for path in output:
-        plane.check(path)
+        drawing.check(path)
     names = None if labels is None else plane.labels_of(labels)
     with audiorep.Index(index) as searched:
-        found = plane.of_index(searched, names, method)
+        scored = None if score is None else scores.of_label(searched, score, model)
+        found = plane.of_index(searched, names, method, scored)
+    title = f"A map of {len(found.paths)} sounds" if score is None else f"Scores of {score} in {len(found.paths)} sounds"
     for path in output:
         if path.suffix.lower() == ".png":
-            plane.draw(found, path)
+            drawing.draw(found, path, title)
         else:
-            write_text(path, plane.as_page(found))
+            write_text(path, drawing.as_page(found, title))
         terminal.say(f"Written: {visible(str(path))}")
 
 
