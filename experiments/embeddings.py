@@ -9,6 +9,7 @@ the package was trained on.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
@@ -128,7 +129,9 @@ def teach(data: Path) -> dict[str, Any]:
     }
 
 
-def _draw(examples: Sequence[Example], random: np.random.Generator) -> tuple[dict[str, list[Path]], list[tuple[Path, str]]]:
+def _draw(
+    examples: Sequence[Example], random: np.random.Generator, shots: int = SHOTS
+) -> tuple[dict[str, list[Path]], list[tuple[Path, str]]]:
     """Clips to teach, of recordings of their own, and clips of other recordings to test; of classes with enough recordings."""
     known: dict[str, set[str]] = {}
     for example in examples:
@@ -142,7 +145,7 @@ def _draw(examples: Sequence[Example], random: np.random.Generator) -> tuple[dic
         for example in own:
             recordings.setdefault(example.path.name.split("-")[1], []).append(example.path)
         names = list(random.permutation(sorted(recordings)))
-        kept = names[:SHOTS]
+        kept = names[:shots]
         train[str(label)] = [recordings[name][int(random.integers(len(recordings[name])))] for name in kept]
         test += [(path, str(label)) for name in names if name not in kept for path in recordings[name]]
     return train, test
@@ -168,6 +171,52 @@ def _taught(train: dict[str, list[Path]], test: Sequence[tuple[Path, str]]) -> d
         "left_out": taught.accuracy,
         "seconds": seconds,
     }
+
+
+def thresholds(data: Path) -> dict[str, Any]:
+    """F1 with the thresholds that teaching chooses, and with 0.5, on clips of fold 5 that did not teach.
+
+    `closed` are clips of the ten classes, `open` all of the fold. The draws are others than those by which
+    `limits.OWN_CLIPS` was chosen, 0 to 29.
+    """
+    examples = [example for example in listed_examples(data / "esc50") if example.fold == 5]
+    found = {}
+    for shots, instead in itertools.product((2, SHOTS), (False, True)):
+        rows = [_reported(examples, np.random.default_rng(100 + number), shots, instead) for number in range(DRAWS)]
+        found[f"{shots} clips, {'instead' if instead else 'beside'}"] = {
+            "chosen": [row["thresholds"] for row in rows],
+            **{
+                key: {name: float(np.mean([row[key][name] for row in rows])) for name in rows[0][key]}
+                for key in ("closed", "open")
+            },
+            "gain_in_open_macro": [row["open"]["macro"] - row["open"]["macro_with_half"] for row in rows],
+        }
+    return {"draws": DRAWS, **found}
+
+
+def _reported(examples: Sequence[Example], random: np.random.Generator, shots: int, instead: bool) -> dict[str, Any]:
+    train, test = _draw(examples, random, shots)
+    labels, closed = list(train), dict(test)
+    used = {path for paths in train.values() for path in paths}
+    rest = {each.path: "" for each in examples if each.labels["label"][0] not in labels}
+    with tempfile.TemporaryDirectory() as folder:
+        audiorep.teach("nano", train, Path(folder) / "mine.onnx", instead=instead)
+        mine = audiorep.load(Path(folder) / "mine.onnx")
+    assert not used & {*closed, *rest}
+    columns = [mine.info.labels["label"].index(label) for label in labels]
+    limits = np.array(mine.info.threshold("label"))[columns]
+    scores = {path: mine(path).mean()[columns] for path in [*closed, *rest]}
+    row: dict[str, Any] = {"thresholds": limits.tolist()}
+    for name, truth in (("closed", closed), ("open", {**closed, **rest})):
+        right = np.array([[label == other for other in labels] for label in truth.values()])
+        given = np.stack([scores[path] for path in truth])
+        row[name] = {**_f1(given >= limits, right), **{f"{key}_with_half": v for key, v in _f1(given >= 0.5, right).items()}}
+    return row
+
+
+def _f1(reported: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    hits, wanted = (reported & right).sum(0), reported.sum(0) + right.sum(0)
+    return {"macro": float((2 * hits / np.maximum(wanted, 1)).mean()), "micro": float(2 * hits.sum() / max(wanted.sum(), 1))}
 
 
 def old_classes(data: Path) -> dict[str, Any]:
@@ -228,6 +277,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "neighbours": neighbours,
     "retrieval": retrieval,
     "teach": teach,
+    "thresholds": thresholds,
     "old_classes": old_classes,
 }
 

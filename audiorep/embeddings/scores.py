@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from audiorep import shipped
 from audiorep.embeddings.api import model_of
 from audiorep.embeddings.index import Index
+from audiorep.embeddings.onnx_file import onnx_file
 from audiorep.errors import ConfigError
 from audiorep.escape import visible
 from audiorep.export.heads import heads_of
@@ -30,13 +30,11 @@ def of_label(index: Index, label: str, model: str | os.PathLike[str] | None = No
         ConfigError: the model is another one, is in no `.onnx` file, or does not know the label.
     """
     info = model_of(index, model).info
-    path = shipped.file_of(model or index.model)
     head = next((head for head, labels in info.labels.items() if label in labels), None)
     if head is None:
         name = visible(str(model or index.model))
         raise ConfigError(f"{visible(label)} is no label of {name}; audiorep models info {name} lists them.")
-    if path.suffix != ".onnx":
-        raise ConfigError(f"{path} is no .onnx file, whose heads can run alone; export one, and give it with --model.")
+    path = onnx_file(model or index.model)
     place, heads = info.labels[head].index(label), session(heads_of(path.read_bytes(), info.embedding_size, [head]))
 
     def scores(vectors: np.ndarray) -> np.ndarray:

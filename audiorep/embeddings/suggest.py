@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from audiorep import shipped
 from audiorep.audio.decode import Stretch
 from audiorep.embeddings.head import taught
 from audiorep.embeddings.index import Index, unit
+from audiorep.embeddings.onnx_file import onnx_file
 from audiorep.errors import ConfigError, DataError
 from audiorep.escape import visible
 from audiorep.info.model_info import ModelInfo
@@ -53,7 +53,7 @@ def suggest(index: Index, model: str | os.PathLike[str], label: str, count: int 
     Raises:
         ConfigError: the model was not taught the class, or is of another trunk than the index.
     """
-    path = shipped.file_of(model)
+    path = onnx_file(model)
     classifier = load(path)
     weight, bias = _layer(path, classifier.info, label)
     index.check(classifier)

@@ -15,6 +15,8 @@ from audiorep.audio.decode import Stretch
 from audiorep.datasets import Example, trained_clips
 from audiorep.embeddings.few_shot import Examples, Layer, clip_logits, fit
 from audiorep.embeddings.index import LEAST_COSINE, SILENCE, cosine, probe
+from audiorep.embeddings.limits import limits
+from audiorep.embeddings.onnx_file import onnx_file
 from audiorep.errors import BundleError, ConfigError, DataError
 from audiorep.escape import visible
 from audiorep.export.classes import with_classes
@@ -125,9 +127,9 @@ def teach(
     >>> audiorep.load("mine.onnx")("samples/rooster.flac").label
     'my rooster'
     """
-    source, place = shipped.file_of(model), Path(output)
-    if source.suffix != ".onnx" or place.suffix != ".onnx":
-        raise ConfigError(f"{model} to {output}: classes are taught to .onnx files. Make one with: audiorep export")
+    source, place = onnx_file(model), Path(output)
+    if place.suffix != ".onnx":
+        raise ConfigError(f"{output} must end in .onnx.")
     classifier = load(source)
     classifier.session.refuse_missing([EMBEDDING])
     _check_names(classifier.info, list(classes), instead)
@@ -148,6 +150,8 @@ def teach(
     beside = classifier.info.activation == "softmax" and not instead
     layer = fit(examples, len(classes), others=len(known) if beside else len(classes))
     info = _described(classifier.info, list(classes), heard, instead)
+    if info.activation == "sigmoid":
+        info = _with_thresholds(info, classifier.info, limits(layer, examples, info))
     _write(source, place, classifier, info, layer, instead, heard[0][0])
     taught = Taught(info, _judged(list(classes), layer, examples), int((examples.classes < 0).sum()), failures)
     for warning in taught.warnings():
@@ -239,11 +243,17 @@ def _described(info: ModelInfo, names: Sequence[str], heard: Sequence[Sequence[E
         info,
         labels={head: labels},
         thresholds=thresholds,
-        calibration={} if instead else info.calibration,
+        calibration={} if rest else info.calibration,
         unknown=UNKNOWN if rest else info.unknown,
         silence=info.silence if not instead or rest else 0.0,
         provenance={**kept, "taught": {**trained_clips.filter_of(clips), "classes": told}},
     )
+
+
+def _with_thresholds(info: ModelInfo, before: ModelInfo, new: Sequence[float]) -> ModelInfo:
+    """The new model's description with thresholds of its new classes, its last ones."""
+    [(head, labels)] = info.labels.items()
+    return replace(info, thresholds={head: [*before.threshold(head), *new][-len(labels) :]})
 
 
 def _write(
