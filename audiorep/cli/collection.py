@@ -67,9 +67,13 @@ def embed(
     if as_json:
         print(json.dumps({"added": done.added, "kept": done.kept, "failed": len(done.failures)}))
     else:
-        print(f"{done.added} sounds added, {done.kept} were there already: {visible(str(output))}")
+        print(f"{_sounds(done.added)} added, {done.kept} were there already: {visible(str(output))}")
     if done.failures:
         raise typer.Exit(SOME_FAILED)
+
+
+def _sounds(count: int) -> str:
+    return f"{count} {'sound' if count == 1 else 'sounds'}"
 
 
 def similar(
@@ -197,20 +201,28 @@ def suggest(
             "--output", "-o", help="Table to fill in (.csv), or page with players (.html); may be given several times."
         ),
     ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(help="Table of an earlier round, filled in: its places are left out; may be given several times."),
+    ] = None,
     around: Annotated[float, typer.Option(min=0, help="Seconds before and after each place in the players.")] = 1.0,
 ) -> None:
-    """List the places of a collection that are worth a label next: a taught model is least sure of them."""
+    """List the places of a collection that are worth a label next: likely and doubtful ones of a class that was taught."""
     from audiorep.embeddings import tables
+    from audiorep.embeddings.suggest import labelled
     from audiorep.embeddings.suggest import suggest as places_of
 
+    known = [place for table in labels or [] for places in labelled(table).values() for place in places]
     writers = [tables.suggestions_writer(path, label) for path in output or []]
     with audiorep.Index(index) as searched:
-        found = places_of(searched, model, label, count)
+        found = places_of(searched, model, label, count, known)
     for write in writers:
         write(found, around)
     for row in found:
         place = f"{terminal.clock(row.start)} – {terminal.clock(row.end)}"
         print(f"{row.score:.2f}  {place}  {visible(str(row.path))}")
+    if not found:
+        terminal.say("Nothing is in the index but places that have a label.")
 
 
 def teach(

@@ -23,7 +23,5 @@ def onnx_file(model: str | os.PathLike[str]) -> Path:
         return existing(path)
     able = able_to_open(path)
     kind = "a folder" if "torch" in able else f"a model for {able[0]}" if able else "no model"
-    checkpoint = shell(path) if "torch" in able else "CHECKPOINT"
-    raise ConfigError(
-        f"{visible(str(path))} is {kind}; an .onnx file is needed here. Make one with: audiorep export {checkpoint} -o model.onnx"
-    )
+    command = f"audiorep export {shell(path) if 'torch' in able else 'CHECKPOINT'} -o model.onnx"
+    raise ConfigError(f"{visible(str(path))} is {kind}; an .onnx file is needed here. Make one with: {command}")

@@ -138,7 +138,7 @@ def teach(
     heard = [list(_hear(classifier, paths, failures, on_progress)) for paths in classes.values()]
     for name, found in zip(classes, heard, strict=True):
         if not found:
-            raise DataError(f"No clip of {visible(name)} can be heard. {failures[0].error if failures else ''}".rstrip())
+            raise DataError(f"No clip of {visible(name)} can be heard. {failures[-1].error if failures else ''}".rstrip())
     others = list(_hear(classifier, background, failures, on_progress))
     bank = _bank(classifier)
     if len(classes) == 1 and not others and not len(bank):

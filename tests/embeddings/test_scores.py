@@ -41,5 +41,5 @@ def test_what_gives_no_scores_is_refused(folder, tmp_path):
     with Index(folder / "nano") as index:
         with pytest.raises(ConfigError, match="dragon is no label of nano; audiorep models info nano lists them"):
             scores.of_label(index, "dragon")
-        with pytest.raises(ConfigError, match="made with another model than"):
+        with pytest.raises(ConfigError, match="made with another model, nano; give that one"):
             scores.of_label(index, "siren", "esc50")
