@@ -76,6 +76,19 @@ def test_the_old_classes_can_be_left_out(clips, tmp_path):
         assert [found.label for found in mine(SAMPLES / "rain.flac").whole()] == ["unknown"]
 
 
+@pytest.mark.slow
+def test_a_tagger_keeps_its_calibration_and_has_thresholds_of_its_own(clips, tmp_path):
+    before = audiorep.load("nano").info
+    for instead, known in ((False, before.thresholds["label"]), (True, [])):
+        taught = audiorep.teach("nano", classes(clips), tmp_path / "mine.onnx", instead=instead)
+        assert taught.info.calibration == before.calibration
+        limits = taught.info.thresholds["label"]
+        assert (limits[:-3], len(limits)) == (known, len(known) + 3)
+        assert all(0.3 < limit < 0.7 and limit != 0.5 for limit in limits[-3:])
+    taught = audiorep.teach("nano", {"my low": clips / "clips" / "low" / "1.wav"}, tmp_path / "mine.onnx")
+    assert taught.info.thresholds["label"][-1] == 0.5
+
+
 def test_what_was_taught_is_remembered(clips, tmp_path):
     audiorep.teach("nano", classes(clips), tmp_path / "mine.onnx")
     mine = audiorep.load(tmp_path / "mine.onnx")
