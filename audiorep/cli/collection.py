@@ -160,7 +160,7 @@ def map_(
         Path | None, typer.Option(help="Table with columns path and label, for the colours; default: the folders' names.")
     ] = None,
     score: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Color each sound by the score of this label in its best window.")
+        str | None, typer.Option(metavar="LABEL", help="Colour each sound by the score of this label in its best window.")
     ] = None,
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="Model that gives the scores (.onnx); default: the index's own.")

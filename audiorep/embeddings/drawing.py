@@ -72,7 +72,7 @@ def as_page(plane: Plane, title: str) -> str:
         label, path = plane.labels[k], plane.paths[k]
         about = label if plane.scores is None else f"{plane.scores[k]:.0%}, {label}"
         points.append([*np.round(plane.points[k], 4).tolist(), colours[k], about, str(path), path.as_uri()])
-    data = json.dumps(points, ensure_ascii=False).replace("</", "<\\/")
+    data = json.dumps(points, ensure_ascii=False).replace("<", "\\u003c")  # a name may look like the end of the script
     legend = _legend(plane.labels) if plane.scores is None else _scale()
     parts = {"TITLE": html.escape(title), "LEGEND": legend, "POINTS": data}
     return re.sub("|".join(parts), lambda found: parts[found[0]], _PAGE)
@@ -93,10 +93,10 @@ def check(path: Path) -> None:
 
 
 def _order(plane: Plane) -> np.ndarray:
-    """The points as they are drawn: high scores over low ones, and rare labels over frequent ones."""
+    """The points as they are drawn: high scores over low ones, and rare labels over frequent ones, which lie over the grey."""
     if plane.scores is not None:
         return np.argsort(plane.scores, kind="stable")
-    rank = {label: k for k, label in enumerate(colours_of(plane.labels))}
+    rank = {label: -1 if colour == OTHER else k for k, (label, colour) in enumerate(colours_of(plane.labels).items())}
     return np.argsort([rank[label] for label in plane.labels], kind="stable")
 
 
@@ -128,7 +128,8 @@ def _rows(labels: list[str]) -> list[tuple[str, str, int]]:
     counts = Counter(labels)
     rows = [(name, colour, counts[name]) for name, colour in colours_of(labels).items() if colour != OTHER]
     rest = len(labels) - sum(count for _, _, count in rows)
-    return [*rows, (f"{len(counts) - len(rows)} others", OTHER, rest)] if rest else rows
+    others = len(counts) - len(rows)
+    return [*rows, (f"{others} {'other' if others == 1 else 'others'}", OTHER, rest)] if others else rows
 
 
 def _legend(labels: list[str]) -> str:
