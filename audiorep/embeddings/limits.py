@@ -24,7 +24,7 @@ def limits(layer: Layer, examples: Examples, info: ModelInfo) -> list[float]:
         examples: what it was taught with.
         info: of the model that the classes are added to.
     """
-    scores, first = _file_scores(layer.left_out, examples, info), np.unique(examples.clips, return_index=True)[1]
+    scores, first = file_scores(layer.left_out, examples.clips, info), np.unique(examples.clips, return_index=True)[1]
     found = []
     for number in range(len(layer.weight)):
         right = examples.classes[first] == number
@@ -35,13 +35,19 @@ def limits(layer: Layer, examples: Examples, info: ModelInfo) -> list[float]:
     return found
 
 
-def _file_scores(logits: np.ndarray, examples: Examples, info: ModelInfo) -> np.ndarray:
-    """(clips, K) what the model says of each clip as a file: the mean over its windows, calibrated where the model is."""
+def file_scores(logits: np.ndarray, clips: np.ndarray, info: ModelInfo) -> np.ndarray:
+    """(clips, K) what a taught model says of clips as files: the mean over their windows, calibrated where the model is.
+
+    Args:
+        logits: (N, K) of windows, as they are when they are calibrated.
+        clips: (N,) the clip of each window, numbered from 0 in order.
+        info: the model's.
+    """
     [head] = info.labels
     settings = info.calibration.get(head, {})
     window = settings.get("window", {})
     raw = (logits - window.get("bias", 0.0)) * window.get("temperature", 1.0)
-    borders = np.flatnonzero(np.diff(examples.clips, prepend=-1))
+    borders = np.flatnonzero(np.diff(clips, prepend=-1))
     means = np.add.reduceat(1 / (1 + np.exp(-np.clip(raw, -80, 80))), borders)
     means /= np.diff(borders, append=len(raw))[:, None]
     return calibrated(means, settings["file"], "sigmoid") if "file" in settings else means

@@ -24,6 +24,7 @@ from audiorep.predict.classifier import load
 BLOCK_ROWS = 1 << 14  # of which a general tagger has 34 MB of scores
 CANDIDATES = 10  # sounds for each that is suggested, among which those are taken that are most unlike
 COLUMNS = ("path", "start", "end", "score", "label")
+NEAR = 5.0  # seconds around a place with a label in which no other is suggested: it is likely the same sound
 HIGH = 0.4  # share of the places that score high
 NONE = "none"
 """The label of a place that holds none of the classes."""
@@ -59,7 +60,7 @@ def suggest(
         model: a file that `teach` wrote.
         label: the class.
         count: places.
-        known: places that have a label; they are left out.
+        known: places that have a label; they are left out, and what is near them.
 
     Raises:
         ConfigError: the model was not taught the class, or is of another trunk than the index.
@@ -69,13 +70,20 @@ def suggest(
     if label not in names:
         told = f"it was taught {', '.join(map(visible, names))}" if names else "audiorep teach makes one"
         raise ConfigError(f"{path} was not taught {visible(label)}; {told}.")
+    return worth_a_label(index, of_label(index, label, path), count, known)
+
+
+def worth_a_label(
+    index: Index, score: Callable[[np.ndarray], np.ndarray], count: int, known: Sequence[Stretch] = ()
+) -> list[Suggestion]:
+    """The same for a class with the scores (W,) that `score` gives for embeddings (W, C)."""
     rows = _rows_of(index, known)
-    highest, least_sure = _ranked(index, of_label(index, label, path), {*rows})
-    units, high = unit(index.vectors(rows)), round(HIGH * count)
+    highest, least_sure = _ranked(index, score, {*rows})
+    units = unit(index.vectors(rows))
     chosen = highest[:1]
-    _add(index, chosen, highest, high - 1, units)
+    _add(index, chosen, highest, round(HIGH * count) - 1, units)
     _add(index, chosen, least_sure, count - len(chosen), units)
-    return [Suggestion(place.path, place.start, place.end, score) for score, place in chosen]
+    return [Suggestion(place.path, place.start, place.end, value) for value, place in chosen]
 
 
 def as_csv(found: Sequence[Suggestion]) -> str:
@@ -119,12 +127,12 @@ def labelled(path: Path) -> dict[str, list[Stretch]]:
 
 
 def _rows_of(index: Index, places: Sequence[Stretch]) -> list[int]:
-    """The windows of an index that share time with places."""
+    """The windows of an index at places, and `NEAR` them."""
     return [
         window.row
         for place in places
         for window in index.rows_of(place.path)
-        if window.end > place.start and (place.end is None or window.start < place.end)
+        if window.end > place.start - NEAR and (place.end is None or window.start < place.end + NEAR)
     ]
 
 

@@ -145,7 +145,7 @@ def teach(
         raise DataError(
             f"{visible(next(iter(classes)))} alone cannot be told from anything; give other sounds with --background."
         )
-    examples = _examples(heard, others, bank)
+    examples = examples_of(heard, others, bank)
     [known] = classifier.info.labels.values()
     beside = classifier.info.activation == "softmax" and not instead
     layer = fit(examples, len(classes), others=len(known) if beside else len(classes))
@@ -179,7 +179,7 @@ def _hear(
     for found in classifier.embed_files(_sources(clips), on_progress):
         if isinstance(found, Failure):
             failures.append(found)
-        elif _weights(found).any():
+        elif weights_of(found).any():
             yield found
         else:
             failures.append(Failure(found.path, DataError(f"{found.path} is nothing but silence.")))
@@ -190,7 +190,7 @@ def _sources(clips: Clips) -> Iterable[Path | Stretch]:
         yield from [clip] if isinstance(clip, Stretch) else audio.find([clip])
 
 
-def _weights(embedding: Embedding) -> np.ndarray:
+def weights_of(embedding: Embedding) -> np.ndarray:
     """(W,) how much each window says: its peak power over the loudest window's; nothing in silence."""
     peaks = embedding.peaks
     assert peaks is not None
@@ -208,14 +208,15 @@ def _bank(classifier: Classifier) -> np.ndarray:
     return np.zeros((0, classifier.info.embedding_size), np.float32)
 
 
-def _examples(heard: Sequence[Sequence[Embedding]], others: Sequence[Embedding], bank: np.ndarray) -> Examples:
+def examples_of(heard: Sequence[Sequence[Embedding]], others: Sequence[Embedding], bank: np.ndarray) -> Examples:
+    """The windows of each class's clips, of clips of none, and of the background (N, C), each of which is a clip."""
     clips = [*((number, clip) for number, found in enumerate(heard) for clip in found), *((-1, clip) for clip in others)]
     sizes = [len(clip.vectors) for _, clip in clips]
     return Examples(
         np.concatenate([*(clip.vectors for _, clip in clips), bank]).astype(np.float64),
         np.concatenate([np.repeat(np.arange(len(sizes)), sizes), len(sizes) + np.arange(len(bank))]),
         np.concatenate([np.repeat([number for number, _ in clips], sizes), np.full(len(bank), -1)]),
-        np.concatenate([*(_weights(clip) for _, clip in clips), np.ones(len(bank))]),
+        np.concatenate([*(weights_of(clip) for _, clip in clips), np.ones(len(bank))]),
     )
 
 
