@@ -52,8 +52,9 @@ def suggest(
 ) -> list[Suggestion]:
     """The places of an index that would teach a model most about a class that it was taught, one of a sound.
 
-    Two of five score high, so that a rare class is found at all; of the others the model is least sure. All are unlike each
-    other and what is known. (Each rule alone is worse, see `results/embeddings.json`.)
+    Two of five score high, since the windows of which a model is least sure are hardly ever of a rare class; of the others it
+    is least sure, since the highest alone teach nothing of a frequent one (`rounds` in results/embeddings.json). But for the
+    first, they are unlike each other and what is known.
 
     Args:
         index: where to look. The sounds are not read again.
