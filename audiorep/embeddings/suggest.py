@@ -90,7 +90,7 @@ def worth_a_label(
 def as_csv(found: Sequence[Suggestion]) -> str:
     """A table with a column `label` to fill in."""
     text = io.StringIO()
-    table = csv.writer(text)
+    table = csv.writer(text, lineterminator="\n")  # as an editor leaves it that adds labels
     table.writerow(COLUMNS)
     table.writerows((row.path, f"{row.start:.3f}", f"{row.end:.3f}", f"{row.score:.4f}", "") for row in found)
     return text.getvalue()

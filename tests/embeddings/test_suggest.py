@@ -85,6 +85,7 @@ def test_a_table_goes_back_in(place, tmp_path):
     shown = done.stdout.splitlines()
     assert len(shown) == 4
     assert (tmp_path / "next.html").read_text().count("<audio") == 4
+    assert b"\r" not in (tmp_path / "next.csv").read_bytes()
     rows = list(csv.DictReader((tmp_path / "next.csv").read_text().splitlines()))
     assert [row["label"] for row in rows] == [""] * 4
     for row, label in zip(rows, ["my crow", "none", "", "my owl"], strict=True):
