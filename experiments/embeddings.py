@@ -1,6 +1,6 @@
 """What the index of a collection and teaching from a few clips cost and reach.
 
-python -m experiments.embeddings search|speed|neighbours|retrieval|teach|old_classes --data AUDIOREP_DATA
+python -m experiments.embeddings search|speed|neighbours|retrieval|maps|teach|thresholds|rounds|old_classes --data AUDIOREP_DATA
 
 Each replaces its own part of results/embeddings.json. Sounds that are judged are those of ESC-50's fold 5, which no model of
 the package was trained on.
@@ -24,13 +24,17 @@ from audiorep.benchmark.environment import environment
 from audiorep.datasets import Example, listed_examples
 from audiorep.embeddings.approximate import build
 from audiorep.embeddings.index import Index
+from audiorep.embeddings.plane import MOST_SOUNDS, Method, of_index
 from audiorep.embeddings.search import Query, similar
 from audiorep.files import write_json
 from audiorep.predict.results import Embedding, Failure
+from experiments.suggesting import rounds
 
 OUTPUT = Path(__file__).parent.parent / "results" / "embeddings.json"
 WINDOWS, SIZE, SOUNDS = 1_000_000, 128, 200
 SHOTS, DRAWS, CLASSES = 5, 10, 10
+MORE_DRAWS = 30  # where differences are small
+METHODS: tuple[Method, ...] = ("pca", "umap")
 FORTY = "runs/unknown/forty"
 
 
@@ -115,6 +119,35 @@ def retrieval(data: Path) -> dict[str, Any]:
     return {"queries": len(right), "first_five": float(np.mean(right))}
 
 
+def maps(data: Path) -> dict[str, Any]:
+    """Share of the five nearest points that are of a sound's class, on maps of fold 5; seconds for a map of 20,000 sounds."""
+    truth = {
+        example.path.absolute(): example.labels["label"][0] for example in listed_examples(data / "esc50") if example.fold == 5
+    }
+    random, found, seconds = np.random.default_rng(0), {}, {}
+    classifier = audiorep.load("nano")
+    with tempfile.TemporaryDirectory() as folder:
+        audiorep.embed(truth, Path(folder) / "fold", classifier)
+        with Index(Path(folder) / "fold") as index:
+            for method in METHODS:
+                made = of_index(index, truth, method)
+                away = np.linalg.norm(made.points[:, None] - made.points, axis=2) + 9 * np.eye(len(truth))
+                labels = np.array(made.labels)
+                found[method] = float((labels[away.argsort(axis=1)[:, :5]] == labels[:, None]).mean())
+        index = Index.create(Path(folder) / "many", classifier)
+        kinds = random.standard_normal((50, SIZE))
+        for number in range(MOST_SOUNDS):
+            path = Path(folder) / f"{number}.wav"
+            path.write_bytes(b"")
+            vector = np.abs(kinds[number % 50] + 0.6 * random.standard_normal((1, SIZE))).astype(np.float32)
+            index.add(Embedding(path, 1.0, np.zeros(1), vector))
+        index.commit()
+        for method in METHODS:
+            seconds[method] = _seconds(partial(of_index, index, None, method))
+        index.close()
+    return {"sounds": len(truth), "first_five": found, "seconds_for_20000": seconds}
+
+
 def teach(data: Path) -> dict[str, Any]:
     """Ten classes of fold 5 from five clips each, ten draws."""
     examples = [example for example in listed_examples(data / "esc50") if example.fold == 5]
@@ -128,7 +161,9 @@ def teach(data: Path) -> dict[str, Any]:
     }
 
 
-def _draw(examples: Sequence[Example], random: np.random.Generator) -> tuple[dict[str, list[Path]], list[tuple[Path, str]]]:
+def _draw(
+    examples: Sequence[Example], random: np.random.Generator, shots: int = SHOTS
+) -> tuple[dict[str, list[Path]], list[tuple[Path, str]]]:
     """Clips to teach, of recordings of their own, and clips of other recordings to test; of classes with enough recordings."""
     known: dict[str, set[str]] = {}
     for example in examples:
@@ -142,7 +177,7 @@ def _draw(examples: Sequence[Example], random: np.random.Generator) -> tuple[dic
         for example in own:
             recordings.setdefault(example.path.name.split("-")[1], []).append(example.path)
         names = list(random.permutation(sorted(recordings)))
-        kept = names[:SHOTS]
+        kept = names[:shots]
         train[str(label)] = [recordings[name][int(random.integers(len(recordings[name])))] for name in kept]
         test += [(path, str(label)) for name in names if name not in kept for path in recordings[name]]
     return train, test
@@ -168,6 +203,50 @@ def _taught(train: dict[str, list[Path]], test: Sequence[tuple[Path, str]]) -> d
         "left_out": taught.accuracy,
         "seconds": seconds,
     }
+
+
+def thresholds(data: Path) -> dict[str, Any]:
+    """F1 with the thresholds that teaching chooses, and with 0.5, on clips of fold 5 that did not teach.
+
+    `closed` are clips of the ten classes, `open` all of the fold. The draws are others than those by which
+    `limits.OWN_CLIPS` was chosen, 0 to 29.
+    """
+    examples = [example for example in listed_examples(data / "esc50") if example.fold == 5]
+    found: dict[str, Any] = {}
+    for shots in (2, SHOTS):
+        rows = [_reported(examples, np.random.default_rng(100 + number), shots) for number in range(MORE_DRAWS)]
+        for key in ("closed", "open"):
+            means = {name: float(np.mean([row[key][name] for row in rows])) for name in rows[0][key]}
+            gains = np.array([row[key]["macro"] - row[key]["macro_with_half"] for row in rows])
+            error = float(gains.std(ddof=1) / len(gains) ** 0.5)
+            found[f"{shots} clips, {key}"] = {**means, "gain": float(gains.mean()), "standard_error": error}
+        found[f"{shots} clips, thresholds"] = [row["thresholds"] for row in rows]
+    return {"draws": MORE_DRAWS, **found}
+
+
+def _reported(examples: Sequence[Example], random: np.random.Generator, shots: int) -> dict[str, Any]:
+    train, test = _draw(examples, random, shots)
+    labels, closed = list(train), dict(test)
+    used = {path for paths in train.values() for path in paths}
+    rest = {each.path: "" for each in examples if each.labels["label"][0] not in labels}
+    with tempfile.TemporaryDirectory() as folder:
+        audiorep.teach("nano", train, Path(folder) / "mine.onnx")
+        mine = audiorep.load(Path(folder) / "mine.onnx")
+    assert not used & {*closed, *rest}
+    columns = [mine.info.labels["label"].index(label) for label in labels]
+    limits = np.array(mine.info.threshold("label"))[columns]
+    scores = {path: mine(path).mean()[columns] for path in [*closed, *rest]}
+    row: dict[str, Any] = {"thresholds": limits.tolist()}
+    for name, truth in (("closed", closed), ("open", {**closed, **rest})):
+        right = np.array([[label == other for other in labels] for label in truth.values()])
+        given = np.stack([scores[path] for path in truth])
+        row[name] = {**_f1(given >= limits, right), **{f"{key}_with_half": v for key, v in _f1(given >= 0.5, right).items()}}
+    return row
+
+
+def _f1(reported: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    hits, wanted = (reported & right).sum(0), reported.sum(0) + right.sum(0)
+    return {"macro": float((2 * hits / np.maximum(wanted, 1)).mean()), "micro": float(2 * hits.sum() / max(wanted.sum(), 1))}
 
 
 def old_classes(data: Path) -> dict[str, Any]:
@@ -227,7 +306,10 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "speed": speed,
     "neighbours": neighbours,
     "retrieval": retrieval,
+    "maps": maps,
     "teach": teach,
+    "thresholds": thresholds,
+    "rounds": rounds,
     "old_classes": old_classes,
 }
 

@@ -67,9 +67,13 @@ def embed(
     if as_json:
         print(json.dumps({"added": done.added, "kept": done.kept, "failed": len(done.failures)}))
     else:
-        print(f"{done.added} sounds added, {done.kept} were there already: {visible(str(output))}")
+        print(f"{_sounds(done.added)} added, {done.kept} were there already: {visible(str(output))}")
     if done.failures:
         raise typer.Exit(SOME_FAILED)
+
+
+def _sounds(count: int) -> str:
+    return f"{count} {'sound' if count == 1 else 'sounds'}"
 
 
 def similar(
@@ -155,24 +159,34 @@ def map_(
     labels: Annotated[
         Path | None, typer.Option(help="Table with columns path and label, for the colours; default: the folders' names.")
     ] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Colour each sound by the score of this label in its best window.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="Model that gives the scores (.onnx); default: the index's own.")
+    ] = None,
     method: Annotated[
         Literal["pca", "umap"], typer.Option(help="Principal components, or UMAP, which needs pip install 'audiorep[umap]'.")
     ] = "pca",
 ) -> None:
     """Draw a collection as a map on which sounds that are alike lie near each other."""
-    from audiorep.embeddings import plane
+    from audiorep.embeddings import drawing, plane, scores
     from audiorep.files import write_text
 
+    if model is not None and score is None:
+        raise ConfigError("--model gives scores; name the label with --score.")
     for path in output:
-        plane.check(path)
+        drawing.check(path)
     names = None if labels is None else plane.labels_of(labels)
     with audiorep.Index(index) as searched:
-        found = plane.of_index(searched, names, method)
+        scored = None if score is None else scores.of_label(searched, score, model)
+        found = plane.of_index(searched, names, method, scored)
+    title = f"A map of {len(found.paths)} sounds" if score is None else f"Scores of {score} in {len(found.paths)} sounds"
     for path in output:
         if path.suffix.lower() == ".png":
-            plane.draw(found, path)
+            drawing.draw(found, path, title)
         else:
-            write_text(path, plane.as_page(found))
+            write_text(path, drawing.as_page(found, title))
         terminal.say(f"Written: {visible(str(path))}")
 
 
@@ -187,20 +201,28 @@ def suggest(
             "--output", "-o", help="Table to fill in (.csv), or page with players (.html); may be given several times."
         ),
     ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(help="Table of an earlier round, filled in: its places are left out; may be given several times."),
+    ] = None,
     around: Annotated[float, typer.Option(min=0, help="Seconds before and after each place in the players.")] = 1.0,
 ) -> None:
-    """List the places of a collection that are worth a label next: a taught model is least sure of them."""
+    """List the places of a collection that are worth a label next: likely and doubtful ones of a class that was taught."""
     from audiorep.embeddings import tables
+    from audiorep.embeddings.suggest import labelled
     from audiorep.embeddings.suggest import suggest as places_of
 
+    known = [place for table in labels or [] for places in labelled(table).values() for place in places]
     writers = [tables.suggestions_writer(path, label) for path in output or []]
     with audiorep.Index(index) as searched:
-        found = places_of(searched, model, label, count)
+        found = places_of(searched, model, label, count, known)
     for write in writers:
         write(found, around)
     for row in found:
         place = f"{terminal.clock(row.start)} – {terminal.clock(row.end)}"
         print(f"{row.score:.2f}  {place}  {visible(str(row.path))}")
+    if not found:
+        terminal.say("Nothing is in the index but places that have a label.")
 
 
 def teach(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiorep import shipped
+from audiorep.embeddings.onnx_file import onnx_file
 from audiorep.errors import ConfigError, require
 from audiorep.export.classes import layers
 from audiorep.files import replacing, reserve
@@ -17,8 +17,8 @@ from audiorep.predict.classifier import load
 
 
 def taught(path: Path, info: ModelInfo) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Names, weights (K, C) and biases (K,) of the classes that a model was taught; none of a model that was not."""
-    found = layers(path.read_bytes()) if path.suffix == ".onnx" and path.is_file() else []
+    """Names, weights (K, C) and biases (K,) of the classes that a model in a file was taught; none of a model that was not."""
+    found = layers(path.read_bytes())
     weight = np.concatenate([np.zeros((0, info.embedding_size), np.float32), *(rows for rows, _ in found)])
     bias = np.concatenate([np.zeros(0, np.float32), *(values for _, values in found)])
     kept = weight.any(axis=1)  # but the row of what is none of them
@@ -34,13 +34,13 @@ def export_head(model: str | os.PathLike[str], output: Path) -> list[str]:
     `model` and `activation`.
 
     Raises:
-        ConfigError: the model was taught nothing, or the file cannot be written.
+        ConfigError: the model is no .onnx file or was taught nothing, or the file cannot be written.
         MissingExtraError: safetensors is not installed.
     """
     if output.suffix != ".safetensors":
         raise ConfigError(f"{output} must end in .safetensors.")
     tensors = require("safetensors.numpy", extra="embeddings")
-    path = shipped.file_of(model)
+    path = onnx_file(model)
     reserve(output, path)
     info = load(path).info
     names, weight, bias = taught(path, info)

@@ -150,7 +150,8 @@ class Index:
         classifier.session.refuse_missing(["embedding"])
         found = probe(classifier)
         if len(found) != self.size or cosine(found, self._probe) < LEAST_COSINE:
-            raise ConfigError(f"{self.folder} was made with another model than {classifier.info.name}; give that one.")
+            name = f", {visible(self.model)}" if self.model else ""
+            raise ConfigError(f"{self.folder} was made with another model{name}; give that one.")
 
     def __len__(self) -> int:
         """Windows in it."""

@@ -1,31 +1,37 @@
-"""Which places of a collection are worth a label next: those of which a taught model is least sure, and unlike each other."""
+"""Which places of a collection are worth a label next: likely ones and doubtful ones of a taught class, unlike each other."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from audiorep import shipped
 from audiorep.audio.decode import Stretch
 from audiorep.embeddings.head import taught
-from audiorep.embeddings.index import Index, unit
+from audiorep.embeddings.index import Index, Place, unit
+from audiorep.embeddings.onnx_file import onnx_file
+from audiorep.embeddings.scores import of_label
 from audiorep.errors import ConfigError, DataError
 from audiorep.escape import visible
-from audiorep.info.model_info import ModelInfo
 from audiorep.predict.classifier import load
 
-BLOCK_ROWS = 1 << 16
-CANDIDATES = 10  # least sure sounds for each that is suggested, among which those are taken that are most unlike
+BLOCK_ROWS = 1 << 14  # of which a general tagger has 34 MB of scores
+CANDIDATES = 10  # sounds for each that is suggested, among which those are taken that are most unlike
 COLUMNS = ("path", "start", "end", "score", "label")
+NEAR = 5.0  # seconds around a place with a label in which no other is suggested: it is likely the same sound
+HIGH = 0.4  # share of the places that score high
 NONE = "none"
 """The label of a place that holds none of the classes."""
+
+
+_Scored = tuple[float, Place]
+"""A window and its score."""
 
 
 @dataclass(frozen=True)
@@ -41,34 +47,50 @@ class Suggestion:
     """What the model says: the probability of the class."""
 
 
-def suggest(index: Index, model: str | os.PathLike[str], label: str, count: int = 20) -> list[Suggestion]:
+def suggest(
+    index: Index, model: str | os.PathLike[str], label: str, count: int = 20, known: Sequence[Stretch] = ()
+) -> list[Suggestion]:
     """The places of an index that would teach a model most about a class that it was taught, one of a sound.
+
+    Two of five score high, since the windows of which a model is least sure are hardly ever of a rare class; of the others it
+    is least sure, since the highest alone teach nothing of a frequent one (`rounds` in results/embeddings.json). But for the
+    first, they are unlike each other and what is known.
 
     Args:
         index: where to look. The sounds are not read again.
         model: a file that `teach` wrote.
         label: the class.
         count: places.
+        known: places that have a label; they are left out, and what is near them.
 
     Raises:
         ConfigError: the model was not taught the class, or is of another trunk than the index.
     """
-    path = shipped.file_of(model)
-    classifier = load(path)
-    weight, bias = _layer(path, classifier.info, label)
-    index.check(classifier)
-    rows, logits, units = _least_sure(index, weight, bias, CANDIDATES * count)
-    chosen = _unlike(units, count)
-    places = index.places(rows.tolist())
-    scores = 1 / (1 + np.exp(-logits))
-    found = [(places[int(rows[k])], float(scores[k])) for k in chosen]
-    return [Suggestion(place.path, place.start, place.end, score) for place, score in found]
+    path = onnx_file(model)
+    names, *_ = taught(path, load(path).info)
+    if label not in names:
+        told = f"it was taught {', '.join(map(visible, names))}" if names else "audiorep teach makes one"
+        raise ConfigError(f"{path} was not taught {visible(label)}; {told}.")
+    return worth_a_label(index, of_label(index, label, path), count, known)
+
+
+def worth_a_label(
+    index: Index, score: Callable[[np.ndarray], np.ndarray], count: int, known: Sequence[Stretch] = ()
+) -> list[Suggestion]:
+    """The same for a class with the scores (W,) that `score` gives for embeddings (W, C)."""
+    rows = _rows_of(index, known)
+    highest, least_sure = _ranked(index, score, {*rows})
+    units = unit(index.vectors(rows))
+    chosen = highest[:1]
+    _add(index, chosen, highest, round(HIGH * count) - 1, units)
+    _add(index, chosen, least_sure, count - len(chosen), units)
+    return [Suggestion(place.path, place.start, place.end, value) for value, place in chosen]
 
 
 def as_csv(found: Sequence[Suggestion]) -> str:
     """A table with a column `label` to fill in."""
     text = io.StringIO()
-    table = csv.writer(text)
+    table = csv.writer(text, lineterminator="\n")  # as an editor leaves it that adds labels
     table.writerow(COLUMNS)
     table.writerows((row.path, f"{row.start:.3f}", f"{row.end:.3f}", f"{row.score:.4f}", "") for row in found)
     return text.getvalue()
@@ -105,54 +127,53 @@ def labelled(path: Path) -> dict[str, list[Stretch]]:
     return found
 
 
-def _layer(path: Path, info: ModelInfo, label: str) -> tuple[np.ndarray, float]:
-    """Weights (C,) and bias of a class that was taught.
-
-    Raises:
-        ConfigError: it was not.
-    """
-    names, weight, bias = taught(path, info)
-    if label not in names:
-        told = f"it was taught {', '.join(map(visible, names))}" if names else "audiorep teach makes one"
-        raise ConfigError(f"{path} was not taught {visible(label)}; {told}.")
-    place = names.index(label)
-    return weight[place], float(bias[place])
+def _rows_of(index: Index, places: Sequence[Stretch]) -> list[int]:
+    """The windows of an index at places, and `NEAR` them."""
+    return [
+        window.row
+        for place in places
+        for window in index.rows_of(place.path)
+        if window.end > place.start - NEAR and (place.end is None or window.start < place.end + NEAR)
+    ]
 
 
-def _least_sure(index: Index, weight: np.ndarray, bias: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, logits and unit vectors (n, C) of the windows that are least sure, one of a sound, the least sure first."""
-    best: dict[Path, tuple[float, int, np.ndarray]] = {}
-    for rows, vectors in _blocks(index):
-        logits = vectors @ weight + bias
-        places = index.places(rows.tolist())
-        for row, logit, vector in zip(rows.tolist(), logits.tolist(), vectors, strict=True):
-            place = places.get(row)
-            if place is not None and (place.path not in best or abs(logit) < abs(best[place.path][0])):
-                best[place.path] = (logit, row, unit(vector))
-        if len(best) > 2 * count:
-            best = dict(sorted(best.items(), key=lambda item: abs(item[1][0]))[:count])
-    found = sorted(best.values(), key=lambda item: abs(item[0]))[:count]
-    size = index.size
-    return (
-        np.array([row for _, row, _ in found], np.int64),
-        np.array([logit for logit, _, _ in found]),
-        np.array([vector for _, _, vector in found]).reshape(-1, size),
-    )
-
-
-def _blocks(index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _ranked(
+    index: Index, score: Callable[[np.ndarray], np.ndarray], without: Collection[int]
+) -> tuple[list[_Scored], list[_Scored]]:
+    """The best window of each sound, the highest first; and the least sure one of each, the least sure first."""
+    best: dict[Path, _Scored] = {}
+    unsure: dict[Path, _Scored] = {}
     for first in range(0, index.written, BLOCK_ROWS):
-        rows = np.arange(first, min(first + BLOCK_ROWS, index.written))
-        yield rows, index.vectors(rows)
+        rows = range(first, min(first + BLOCK_ROWS, index.written))
+        places = index.places(rows)
+        for row, value in zip(rows, score(index.vectors(rows)).tolist(), strict=True):
+            if row in without or (place := places.get(row)) is None:
+                continue
+            if place.path not in best or value > best[place.path][0]:
+                best[place.path] = value, place
+            if place.path not in unsure or _doubt(value) > _doubt(unsure[place.path][0]):
+                unsure[place.path] = value, place
+    return sorted(best.values(), key=lambda row: -row[0]), sorted(unsure.values(), key=lambda row: -_doubt(row[0]))
 
 
-def _unlike(units: np.ndarray, count: int) -> list[int]:
-    """Of vectors (n, C), the first, and then each time the one that is least like those before (Gonzalez 1985)."""
-    if not len(units):
-        return []
-    chosen, nearest = [0], units @ units[0]
+def _doubt(score: float) -> float:
+    return -abs(score - 0.5)
+
+
+def _add(index: Index, chosen: list[_Scored], ranked: Sequence[_Scored], count: int, known: np.ndarray) -> None:
+    """Adds so many places to those that are chosen, of the first of other sounds those that are least like all of them."""
+    taken = {place.path for _, place in chosen}
+    left = [row for row in ranked if row[1].path not in taken][: CANDIDATES * max(count, 0)]
+    units, before = (unit(index.vectors([place.row for _, place in rows])) for rows in (left, chosen))
+    chosen += [left[k] for k in _unlike(units, count, np.concatenate([known, before]))]
+
+
+def _unlike(units: np.ndarray, count: int, known: np.ndarray) -> list[int]:
+    """Of unit vectors (n, C), each time the one that is least like those before and (m, C) `known` (Gonzalez 1985)."""
+    chosen: list[int] = []
+    nearest = np.max(units @ known.T, axis=1, initial=-1.0)
     while len(chosen) < min(count, len(units)):
-        nearest[chosen[-1]] = np.inf
         chosen.append(int(nearest.argmin()))
         nearest = np.maximum(nearest, units @ units[chosen[-1]])
+        nearest[chosen] = np.inf
     return chosen

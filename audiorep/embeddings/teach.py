@@ -15,6 +15,8 @@ from audiorep.audio.decode import Stretch
 from audiorep.datasets import Example, trained_clips
 from audiorep.embeddings.few_shot import Examples, Layer, clip_logits, fit
 from audiorep.embeddings.index import LEAST_COSINE, SILENCE, cosine, probe
+from audiorep.embeddings.limits import limits
+from audiorep.embeddings.onnx_file import onnx_file
 from audiorep.errors import BundleError, ConfigError, DataError
 from audiorep.escape import visible
 from audiorep.export.classes import with_classes
@@ -125,9 +127,9 @@ def teach(
     >>> audiorep.load("mine.onnx")("samples/rooster.flac").label
     'my rooster'
     """
-    source, place = shipped.file_of(model), Path(output)
-    if source.suffix != ".onnx" or place.suffix != ".onnx":
-        raise ConfigError(f"{model} to {output}: classes are taught to .onnx files. Make one with: audiorep export")
+    source, place = onnx_file(model), Path(output)
+    if place.suffix != ".onnx":
+        raise ConfigError(f"{output} must end in .onnx.")
     classifier = load(source)
     classifier.session.refuse_missing([EMBEDDING])
     _check_names(classifier.info, list(classes), instead)
@@ -136,18 +138,20 @@ def teach(
     heard = [list(_hear(classifier, paths, failures, on_progress)) for paths in classes.values()]
     for name, found in zip(classes, heard, strict=True):
         if not found:
-            raise DataError(f"No clip of {visible(name)} can be heard. {failures[0].error if failures else ''}".rstrip())
+            raise DataError(f"No clip of {visible(name)} can be heard. {failures[-1].error if failures else ''}".rstrip())
     others = list(_hear(classifier, background, failures, on_progress))
     bank = _bank(classifier)
     if len(classes) == 1 and not others and not len(bank):
         raise DataError(
             f"{visible(next(iter(classes)))} alone cannot be told from anything; give other sounds with --background."
         )
-    examples = _examples(heard, others, bank)
+    examples = examples_of(heard, others, bank)
     [known] = classifier.info.labels.values()
     beside = classifier.info.activation == "softmax" and not instead
     layer = fit(examples, len(classes), others=len(known) if beside else len(classes))
     info = _described(classifier.info, list(classes), heard, instead)
+    if info.activation == "sigmoid":
+        info = _with_thresholds(info, classifier.info, limits(layer, examples, info))
     _write(source, place, classifier, info, layer, instead, heard[0][0])
     taught = Taught(info, _judged(list(classes), layer, examples), int((examples.classes < 0).sum()), failures)
     for warning in taught.warnings():
@@ -175,7 +179,7 @@ def _hear(
     for found in classifier.embed_files(_sources(clips), on_progress):
         if isinstance(found, Failure):
             failures.append(found)
-        elif _weights(found).any():
+        elif weights_of(found).any():
             yield found
         else:
             failures.append(Failure(found.path, DataError(f"{found.path} is nothing but silence.")))
@@ -186,7 +190,7 @@ def _sources(clips: Clips) -> Iterable[Path | Stretch]:
         yield from [clip] if isinstance(clip, Stretch) else audio.find([clip])
 
 
-def _weights(embedding: Embedding) -> np.ndarray:
+def weights_of(embedding: Embedding) -> np.ndarray:
     """(W,) how much each window says: its peak power over the loudest window's; nothing in silence."""
     peaks = embedding.peaks
     assert peaks is not None
@@ -204,14 +208,15 @@ def _bank(classifier: Classifier) -> np.ndarray:
     return np.zeros((0, classifier.info.embedding_size), np.float32)
 
 
-def _examples(heard: Sequence[Sequence[Embedding]], others: Sequence[Embedding], bank: np.ndarray) -> Examples:
+def examples_of(heard: Sequence[Sequence[Embedding]], others: Sequence[Embedding], bank: np.ndarray) -> Examples:
+    """The windows of each class's clips, of clips of none, and of the background (N, C), each of which is a clip."""
     clips = [*((number, clip) for number, found in enumerate(heard) for clip in found), *((-1, clip) for clip in others)]
     sizes = [len(clip.vectors) for _, clip in clips]
     return Examples(
         np.concatenate([*(clip.vectors for _, clip in clips), bank]).astype(np.float64),
         np.concatenate([np.repeat(np.arange(len(sizes)), sizes), len(sizes) + np.arange(len(bank))]),
         np.concatenate([np.repeat([number for number, _ in clips], sizes), np.full(len(bank), -1)]),
-        np.concatenate([*(_weights(clip) for _, clip in clips), np.ones(len(bank))]),
+        np.concatenate([*(weights_of(clip) for _, clip in clips), np.ones(len(bank))]),
     )
 
 
@@ -239,11 +244,17 @@ def _described(info: ModelInfo, names: Sequence[str], heard: Sequence[Sequence[E
         info,
         labels={head: labels},
         thresholds=thresholds,
-        calibration={} if instead else info.calibration,
+        calibration={} if rest else info.calibration,
         unknown=UNKNOWN if rest else info.unknown,
         silence=info.silence if not instead or rest else 0.0,
         provenance={**kept, "taught": {**trained_clips.filter_of(clips), "classes": told}},
     )
+
+
+def _with_thresholds(info: ModelInfo, before: ModelInfo, new: Sequence[float]) -> ModelInfo:
+    """The new model's description with thresholds of its new classes, its last ones."""
+    [(head, labels)] = info.labels.items()
+    return replace(info, thresholds={head: [*before.threshold(head), *new][-len(labels) :]})
 
 
 def _write(

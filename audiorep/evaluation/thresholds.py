@@ -38,12 +38,12 @@ def choose(scores: np.ndarray, targets: np.ndarray, activation: str, rule: Rule,
         precision: the precision to reach.
     """
     given = candidates(scores, activation)
-    common = _lowest(scores[given], targets[given] > 0, int(targets.sum()), rule, precision)
+    common = lowest(scores[given], targets[given] > 0, int(targets.sum()), rule, precision)
     rest = 1.0 if common is None else common
     classes = []
     for k, mine in enumerate(given.T):
         clips = int(targets[:, k].sum())
-        own = _lowest(scores[mine, k], targets[mine, k] > 0, clips, rule, precision)
+        own = lowest(scores[mine, k], targets[mine, k] > 0, clips, rule, precision)
         if own is None:  # too few answers say nothing; many say that the class is never this precise
             own = 1.0 if wilson_bound(1.0, max(int(mine.sum()), 1), -BOUND) >= precision and rule == "precision" else rest
         share = clips / (clips + OWN_CLIPS)
@@ -63,8 +63,16 @@ def candidates(scores: np.ndarray, activation: str) -> np.ndarray:
     return np.arange(scores.shape[1]) == scores.argmax(1)[:, None]
 
 
-def _lowest(scores: np.ndarray, right: np.ndarray, positives: int, rule: Rule, precision: float) -> float | None:
-    """The threshold of labels with these scores, of which some are right; halfway to the next score that is left out."""
+def lowest(scores: np.ndarray, right: np.ndarray, positives: int, rule: Rule, precision: float) -> float | None:
+    """The threshold of labels with these scores; halfway to the next score that is left out. None where there is none.
+
+    Args:
+        scores: (labels,).
+        right: (labels,) which of them are right.
+        positives: how many there are to find.
+        rule: as in `choose`.
+        precision: as in `choose`.
+    """
     if not len(scores):
         return None
     order = np.argsort(-scores, kind="stable")

@@ -52,9 +52,9 @@ def with_classes(
         if place == NODE and (renamed := _renamed(body, head, old)) is not None:
             parts.append(field(NODE, renamed))
             found += 1
-        elif place == OUTPUT and _name(body) == head:
+        elif place == OUTPUT and name_of(body) == head:
             total = len(weight) + (classes if not instead else activation == "softmax")
-            parts.append(field(OUTPUT, _value(head, total)))
+            parts.append(field(OUTPUT, value_of(head, total)))
             found += 1
         else:
             parts.append(bytes(part))
@@ -71,14 +71,14 @@ def with_classes(
 def layers(content: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
     """The layers (K, C) and (K,) that were appended, in their order."""
     [graph] = [body for place, _, body in fields(content) if place == GRAPH]
-    known = {_name(body, 8): body for place, _, body in fields(graph) if place == INITIALIZER}
+    known = {name_of(body, 8): body for place, _, body in fields(graph) if place == INITIALIZER}
     names = [name.removesuffix("/weight") for name in _taught(graph)]
     return [(_values(known[f"{name}/weight"]), _values(known[f"{name}/bias"])) for name in names]
 
 
 def _taught(graph: memoryview) -> list[str]:
     """Names of the weights of layers that were appended, in their order."""
-    names = [_name(body, 8) for place, _, body in fields(graph) if place == INITIALIZER]
+    names = [name_of(body, 8) for place, _, body in fields(graph) if place == INITIALIZER]
     return sorted(filter(TAUGHT.fullmatch, names), key=lambda name: int(TAUGHT.fullmatch(name)[1]))  # type: ignore[index]
 
 
@@ -113,7 +113,8 @@ def _renamed(node: memoryview, output: str, name: str) -> bytes | None:
     )
 
 
-def _name(message: memoryview, place: int = 1) -> str:
+def name_of(message: memoryview, place: int = 1) -> str:
+    """The name of a message, which is its field `place`; none where it has no such field."""
     return next((bytes(body).decode() for number, _, body in fields(message) if number == place), "")
 
 
@@ -128,7 +129,7 @@ def _tensor(name: str, values: np.ndarray) -> bytes:
     return dims + number(2, FLOATS) + field(8, name.encode()) + field(9, values.astype("<f4").tobytes())
 
 
-def _value(name: str, size: int) -> bytes:
+def value_of(name: str, size: int) -> bytes:
     """A value of shape (batch, size)."""
     shape = field(1, field(2, b"batch")) + field(1, number(1, size))
     return field(1, name.encode()) + field(2, field(1, number(1, FLOATS) + field(2, shape)))

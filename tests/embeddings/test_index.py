@@ -102,7 +102,7 @@ def test_an_index_of_another_model_is_refused(tmp_path, classifier, sounds):
             return {name: -values for name, values in super().run(waveform, outputs).items()}
 
     collect(sounds, tmp_path / "index", classifier, "")
-    with pytest.raises(ConfigError, match="was made with another model than fake"):
+    with pytest.raises(ConfigError, match="was made with another model; give that one"):
         Index.create(tmp_path / "index", Classifier(Other()))
     with pytest.raises(ConfigError, match=r"holds windows of 1 s every 0.5 s, the model gives 1 s every 0.25 s"):
         Index.create(tmp_path / "index", classifier.with_windows(None, 0.25))

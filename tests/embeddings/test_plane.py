@@ -1,19 +1,13 @@
-"""A collection as a map, and its vectors for other programs."""
+"""A collection in a plane, and its vectors for other programs."""
 
 from __future__ import annotations
 
 import csv
-import importlib.util
-import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
-from support import SAMPLES, processes
 from support.info import FakeSession, make_info
 
-import audiorep
 from audiorep.embeddings import export, plane
 from audiorep.embeddings.index import Index
 from audiorep.errors import ConfigError, DataError
@@ -44,7 +38,7 @@ def test_sounds_that_are_alike_lie_together(index):
     across = made.points[:, 0]
     assert max(across[:10].max() - across[:10].min(), across[10:].max() - across[10:].min()) < 0.3
     assert abs(across[:10].mean() - across[10:].mean()) > 0.6
-    assert list(made.colours()) == ["left", "right"]
+    assert made.scores is None
 
 
 def test_labels_colour_it(index, tmp_path):
@@ -57,27 +51,32 @@ def test_labels_colour_it(index, tmp_path):
             plane.labels_of(tmp_path / name)
 
 
-def test_a_page_holds_its_sounds_and_nothing_that_runs_away(index, tmp_path):
-    (tmp_path / "labels.csv").write_text(f"path,label\n{tmp_path / 'left' / '00.wav'},</script><b>\n")
-    text = plane.as_page(plane.of_index(index, plane.labels_of(tmp_path / "labels.csv")))
-    points = json.loads(re.search(r"const points = (.*), canvas", text)[1].replace("<\\/", "</"))
-    assert len(points) == 20
-    assert points[0][3] == "</script><b>"
-    assert text.count("</script>") == 1
-    assert "<b>" not in text.partition("<script>")[0]
-
-
 def test_few_sounds_make_no_map(tmp_path):
     few = Index.create(tmp_path / "few", Classifier(FakeSession(make_info(embedding_size=2))))
     with few, pytest.raises(DataError, match="holds 0 sounds; a map needs three"):
         plane.of_index(few)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="umap-learn is not installed")
-def test_umap_keeps_groups_apart(index):
+def test_a_sound_has_the_score_of_its_best_window(index):
+    made = plane.of_index(index, score=lambda vectors: vectors[:, 0] / 2)
+    expected = [index.vectors([place.row for place in index.rows_of(path)])[:, 0].max() / 2 for path in made.paths]
+    assert made.scores.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sounds", [3, 20])
+def test_umap_keeps_groups_apart_and_gives_the_same_map_again(index, sounds, monkeypatch):
+    pytest.importorskip("umap", reason="needs the extra umap", exc_type=ImportError)
+    paths = index.paths()
+    monkeypatch.setattr(index, "paths", lambda: paths if sounds == 20 else [*paths[:2], paths[-1]])
     made = plane.of_index(index, method="umap")
-    left, right = made.points[:10].mean(0), made.points[10:].mean(0)
-    assert np.linalg.norm(left - right) > 0.3
+    assert made.points.shape == (sounds, 2)
+    assert np.isfinite(made.points).all()
+    assert np.array_equal(made.points, plane.of_index(index, method="umap").points)
+    if sounds == 20:
+        left, right = made.points[:10], made.points[10:]
+        spread = max(np.linalg.norm(own - own.mean(0), axis=1).max() for own in (left, right))
+        assert np.linalg.norm(left.mean(0) - right.mean(0)) > 2 * spread
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
@@ -101,21 +100,3 @@ def test_vectors_are_written_for_other_programs(index, tmp_path, suffix):
     ]
     with pytest.raises(ConfigError, match=r"must end in \.npy or \.parquet"):
         export.check(tmp_path / "all.txt")
-
-
-@pytest.mark.slow
-def test_the_commands_draw_and_write(tmp_path):
-    words = ["embed", SAMPLES, "-o", tmp_path / "index", "--vectors", tmp_path / "all.npy"]
-    done = processes.run(processes.audiorep(*words))
-    assert done.returncode == 0, done.stderr
-    with audiorep.Index(tmp_path / "index") as made:
-        assert np.load(tmp_path / "all.npy").shape == (len(made), 128)
-    words = ["map", tmp_path / "index", "-o", tmp_path / "map.png", "-o", tmp_path / "map.html"]
-    done = processes.run(processes.audiorep(*words))
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-    assert "siren.flac" in (tmp_path / "map.html").read_text()
-    done = processes.run(processes.audiorep("map", tmp_path / "index", "-o", tmp_path / "map.pdf"))
-    assert done.returncode == 2
-    assert "must end in .png or .html" in done.stderr
-    assert not Path(tmp_path / "map.pdf").exists()

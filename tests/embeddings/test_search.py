@@ -177,7 +177,7 @@ def test_the_command_writes_tables_clips_and_a_page(samples_index, tmp_path):
         (["similar", "INDEX", "a.wav", "--start", "3", "--end", "2"], 2, "it must end later"),
         (["similar", "INDEX", "a.wav", "-o", "a.txt"], 2, "must end in .csv, .jsonl, .html, or be a folder"),
         (["embed", "none.wav", "-o", "new"], 1, "none.wav does not exist"),
-        (["embed", "none.wav", "-o", "INDEX", "--model", "esc50"], 2, "was made with another model than arin_nano"),
+        (["embed", "none.wav", "-o", "INDEX", "--model", "esc50"], 2, "was made with another model, nano; give that one"),
         (["embed", "none.wav"], 2, "Missing option"),
     ],
 )

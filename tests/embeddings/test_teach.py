@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,19 @@ def test_the_old_classes_can_be_left_out(clips, tmp_path):
         assert [found.label for found in mine(SAMPLES / "rain.flac").whole()] == ["unknown"]
 
 
+@pytest.mark.slow
+def test_a_tagger_keeps_its_calibration_and_has_thresholds_of_its_own(clips, tmp_path):
+    before = audiorep.load("nano").info
+    for instead, known in ((False, before.thresholds["label"]), (True, [])):
+        taught = audiorep.teach("nano", classes(clips), tmp_path / "mine.onnx", instead=instead)
+        assert taught.info.calibration == before.calibration
+        limits = taught.info.thresholds["label"]
+        assert (limits[:-3], len(limits)) == (known, len(known) + 3)
+        assert all(0.3 < limit < 0.7 and limit != 0.5 for limit in limits[-3:])
+    taught = audiorep.teach("nano", {"my low": clips / "clips" / "low" / "1.wav"}, tmp_path / "mine.onnx")
+    assert taught.info.thresholds["label"][-1] == 0.5
+
+
 def test_what_was_taught_is_remembered(clips, tmp_path):
     audiorep.teach("nano", classes(clips), tmp_path / "mine.onnx")
     mine = audiorep.load(tmp_path / "mine.onnx")
@@ -136,9 +150,30 @@ def test_what_cannot_be_taught_is_refused(clips, tmp_path):
     ):
         with pytest.raises(kind, match=reason):
             audiorep.teach("nano", given, tmp_path / "mine.onnx")
-    with pytest.raises(ConfigError, match=r"classes are taught to \.onnx files"):
+    with pytest.raises(ConfigError, match=r"mine\.xml must end in \.onnx"):
         audiorep.teach("nano", {"a": low}, tmp_path / "mine.xml")
     assert not (tmp_path / "mine.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("model.xml", "is a model for openvino; an .onnx file is needed here. Make one with: audiorep export CHECKPOINT -o"),
+        ("model.tflite", "is a model for litert; an .onnx file is needed here"),
+        ("model.pte", "is a model for executorch; an .onnx file is needed here"),
+        ("model.mlpackage", "is a model for coreml; an .onnx file is needed here"),
+        ("model.wav", "is no model; an .onnx file is needed here"),
+        ("folder", "is a folder; an .onnx file is needed here. Make one with: audiorep export /"),
+    ],
+)
+def test_a_model_in_another_file_is_refused_with_the_way_to_the_right_one(clips, tmp_path, name, reason):
+    model = tmp_path / name
+    model.mkdir() if name == "folder" else model.write_bytes(b"model")
+    with pytest.raises(ConfigError, match=re.escape(f"{model} {reason}")):
+        audiorep.teach(model, {"a": clips / "clips" / "low"}, tmp_path / "mine.onnx")
+    model.rmdir() if name == "folder" else model.unlink()
+    with pytest.raises(BundleError, match="does not exist; a model file is needed"):
+        audiorep.teach(model, {"a": clips / "clips" / "low"}, tmp_path / "mine.onnx")
 
 
 def test_another_model_needs_a_background(clips, tmp_path, monkeypatch):

@@ -36,6 +36,8 @@ WITHOUT_TORCH = [
         "embeddings.teach",
         "embeddings.suggest",
         "embeddings.plane",
+        "embeddings.drawing",
+        "embeddings.scores",
         "serve.api",
         "serve.app",
     ),

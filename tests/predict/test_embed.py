@@ -77,6 +77,11 @@ def test_a_folder_is_searched(bundled):
     assert len(bundled.embed(SAMPLES)) == len(bundled(SAMPLES)) == 13
 
 
+def test_vectors_of_unit_length_point_the_same_way_and_zeros_stay():
+    found = Embedding(Path("a.wav"), 1.5, np.array([0.0, 0.5]), np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).unit()
+    assert found == pytest.approx(np.array([[0.6, 0.8], [0.0, 0.0]]))
+
+
 def test_the_bundled_models_embedding_is_what_its_head_is_given(bundled):
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(SHIPPED["esc50"].file).graph.initializer}
     weight, bias = (tensors[f"network.heads.label.{name}"] for name in ("weight", "bias"))
