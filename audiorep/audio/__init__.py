@@ -59,15 +59,15 @@ class AudioFile:
         return self.frames / self.sample_rate
 
 
-def probe(path: str | os.PathLike[str]) -> AudioFile:
+def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> AudioFile:
     """Rate, channels, length and encoding of the file at `path`, from its headers.
 
     The length is that of all streams in the file. Headers whose length is known to be wrong are corrected.
 
     Raises:
-        AudioError: the file is missing, a folder, empty, or in a format that libsndfile does not read.
+        AudioError: the file is missing, a folder, empty, in a format that libsndfile does not read, or above `limits`.
     """
-    with Sound(Path(path)) as sound:
+    with Sound(Path(path), limits) as sound:
         return _describe(sound)
 
 

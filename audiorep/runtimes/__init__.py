@@ -26,6 +26,8 @@ class Session:
     info: ModelInfo
     device: str
     """What it runs on, for people to read."""
+    shares = False
+    """Whether several threads may call it at the same time, each with a thread of its own."""
 
     def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """The outputs that are asked for, some of `info.outputs`: {name: (B, size) float32}; others cost next to nothing."""
@@ -48,7 +50,7 @@ class Checked(Session):
     """
 
     def __init__(self, session: Session, name: str | None = None) -> None:
-        self.session, self.info, self.device = session, session.info, session.device
+        self.session, self.info, self.device, self.shares = session, session.info, session.device, session.shares
         self.name = name or f"model {session.info.name}"
 
     def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:

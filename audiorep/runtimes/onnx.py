@@ -38,6 +38,7 @@ class OnnxSession(Session):
         self.device = (
             f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0].removesuffix('ExecutionProvider')}"
         )
+        self.shares = self._session.get_providers()[0] == "CPUExecutionProvider" and threads == 1
         self._check_graph(path)
 
     def run(self, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:

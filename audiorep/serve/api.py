@@ -17,7 +17,6 @@ from typing import Any
 from audiorep.errors import ConfigError, require
 from audiorep.escape import visible
 from audiorep.predict.classifier import Classifier, load
-from audiorep.runtimes import cores
 from audiorep.serve.config import ServeConfig
 from audiorep.serve.metrics import FOLDER
 from audiorep.serve.service import named
@@ -107,8 +106,14 @@ def _opened(places: Mapping[str, str], config: ServeConfig) -> dict[str, Classif
     Raises:
         AudiorepError: one cannot be opened.
     """
-    threads = config.threads or max(1, (cores() or 1) // config.workers)
-    return {name: load(place, threads) for name, place in places.items()}
+    from audiorep.serve.state import threads_of
+
+    return {name: _shared(load(place, 1), place, threads_of(config)) for name, place in places.items()}
+
+
+def _shared(classifier: Classifier, place: str, threads: int) -> Classifier:
+    """A model that several threads call at once, or where its runtime does not allow that, one with threads of its own."""
+    return classifier if classifier.session.shares or threads == 1 else load(place, threads)
 
 
 def openapi(models: Sequence[str] = ()) -> dict[str, Any]:

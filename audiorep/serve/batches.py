@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ import numpy as np
 from audiorep.errors import AudiorepError, BundleError, first_line
 from audiorep.runtimes import SAMPLES_AT_ONCE, Session
 
+FEWEST_WINDOWS = 4  # of a part of a request that finds several threads without work
 GPU_WINDOWS = 64
 GPU_WAIT_SECONDS = 0.005
 
@@ -47,12 +48,13 @@ class _Piece:
 class Batches:
     """A model that hears the windows of several requests at once.
 
-    A thread takes what waits, in the order in which it came, up to `most` windows of the same length. On a processor it does
-    not wait for more: what comes while it works is the next batch. On a GPU it does, for `wait_seconds` after the first, and
+    Threads take what waits, in the order in which it came, up to `most` windows of the same length. On a processor they do
+    not wait for more: what comes while they work is the next batch. On a GPU they do, for `wait_seconds` after the first, and
     the number of windows is rounded up to a power of two, since each new number costs the device a preparation.
 
     Args:
         session: the model.
+        threads: that call it at the same time, each with a batch of its own; more than one only where it allows that.
         most: windows in a batch, but for a single request with more; 0: what suits the device.
         wait_seconds: negative: what suits the device.
         told: called with the number of windows of each batch, in the model's thread.
@@ -61,6 +63,7 @@ class Batches:
     def __init__(
         self,
         session: Session,
+        threads: int = 1,
         most: int = 0,
         wait_seconds: float = -1.0,
         told: Callable[[int], None] = lambda windows: None,
@@ -69,9 +72,12 @@ class Batches:
         self._on_gpu = "CPU" not in session.device and "CUDA" in session.device.upper()
         self._most = most or (GPU_WINDOWS if self._on_gpu else max(2, SAMPLES_AT_ONCE // session.info.window_samples))
         self._wait = (GPU_WAIT_SECONDS if self._on_gpu else 0.0) if wait_seconds < 0 else wait_seconds
-        self._waiting: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
-        self._thread.start()
+        self._waiting: deque[_Piece] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._threads = [threading.Thread(target=self._work, name=f"model_{number}", daemon=True) for number in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     async def hear(self, windows: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """What the model gives for windows (n, N): {name: (n, size)} of `outputs`. Cancelled, it is not heard.
@@ -79,48 +85,55 @@ class Batches:
         Raises:
             BundleError: the model fails on these windows.
         """
+        parts = min(len(self._threads), len(windows) // FEWEST_WINDOWS) if not self._waiting else 1
+        if parts <= 1:
+            return await self._put(windows, outputs)
+        found = await asyncio.gather(*(self._put(part, outputs) for part in np.array_split(windows, parts)))
+        return {name: np.concatenate([part[name] for part in found]) for name in outputs}
+
+    def _put(self, windows: np.ndarray, outputs: Sequence[str]) -> asyncio.Future[dict[str, np.ndarray]]:
         loop = asyncio.get_running_loop()
         piece = _Piece(windows, tuple(outputs), loop.create_future(), loop)
-        self._waiting.put(piece)
-        return await piece.answer
+        with self._changed:
+            self._waiting.append(piece)
+            self._changed.notify()
+        return piece.answer
 
     def close(self) -> None:
-        """Ends the thread, after what waits has been heard."""
-        self._waiting.put(None)
-        self._thread.join()
+        """Ends the threads, after what waits has been heard."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
-        held: _Piece | None = None
-        while (first := held or self._waiting.get()) is not None:
-            batch, held, ended = self._gathered(first)
-            if batch:
-                self._answer(batch)
-            if ended:
-                if held is not None:
-                    self._answer([held])
-                return
+        while batch := self._next():
+            self._answer(batch)
 
-    def _gathered(self, first: _Piece) -> tuple[list[_Piece], _Piece | None, bool]:
-        """The next batch, a piece that does not fit into it, and whether no more will come."""
-        batch: list[_Piece] = []
-        count = 0
-        until = time.monotonic() + self._wait
-        piece: _Piece | None = first
-        while piece is not None:
+    def _next(self) -> list[_Piece]:
+        """The next batch; an empty one when there are no more."""
+        with self._changed:
+            while not (batch := self._fitting([])) and not self._ended:
+                self._changed.wait()
+            until = time.monotonic() + self._wait
+            while batch and not self._ended and _count(batch) < self._most and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+                batch = self._fitting(batch)
+            return batch
+
+    def _fitting(self, batch: list[_Piece]) -> list[_Piece]:
+        """A batch with those that wait, as far as they fit, in their order."""
+        while self._waiting and (self._waiting[0].answer.cancelled() or self._fits(self._waiting[0], batch)):
+            piece = self._waiting.popleft()
             if not piece.answer.cancelled():
-                if batch and not self._fits(piece, batch[0], count):
-                    return batch, piece, False
                 batch.append(piece)
-                count += len(piece.windows)
-            try:
-                wait = until - time.monotonic() if batch and count < self._most else 0
-                piece = self._waiting.get(timeout=wait) if wait > 0 else self._waiting.get_nowait()
-            except queue.Empty:
-                return batch, None, False
-        return batch, None, True
+        return batch
 
-    def _fits(self, piece: _Piece, first: _Piece, count: int) -> bool:
-        return count + len(piece.windows) <= self._most and piece.windows.shape[1] == first.windows.shape[1]
+    def _fits(self, piece: _Piece, batch: list[_Piece]) -> bool:
+        if not batch:
+            return True
+        return _count(batch) + len(piece.windows) <= self._most and piece.windows.shape[1] == batch[0].windows.shape[1]
 
     def _answer(self, batch: list[_Piece]) -> None:
         """Hears a batch; where that fails, each request's windows alone, so that only the guilty one fails."""
@@ -148,3 +161,8 @@ class Batches:
             {name: found[name][end - len(piece.windows) : end] for name in piece.outputs}
             for piece, end in zip(batch, ends, strict=True)
         ]
+
+
+def _count(batch: Sequence[_Piece]) -> int:
+    """Windows in a batch."""
+    return sum(len(piece.windows) for piece in batch)

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ class Service:
         Raises:
             ConfigError: they are not allowed.
         """
+        if window is None and hop is None:
+            return self
         try:
             return Service(self.name, self.classifier.with_windows(window, hop), self._batches, self._pool)
         except BundleError as error:
@@ -87,8 +90,8 @@ class Service:
         return found
 
     async def _heard(self, classifier: Classifier, sound: Sound, outputs: Sequence[str]) -> list[HeardChunk]:
-        found = []
-        async with aclosing(self._chunks(chunks_of(sound, windowing(classifier.info)))) as chunks:
+        found, how = [], replace(windowing(classifier.info), views=0)
+        async with aclosing(self._chunks(chunks_of(sound, how))) as chunks:
             async for chunk in chunks:
                 given = await self._batches.hear(chunk.windows, outputs)
                 found.append(HeardChunk.of(chunk, given))

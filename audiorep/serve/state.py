@@ -14,6 +14,7 @@ from audiorep import audio
 from audiorep.errors import AudiorepError
 from audiorep.escape import visible
 from audiorep.predict.classifier import Classifier
+from audiorep.runtimes import cores
 from audiorep.serve.admission import Admission
 from audiorep.serve.batches import Batches
 from audiorep.serve.config import ServeConfig
@@ -57,7 +58,8 @@ class State:
         pool = ThreadPoolExecutor(DECODERS, "decode")
         services, running = {}, []
         for name, classifier in classifiers.items():
-            batches = Batches(classifier.session, config.batch_windows, config.wait_seconds, metrics.batch_of(name))
+            together = threads_of(config) if classifier.session.shares else 1
+            batches = Batches(classifier.session, together, config.batch_windows, config.wait_seconds, metrics.batch_of(name))
             running.append(batches)
             services[name] = Service(name, classifier, batches, pool)
         inbox = Inbox(config.body_bytes, audio.Limits(config.seconds, config.channels, config.rate))
@@ -81,6 +83,11 @@ class State:
         if found is None:
             raise Refusal(NOT_FOUND, f"There is no model {visible(str(name)[:80])}; there are {', '.join(self.names)}.")
         return found
+
+
+def threads_of(config: ServeConfig) -> int:
+    """Processor threads of each process."""
+    return config.threads or max(1, (cores() or 1) // config.workers)
 
 
 async def unless_left(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -23,14 +23,61 @@ from audiorep.serve.refusals import BAD_REQUEST, TOO_LARGE, ClientLeft, Refusal
 MAX_NAME = 120  # characters of the name that a client gives its sound
 FIELD = "file"
 _COPY_BYTES = 1 << 18
+IN_MEMORY_BYTES = 1 << 20  # of a body; a larger one is in a file from then on
+
+
+class Body:
+    """Bytes that arrive: in memory as long as they are few, then in a file.
+
+    Args:
+        place: where the file is, if there is one.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place, self.size = place, 0
+        self._parts: list[bytes] = []
+        self._file: IO[bytes] | None = None
+
+    def add(self, part: bytes) -> None:
+        """Adds bytes at the end."""
+        self.size += len(part)
+        if self._file is None and self.size <= IN_MEMORY_BYTES:
+            self._parts.append(part)
+            return
+        if self._file is None:
+            self._file = self._place.open("xb")
+            self._file.writelines(self._parts)
+            self._parts.clear()
+        self._file.write(part)
+
+    @contextmanager
+    def as_file(self) -> Iterator[Path]:
+        """All bytes in a file, which is there as long as the context, or else as long as the body."""
+        if self._file is not None:
+            self._file.flush()
+            yield self._place
+            return
+        with self._place.open("xb") as file:
+            file.writelines(self._parts)
+        try:
+            yield self._place
+        finally:
+            with suppress(OSError):
+                self._place.unlink()
+
+    def close(self) -> None:
+        """Removes it."""
+        if self._file is not None:
+            self._file.close()
+            with suppress(OSError):
+                self._place.unlink()
 
 
 @dataclass(frozen=True)
 class Upload:
     """A sound that a client sent; `audio.decode.chunks_of` takes it like a file."""
 
-    file: Path
-    """Where it lies, under a name of ours."""
+    body: Body
     name: str
     """What the client calls it."""
     limits: audio.Limits
@@ -44,18 +91,20 @@ class Upload:
     def blocks(self, sample_rate: int, notes: list[str]) -> Iterator[np.ndarray]:
         """Consecutive (n,) float32 blocks at `sample_rate` Hz (see `audio.blocks`), under the client's name in errors."""
         own: list[str] = []
-        try:
-            yield from audio.blocks(self.file, sample_rate, notes=own, limits=self.limits)
-        except AudioError as error:
-            raise AudioError(self._named(str(error)), error.kind) from None
-        notes.extend(map(self._named, own))
+        with self.body.as_file() as file:
+            try:
+                yield from audio.blocks(file, sample_rate, notes=own, limits=self.limits)
+            except AudioError as error:
+                raise AudioError(self._named(str(error), file), error.kind) from None
+            notes.extend(self._named(note, file) for note in own)
 
     def seconds(self) -> float:
         """Length in seconds, by the headers."""
-        return audio.probe(self.file).seconds
+        with self.body.as_file() as file:
+            return audio.probe(file, self.limits).seconds
 
-    def _named(self, sentence: str) -> str:
-        return sentence.replace(str(self.file), self.name).replace(self.file.name, self.name)
+    def _named(self, sentence: str, file: Path) -> str:
+        return sentence.replace(str(file), self.name).replace(file.name, self.name)
 
 
 class Inbox:
@@ -64,6 +113,7 @@ class Inbox:
     def __init__(self, body_bytes: int, limits: audio.Limits) -> None:
         self._body_bytes, self._limits = body_bytes, limits
         self._folder = tempfile.TemporaryDirectory(prefix="audiorep-serve-", ignore_cleanup_errors=True)
+        self._numbers = count()
 
     def close(self) -> None:
         """Removes the folder."""
@@ -77,21 +127,19 @@ class Inbox:
             ClientLeft: the client went away before it had sent everything.
             Refusal: the body is empty, too large, or no form of one file.
         """
-        with self._file() as (place, file):
+        with closing(self._new()) as body:
             try:
-                given = await self._receive(request, file)
+                given = await self._receive(request, body)
             except ClientDisconnect:
                 raise ClientLeft from None
-            file.close()
-            yield Upload(place, _cleaned(name or given), self._limits)
+            yield Upload(body, _cleaned(name or given), self._limits)
 
     @asynccontextmanager
     async def kept(self, request: Request, name: str, sound: bytes) -> AsyncIterator[Upload]:
         """A sound that was received in another way, as `received` gives it."""
-        with self._file() as (place, file):
-            file.write(sound)
-            file.close()
-            yield Upload(place, _cleaned(name), self._limits)
+        with closing(self._new()) as body:
+            body.add(sound)
+            yield Upload(body, _cleaned(name), self._limits)
 
     async def body(self, request: Request) -> bytes:
         """The whole body of a request.
@@ -106,31 +154,21 @@ class Inbox:
         except ClientDisconnect:
             raise ClientLeft from None
 
-    @contextmanager
-    def _file(self) -> Iterator[tuple[Path, IO[bytes]]]:
-        """A new file, which is removed when the context is left."""
-        number, text = tempfile.mkstemp(dir=self._folder.name)
-        try:
-            with os.fdopen(number, "wb") as file:
-                yield Path(text), file
-        finally:
-            with suppress(OSError):
-                Path(text).unlink()
+    def _new(self) -> Body:
+        return Body(Path(self._folder.name) / f"sound-{next(self._numbers)}")
 
-    async def _receive(self, request: Request, file: IO[bytes]) -> str:
-        """Writes the sound into `file`, and gives its name where the client says one."""
+    async def _receive(self, request: Request, body: Body) -> str:
+        """Adds the sound to `body`, and gives its name where the client says one."""
         self._refuse_declared(request)
         if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            return await self._receive_form(request, file)
-        size = 0
+            return await self._receive_form(request, body)
         async for part in self._counted(request):
-            file.write(part)
-            size += len(part)
-        if not size:
+            body.add(part)
+        if not body.size:
             raise Refusal(BAD_REQUEST, "The request has no body. Send a sound file as the body, or as the form field `file`.")
         return ""
 
-    async def _receive_form(self, request: Request, file: IO[bytes]) -> str:
+    async def _receive_form(self, request: Request, body: Body) -> str:
         parser = MultiPartParser(request.headers, self._counted(request), max_files=1, max_fields=8, max_part_size=1024)
         try:
             form = await parser.parse()
@@ -141,7 +179,7 @@ class Inbox:
             if not isinstance(sent, UploadFile):
                 raise Refusal(BAD_REQUEST, "The form has no file in its field `file`.")
             while part := sent.file.read(_COPY_BYTES):
-                file.write(part)
+                body.add(part)
             return sent.filename or ""
         finally:
             await form.close()
