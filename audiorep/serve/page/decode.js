@@ -90,8 +90,7 @@ async function bytesAt(file, start) {
 }
 
 function find(head, name, within) {
-  const text = String.fromCharCode(...head.subarray(0, Math.min(within, 8192)));
-  return text.indexOf(name);
+  return new TextDecoder("latin1").decode(head.subarray(0, within)).indexOf(name);
 }
 
 const textAt = (head, at, length) => String.fromCharCode(...head.subarray(at, at + length));
