@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from audiorep.predict.events import EventConfig, EventTracker
     from audiorep.predict.results import Detection, Embedding, Failure, Recording, Results
     from audiorep.search.api import search
+    from audiorep.serve.site import web
     from audiorep.training.api import train, train_every_fold
 
 __version__ = "0.1.0"
@@ -78,6 +79,7 @@ _MODULE_OF = {
     "compress": "compress.api",
     "search": "search.api",
     "fuse": "hub.api",
+    "web": "serve.site",
     "AudiorepError": "errors",
     "AudioError": "errors",
     "BundleError": "errors",
@@ -140,6 +142,7 @@ __all__ = [
     "train",
     "train_every_fold",
     "tune_events",
+    "web",
 ]
 
 

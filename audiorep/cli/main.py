@@ -29,6 +29,7 @@ from audiorep.cli import (
     terminal,
     train,
     tune_events,
+    web,
 )
 from audiorep.cli.options import DONE, SOME_FAILED, WRONG_USAGE
 from audiorep.errors import AudiorepError
@@ -88,6 +89,7 @@ for command in (
     bench.bench,
     search.search,
     deploy.doctor,
+    web.web,
 ):
     app.command()(command)
 app.command("import")(train.import_)

@@ -40,6 +40,7 @@ COMMANDS = (
     "bench",
     "search",
     "doctor",
+    "web",
     "data check",
     "data prepare",
     "models list",

@@ -40,6 +40,7 @@ SIGNATURES = {
     "low_rank": "(model, data, output, *, tune, say, **settings)",
     "compress": "(model, data, recipe, output, *, threads, say)",
     "fuse": "(network, *inputs, weights, output, say)",
+    "web": "(models, output, *, runtime, say)",
 }
 CLASSES = [
     "Classifier",

@@ -15,7 +15,7 @@ PACKAGE = Path(audiorep.__file__).parent
 TESTS = Path(__file__).parent.parent
 ORDER = (
     "__init__ errors escape untrusted interrupts files config shipped info audio reparam models datasets runtimes predict "
-    "listen export evaluation embeddings benchmark training hub compress search cli"
+    "listen export evaluation embeddings serve benchmark training hub compress search cli"
 )
 RANK = {name: index for index, name in enumerate(ORDER.split())}
 WITHOUT_TORCH = [
@@ -36,6 +36,7 @@ WITHOUT_TORCH = [
         "embeddings.teach",
         "embeddings.suggest",
         "embeddings.plane",
+        "serve.site",
     ),
     *(
         "runtimes.onnx",
