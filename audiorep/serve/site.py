@@ -105,7 +105,7 @@ def web(
     """
     given = [models] if isinstance(models, str | os.PathLike) else list(models)
     folder, before = Path(output), _files_before(Path(output))
-    found = {name: _opened(place) for name, place in named(list(map(os.fspath, given))).items()}
+    found = {name: _opened(place) for name, place in named([os.fspath(model) for model in given]).items()}
     had = browser_runtime.find(runtime, say)
     files = _files(found, had)
     if before is None:

@@ -55,7 +55,8 @@ function checked(mono, name) {
     peak = Math.max(peak, Math.abs(sample));
   }
   if (peak > MOST_AMPLITUDE) {
-    throw new Error(`${name} holds samples up to ${peak.toPrecision(3)}; floats from -1 to 1 are needed. Re-export the file.`);
+    const most = Math.round(peak);
+    throw new Error(`${name} holds samples up to ${most}; floats must lie in -1..1. Divide integer samples by their range.`);
   }
   return mono;
 }
