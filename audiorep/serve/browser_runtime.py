@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import io
 import os
 import tarfile
@@ -116,7 +117,7 @@ def _fetched(address: str) -> bytes:
     except urllib.error.HTTPError as error:
         error.close()
         raise ConfigError(f"{address} cannot be fetched: the server answers {error.code}. {help_text}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ConfigError(f"{address} cannot be fetched ({reason}). {help_text}") from None
     if len(content) > MOST_PACKAGE_BYTES:

@@ -77,13 +77,20 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def browser(*flags: str) -> Iterator[Any]:
-    """Chromium, steered by playwright."""
+def steering() -> Iterator[Any]:
+    """Playwright, of which a process has one at a time."""
+    need_browser()
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as steering:
-        chromium = steering.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
-        try:
-            yield chromium
-        finally:
-            chromium.close()
+    with sync_playwright() as found:
+        yield found
+
+
+@contextmanager
+def browser(playwright: Any, *flags: str) -> Iterator[Any]:
+    """Chromium, steered by playwright."""
+    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
+    try:
+        yield chromium
+    finally:
+        chromium.close()
