@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from support import SAMPLES
+from support import SAMPLES, shared
 from support.site import browser, runtime_folder, served, steering
 
 import audiorep
@@ -43,9 +43,10 @@ def models(playwright, tmp_path_factory) -> dict[str, str]:
     """{name: file} of the models in the package, and of one of them in int8 and with shared weights."""
     folder = tmp_path_factory.mktemp("models")
     clips = [str(SAMPLES / f"{name}.flac") for name in SOUNDS]
-    for precision in ("int8", "shared8"):
-        more = {"calibration": clips} if precision == "int8" else {}
-        audiorep.export(SHIPPED["esc50"].folder, folder / f"{precision}.onnx", precision=precision, clips=clips, **more)
+    with shared.checkpoints():  # merged once
+        for precision, ranges in {"int8": clips, "shared8": []}.items():
+            path = folder / f"{precision}.onnx"
+            audiorep.export(SHIPPED["esc50"].folder, path, precision=precision, clips=clips[:2], calibration=ranges)
     return {
         **{name: str(row.file) for name, row in SHIPPED.items()},
         **{path.stem: str(path) for path in sorted(folder.glob("*.onnx"))},
