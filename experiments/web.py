@@ -82,13 +82,12 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        place, recording = Path(folder), Path(folder) / "recording.wav"
+        place = Path(folder)
         played = _played(place / "played.wav")
-        soundfile.write(recording, *soundfile.read(SAMPLES / "recording.flac", dtype="int16"))
         found = {
             "bytes": {name: size(place / f"size_{name}", name) for name in MODELS},
             "first_label_seconds": {name: first_label(playwright, place / f"size_{name}") for name in MODELS},
-            "milliseconds_a_window": {name: windows(playwright, place / f"size_{name}", recording) for name in MODELS},
+            "milliseconds_a_window": {name: windows(playwright, place / f"size_{name}") for name in MODELS},
             "scores": scores(playwright, place),
             "microphone": microphone(playwright, place / "size_esc50", place / "played.wav", played),
         }
@@ -118,7 +117,7 @@ def size(folder: Path, model: str) -> dict[str, Any]:
 
 def first_label(playwright: Any, folder: Path) -> dict[str, Any]:
     """Seconds from opening the address to the labels of a clip of 5 s, in a browser that never saw the site."""
-    content = base64.b64encode(_wav("siren")).decode()
+    content = _sound("siren")
     seconds, wire = [], []
     with _served(folder) as address:
         for _ in range(ROUNDS):
@@ -130,19 +129,19 @@ def first_label(playwright: Any, folder: Path) -> dict[str, Any]:
                 begun = time.perf_counter()
                 page.goto(address)
                 page.evaluate(OPEN)
-                page.evaluate(CLASSIFY, [content, "siren.wav", folder.name.removeprefix("size_")])
+                page.evaluate(CLASSIFY, [content, "siren.flac", folder.name.removeprefix("size_")])
                 seconds.append(time.perf_counter() - begun)
                 wire.append(sum(sizes))
     return {"median": statistics.median(seconds), "largest": max(seconds), "rounds": ROUNDS, "page_thread_bytes": max(wire)}
 
 
-def windows(playwright: Any, folder: Path, recording: Path) -> dict[str, Any]:
+def windows(playwright: Any, folder: Path) -> dict[str, Any]:
     """Milliseconds a window of a minute of sound, with reading, cutting and all; the first run warms up."""
-    content = base64.b64encode(recording.read_bytes()).decode()
+    content = _sound("recording")
     with _served(folder) as address, _page(playwright) as page:
         page.goto(address)
         page.evaluate(OPEN)
-        runs = [page.evaluate(CLASSIFY, [content, "recording.wav", None]) for _ in range(ROUNDS + 1)][1:]
+        runs = [page.evaluate(CLASSIFY, [content, "recording.flac", None]) for _ in range(ROUNDS + 1)][1:]
     each = [run["milliseconds"] / len(run["windows"]) for run in runs]
     return {"median": statistics.median(each), "largest": max(each), "windows": len(runs[0]["windows"]), "rounds": ROUNDS}
 
@@ -185,7 +184,7 @@ def microphone(playwright: Any, folder: Path, path: Path, played: np.ndarray) ->
 
 
 def _differences(page: Any, name: str, path: str, clip: Path) -> list[float]:
-    heard = page.evaluate(CLASSIFY, [base64.b64encode(_wav(clip.stem)).decode(), "a.wav", name])
+    heard = page.evaluate(CLASSIFY, [_sound(clip.stem), clip.name, name])
     recording = audiorep.load(path)(clip)
     labels = recording.info.labels["label"]
     own = [dict(zip(labels, row.tolist(), strict=True)) for row in recording.scores["label"]]
@@ -198,10 +197,8 @@ def _largest(shown: dict[str, float], expected: dict[str, float]) -> float:
     return max((abs(shown.get(label, 0.0) - expected[label]) for label in {*shown, *wanted}), default=0.0)
 
 
-def _wav(name: str) -> bytes:
-    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        soundfile.write(file.name, *soundfile.read(SAMPLES / f"{name}.flac", dtype="int16"))
-        return Path(file.name).read_bytes()
+def _sound(name: str) -> str:
+    return base64.b64encode((SAMPLES / f"{name}.flac").read_bytes()).decode()
 
 
 def _played(path: Path) -> np.ndarray:

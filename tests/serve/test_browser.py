@@ -95,12 +95,11 @@ def page(playwright, address) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory) -> dict[str, Path]:
-    """Some samples as WAV files: a browser decodes them by the page's own reader, without a bit of difference."""
-    folder = tmp_path_factory.mktemp("sounds")
-    for name in SOUNDS:
-        samples, rate = soundfile.read(SAMPLES / f"{name}.flac", dtype="int16")
-        soundfile.write(folder / f"{name}.wav", samples, rate)
-    return {name: folder / f"{name}.wav" for name in SOUNDS}
+    """Some samples, one of them as a WAV file: the page reads both kinds itself, without a bit of difference."""
+    samples, rate = soundfile.read(SAMPLES / "crow.flac", dtype="int16")
+    place = tmp_path_factory.mktemp("sounds") / "crow.wav"
+    soundfile.write(place, samples, rate)
+    return {**{name: SAMPLES / f"{name}.flac" for name in SOUNDS}, "crow": place}
 
 
 def classified(page: Any, path: Path, model: str) -> dict[str, Any]:
@@ -159,10 +158,8 @@ def test_scores_of_int8_are_those_of_python_but_where_a_value_lies_between_two_s
 
 
 @pytest.mark.parametrize("model", ["nano", "esc50"])
-def test_events_of_files_are_those_of_python(page, models, tmp_path, model):
-    samples, rate = soundfile.read(SAMPLES / "recording.flac", dtype="int16")
-    soundfile.write(tmp_path / "recording.wav", samples, rate)
-    heard = classified(page, tmp_path / "recording.wav", model)
+def test_events_of_files_are_those_of_python(page, models, model):
+    heard = classified(page, SAMPLES / "recording.flac", model)
     code = """async ([windows, name]) => {
       const { trackers } = await import("./page/events.js");
       const model = engine.models.find((each) => each.name === name);
@@ -173,7 +170,7 @@ def test_events_of_files_are_those_of_python(page, models, tmp_path, model):
       });
     }"""
     found = sorted((e["start"], -e["score"], e["label"], e["end"]) for e in page.evaluate(code, [heard["windows"], model]))
-    expected = audiorep.load(models[model])(tmp_path / "recording.wav").events()
+    expected = audiorep.load(models[model])(SAMPLES / "recording.flac").events()
     assert len(expected) > 3
     assert [(start, label, end) for start, _, label, end in found] == [(e.start, e.label, e.end) for e in expected]
     assert [-score for _, score, _, _ in found] == pytest.approx([event.score for event in expected], abs=1e-5)
@@ -188,7 +185,7 @@ def test_files_of_other_rates_and_several_channels_are_resampled_as_in_python(pa
     assert max(differences(heard, audiorep.load("esc50")(tmp_path / "crow.wav"))) < allowed
 
 
-@pytest.mark.parametrize(("suffix", "allowed"), [("flac", 1e-3), ("ogg", 0.02), ("mp3", 0.02)])
+@pytest.mark.parametrize(("suffix", "allowed"), [("ogg", 0.02), ("mp3", 0.02)])
 def test_files_that_the_browser_decodes_are_heard_too(page, tmp_path, suffix, allowed):
     samples, _ = soundfile.read(SAMPLES / "siren.flac")
     soundfile.write(tmp_path / f"siren.{suffix}", samples, RATE)
@@ -200,11 +197,11 @@ def test_files_that_the_browser_decodes_are_heard_too(page, tmp_path, suffix, al
 
 def test_files_that_cannot_be_used_are_one_sentence(page, tmp_path):
     (tmp_path / "text.wav").write_text("no sound " * 100)
-    (tmp_path / "cut.wav").write_bytes((SAMPLES / "crow.flac").read_bytes()[:100])
+    (tmp_path / "cut.flac").write_bytes((SAMPLES / "crow.flac").read_bytes()[:1000])
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), RATE, "FLOAT")
     for name, reason in (
         ("text.wav", "text.wav cannot be decoded by this browser: it is damaged, no sound, or of a format"),
-        ("cut.wav", "cut.wav cannot be decoded by this browser"),
+        ("cut.flac", "cut.flac is damaged: its header promises 5.00 s, 0.00 s can be read. Re-copy the file."),
         ("nan.wav", "nan.wav holds NaN or infinite samples. Re-export the file."),
     ):
         with pytest.raises(Exception, match=reason):

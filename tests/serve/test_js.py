@@ -334,14 +334,57 @@ def test_wav_files_of_every_encoding_hold_the_samples_that_python_reads(tmp_path
         np.testing.assert_array_equal(np.array(found["channels"], np.float32).T, expected, err_msg=path.name)
 
 
+def test_flac_files_hold_the_samples_that_python_reads(tmp_path):
+    generator = np.random.default_rng(0)
+    time = np.arange(30_000) / 22_050
+    tone = 0.5 * np.sin(2 * np.pi * 300 * time)
+    sounds = {
+        "tone": np.stack([tone, 0.8 * tone + 0.001 * generator.standard_normal(30_000)], 1),
+        "noise": generator.uniform(-1, 1, (30_000, 3)),
+        "steps": np.repeat(generator.uniform(-1, 1, 30), 1000)[:, None],
+        "opposite": np.stack([tone, -tone], 1),
+        "coarse": np.round(tone * 64)[:, None] / 64,
+        "short": tone[:17, None],
+    }
+    paths = []
+    for name, samples in sounds.items():
+        for kind in ("PCM_S8", "PCM_16", "PCM_24"):
+            for level in (0.0, 0.5, 1.0):
+                paths.append(tmp_path / f"{name}_{kind}_{level}.flac")
+                soundfile.write(paths[-1], samples, 22_050, kind, compression_level=level)
+    paths += sorted(SAMPLES.glob("c*.flac"))
+    for path, found in zip(paths, read_all(tmp_path, *paths), strict=True):
+        expected, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        assert found["rate"] == rate, path
+        np.testing.assert_array_equal(np.array(found["channels"], np.float32).T, expected, err_msg=path.name)
+
+
+def test_damaged_flac_files_are_refused_in_one_sentence(tmp_path):
+    whole = (SAMPLES / "crow.flac").read_bytes()
+    flipped = bytearray(whole)
+    flipped[50_000] ^= 4
+    cases = {"cut.flac": whole[:50_000], "flipped.flac": flipped, "head.flac": whole[:60], "tagged.flac": tagged(whole)}
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+    *refused, fine = read_all(tmp_path, *(tmp_path / name for name in cases))
+    assert refused[0].startswith("cut.flac is damaged: its header promises 5.00 s, 2.")
+    assert refused[1].startswith("flipped.flac is damaged: its header promises 5.00 s, 2.")
+    assert refused[2].startswith(("head.flac is damaged", "other"))
+    assert len(fine["channels"][0]) == 80_000
+
+
+def tagged(content: bytes) -> bytes:
+    """A file behind a tag of ID3 of 1024 bytes."""
+    return b"ID3\x04\0\0" + bytes([0, 0, 8, 0]) + bytes(1024) + content
+
+
 def test_the_rate_of_other_files_is_found_in_their_headers(tmp_path):
     rate, samples = 22_050, np.random.default_rng(0).uniform(-0.5, 0.5, 30_000)
-    for name, kind in {"a.flac": "FLAC", "a.ogg": "OGG", "a.mp3": "MP3"}.items():
+    for name, kind in {"a.ogg": "OGG", "a.mp3": "MP3"}.items():
         soundfile.write(tmp_path / name, samples, rate, format=kind)
     soundfile.write(tmp_path / "a.opus", samples, 48_000, "OPUS", format="OGG")
     soundfile.write(tmp_path / "law.wav", samples, rate, "ULAW")
-    tagged = b"ID3\x04\0\0" + bytes([0, 0, 8, 0]) + bytes(1024) + (tmp_path / "a.mp3").read_bytes()
-    (tmp_path / "tagged.mp3").write_bytes(tagged)
+    (tmp_path / "tagged.mp3").write_bytes(tagged((tmp_path / "a.mp3").read_bytes()))
     names = ("a.ogg", "a.mp3", "tagged.mp3", "law.wav", "a.opus")
     found = read_all(tmp_path, *(tmp_path / name for name in names))
     assert found == [*[f"other, {rate} Hz"] * 4, "other, 48000 Hz"]

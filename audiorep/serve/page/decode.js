@@ -1,5 +1,6 @@
-// Sounds that are no plain WAV files, decoded by the browser, at their own rate where their header tells it.
+// Sound files: WAV and FLAC by readers of our own, others by the browser, at their own rate where their header tells it.
 
+import { openFlac } from "./flac.js";
 import { openWav } from "./wav.js";
 
 const MOST_BYTES = 200e6; // of a file that the browser must decode in one piece
@@ -16,8 +17,8 @@ const MPEG_RATES = [[11025, 12000, 8000], null, [22050, 24000, 16000], [44100, 4
  */
 export async function openSound(file, decode) {
   if (!file.size) throw new Error(`${file.name} is empty. Re-copy the file.`);
-  const wav = await openWav(file);
-  if (wav) return wav;
+  const own = (await openWav(file)) ?? (await openFlac(file));
+  if (own) return own;
   const { rate, data } = await decode(file);
   const frames = data[0].length;
   const read = (first, count) => data.map((channel) => channel.subarray(first, Math.min(first + count, frames)));
