@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from audiorep.predict.events import EventConfig, EventTracker
     from audiorep.predict.results import Detection, Embedding, Failure, Recording, Results
     from audiorep.search.api import search
+    from audiorep.serve.api import serve
+    from audiorep.serve.config import ServeConfig
     from audiorep.serve.site import web
     from audiorep.training.api import train, train_every_fold
 
@@ -78,6 +80,8 @@ _MODULE_OF = {
     "low_rank": "compress.api",
     "compress": "compress.api",
     "search": "search.api",
+    "serve": "serve.api",
+    "ServeConfig": "serve.config",
     "fuse": "hub.api",
     "web": "serve.site",
     "AudiorepError": "errors",
@@ -116,6 +120,7 @@ __all__ = [
     "MissingExtraError",
     "Recording",
     "Results",
+    "ServeConfig",
     "Stretch",
     "Waveform",
     "__version__",
@@ -137,6 +142,7 @@ __all__ = [
     "quantize",
     "reparam",
     "search",
+    "serve",
     "similar",
     "teach",
     "train",

@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 
 from audiorep.audio.channels import Mixer
-from audiorep.audio.decoders import Sound
+from audiorep.audio.decoders import Limits, Sound
 from audiorep.audio.sources import SUFFIXES, find
 from audiorep.audio.windows import MIN_TAIL_SHARE, Cutter, pad, views, windows
 from audiorep.errors import AudioError
@@ -21,6 +21,7 @@ __all__ = [
     "SUFFIXES",
     "AudioFile",
     "Cutter",
+    "Limits",
     "Resampler",
     "blocks",
     "blocks_of",
@@ -90,6 +91,7 @@ def blocks(
     end: float | None = None,
     channel: str = "mean",
     notes: list[str] | None = None,
+    limits: Limits | None = None,
 ) -> Iterator[np.ndarray]:
     """Consecutive (n,) float32 mono blocks at `sample_rate` Hz, each of about ten seconds.
 
@@ -99,9 +101,10 @@ def blocks(
 
     Raises:
         AudioError: the file is missing, a folder, empty, truncated, not audio, holds NaN or infinite samples, or the
-            stretch or the channel lies outside it. The error is raised at the fault; all blocks before it are correct.
+            stretch or the channel lies outside it, or it has more than `limits`. The error is raised at the fault; all
+            blocks before it are correct.
     """
-    with Sound(Path(path)) as sound:
+    with Sound(Path(path), limits) as sound:
         about = _describe(sound)
         first, last = _stretch(sound, about, start, end)
         mixer = Mixer(about.path, about.channels, channel)

@@ -6,13 +6,13 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -111,6 +111,28 @@ class Waveform:
 Source = str | os.PathLike[str] | Stretch | Waveform
 
 
+class Sound(Protocol):
+    """What `chunks_of` needs of a sound; `Stretch` and `Waveform` have it."""
+
+    @property
+    def path(self) -> Path:
+        """Its name in results and errors."""
+        ...
+
+    @property
+    def number(self) -> int | None:
+        """The channel's number from 1, if each channel is a sound of its own."""
+        ...
+
+    def blocks(self, sample_rate: int, notes: list[str]) -> Iterator[np.ndarray]:
+        """Consecutive (n,) float32 blocks at `sample_rate` Hz (see `audio.blocks`)."""
+        ...
+
+    def seconds(self) -> float:
+        """Length in seconds."""
+        ...
+
+
 @dataclass(frozen=True)
 class Windowing:
     """How sounds are cut into windows."""
@@ -168,6 +190,41 @@ def channel_stretches(paths: Iterable[Path], channel: str) -> Iterator[Stretch]:
         except AudioError:
             count = 1
         yield from (Stretch(path, channel=str(number)) for number in range(1, count + 1))
+
+
+def chunks_of(sound: Sound, how: Windowing) -> Generator[Chunk, None, None]:
+    """The windows of one sound, some at a time; the last chunk comes when the sound has been read to its end.
+
+    Raises:
+        AudioError: the sound cannot be used; the text says why.
+    """
+    samples, counted_seconds = 0, 0.0
+    notes: list[str] = []
+
+    def counted_blocks() -> Iterator[np.ndarray]:
+        nonlocal samples
+        for block in sound.blocks(how.sample_rate, notes):
+            samples += len(block)
+            yield block
+
+    last: Chunk | None = None
+    for group in _groups(_windows(counted_blocks(), sound, how), BATCH_WINDOWS):
+        if last is not None:
+            yield last
+        starts = np.array([start for start, _ in group])
+        seconds = samples / how.sample_rate - counted_seconds
+        counted_seconds += seconds
+        last = Chunk(sound.path, starts, np.stack([window for _, window in group]), seconds, channel=sound.number)
+    if last is None:
+        raise AudioError(f"{sound.path} is too short: it has no samples at {how.sample_rate} Hz.")
+    seconds = samples / how.sample_rate
+    yield replace(last, seconds=last.seconds + seconds - counted_seconds, length=seconds, notes=tuple(notes))
+
+
+def _windows(stream: Iterator[np.ndarray], sound: Sound, how: Windowing) -> Iterator[tuple[int, np.ndarray]]:
+    if not how.views:
+        return audio.windows(stream, how.length, how.hop, how.padding)
+    return audio.views(stream, how.length, int(sound.seconds() * how.sample_rate), how.views, how.padding)
 
 
 def batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
@@ -229,7 +286,7 @@ class Decoder:
         no_windows = np.zeros((0, self._windowing.length), np.float32)
         empty = Chunk(path, np.zeros(0, np.int64), no_windows, 0.0, channel=sound.number)
         try:
-            for chunk in self._chunks(sound):
+            for chunk in chunks_of(sound, self._windowing):
                 self._put(chunk, out)
         except AudiorepError as error:
             self._put(replace(empty, error=error), out)
@@ -238,36 +295,6 @@ class Decoder:
         except Exception as error:  # an error in one file must not end the others
             reason = AudioError(f"{path} could not be decoded ({type(error).__name__}: {error}).")
             self._put(replace(empty, error=reason), out)
-
-    def _chunks(self, sound: Stretch | Waveform) -> Iterator[Chunk]:
-        rate = self._windowing.sample_rate
-        samples, counted_seconds = 0, 0.0
-        notes: list[str] = []
-
-        def counted_blocks() -> Iterator[np.ndarray]:
-            nonlocal samples
-            for block in sound.blocks(rate, notes):
-                samples += len(block)
-                yield block
-
-        last: Chunk | None = None
-        for group in _groups(self._windows(counted_blocks(), sound), BATCH_WINDOWS):
-            if last is not None:
-                yield last
-            starts = np.array([start for start, _ in group])
-            seconds = samples / rate - counted_seconds
-            counted_seconds += seconds
-            last = Chunk(sound.path, starts, np.stack([window for _, window in group]), seconds, channel=sound.number)
-        if last is None:
-            raise AudioError(f"{sound.path} is too short: it has no samples at {rate} Hz.")
-        seconds = samples / rate
-        yield replace(last, seconds=last.seconds + seconds - counted_seconds, length=seconds, notes=tuple(notes))
-
-    def _windows(self, stream: Iterator[np.ndarray], sound: Stretch | Waveform) -> Iterator[tuple[int, np.ndarray]]:
-        how = self._windowing
-        if not how.views:
-            return audio.windows(stream, how.length, how.hop, how.padding)
-        return audio.views(stream, how.length, int(sound.seconds() * how.sample_rate), how.views, how.padding)
 
     def _put(self, chunk: Chunk, out: queue.Queue[Chunk]) -> None:
         while not self._stop.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -80,6 +81,25 @@ class _Soundfile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a sound may have at most, by its headers; one with more is refused before a sample is decoded."""
+
+    seconds: float = math.inf
+    channels: int = 1 << 16
+    sample_rate: int = RATES[1]
+    """Hz."""
+
+    def check(self, path: Path, channels: int, rate: int, seconds: float) -> None:
+        """Raises an AudioError if a sound called `path` has more."""
+        if channels > self.channels:
+            raise AudioError(f"{path} has {channels} channels; at most {self.channels} are allowed.", "too-large")
+        if rate > self.sample_rate:
+            raise AudioError(f"{path} has {rate} samples a second; at most {self.sample_rate} are allowed.", "too-large")
+        if seconds > self.seconds:
+            raise AudioError(f"{path} is longer than the {self.seconds:g} s that are allowed. Send it in parts.", "too-large")
+
+
+@dataclass(frozen=True)
 class _Stream:
     """Rate, channels and length of one part of a file."""
 
@@ -94,11 +114,11 @@ class Sound:
     """All streams of a file as one sound; later streams are converted to the rate and channels of the first.
 
     Raises:
-        AudioError: the file is missing, a folder, empty, or in a format that libsndfile does not read.
+        AudioError: the file is missing, a folder, empty, in a format that libsndfile does not read, or above `limits`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, limits: Limits | None = None) -> None:
+        self.path, self._limits = path, limits or Limits()
         self._files = ExitStack()
         self._container = containers.container_of(path)
         try:
@@ -115,6 +135,11 @@ class Sound:
         self.sample_rate, self.channels = self._streams[0].sample_rate, self._streams[0].channels
         self.frames = sum(self._at_first_rate(stream, stream.declared_frames) for stream in self._streams)
         self.is_cut_off = self._plan.is_cut_off
+        try:
+            self._limits.check(path, self.channels, self.sample_rate, self.frames / self.sample_rate)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Sound:
         return self
@@ -247,7 +272,8 @@ class Sound:
                 "If the header is wrong, write the file again with the true rate."
             )
         if frames > _UNKNOWN_FRAMES:
-            frames = _count(decoder)
+            self._limits.check(self.path, channels, rate, 0)
+            frames = _count(decoder, self._limits.seconds * rate)
         if decoder is not self._first_decoder or decoder.frames > _UNKNOWN_FRAMES:
             decoder.close()
             if decoder is self._first_decoder:
@@ -262,11 +288,11 @@ def rate_problem(rate: float) -> str:
     return f"A sample rate of {rate} Hz was given; whole numbers from {RATES[0]} to {RATES[1]} are allowed."
 
 
-def _count(decoder: Decoder) -> int:
-    """The frames of a stream whose header does not give its length, counted by decoding it."""
+def _count(decoder: Decoder, most: float) -> int:
+    """The frames of a stream whose header does not give its length, counted by decoding it; not far above `most`."""
     frames = 0
     try:
-        while count := len(decoder.read(max(1, _SKIP_VALUES // decoder.channels), "float32", True)):
+        while frames <= most and (count := len(decoder.read(max(1, _SKIP_VALUES // decoder.channels), "float32", True))):
             frames += count
     except soundfile.LibsndfileError:  # the same error is raised again when the samples are read
         pass

@@ -26,6 +26,7 @@ from audiorep.cli import (
     models,
     predict,
     search,
+    serve,
     terminal,
     train,
     tune_events,
@@ -69,6 +70,7 @@ app.add_typer(head_app, name="head")
 for command in (
     predict.predict,
     listen.listen,
+    serve.serve,
     collection.embed,
     collection.similar,
     collection.duplicates,

@@ -190,12 +190,17 @@ class Classifier:
         while some := cut[len(found) : len(found) + BATCH_WINDOWS]:
             alike = list(takewhile(lambda each: len(each.samples) == len(some[0].samples), some))
             windows = np.stack([each.samples for each in alike])
-            peaks = _peaks(windows)
-            scores = self._of_windows(self.session(windows), peaks < self.info.silence)
-            for place, (each, peak) in enumerate(zip(alike, peaks, strict=True)):
-                own = {head: values[place] for head, values in scores.items()}
-                found.append(StreamWindow(each.start, each.end, own, float(peak)))
+            found += self.stream_windows(alike, windows, self.session(windows))
         return found
+
+    def stream_windows(self, cut: Sequence[CutWindow], windows: np.ndarray, given: dict[str, np.ndarray]) -> list[StreamWindow]:
+        """What was heard in windows of streams, (B, N) as `windows`, for which the model gave {head: (B, K)}."""
+        peaks = _peaks(windows)
+        scores = self._of_windows(given, peaks < self.info.silence)
+        return [
+            StreamWindow(each.start, each.end, {head: values[place] for head, values in scores.items()}, float(peaks[place]))
+            for place, each in enumerate(cut)
+        ]
 
     def uncalibrated(self) -> Classifier:
         """The same model with its scores as they are, and without thresholds, which are meant for calibrated ones."""
@@ -232,7 +237,7 @@ class Classifier:
         Raises:
             BundleError: `views` is not allowed, or the model fails or gives scores that are not numbers.
         """
-        return self._results(paths, on_progress, views, list(self.info.labels), self._recording)
+        return self._results(paths, on_progress, views, list(self.info.labels), self.recording)
 
     def embed_files(
         self, paths: Iterable[Source], on_progress: Callable[[float], None] | None = None, views: int = 0
@@ -242,7 +247,7 @@ class Classifier:
         Raises:
             BundleError: the model's file gives no embedding; or as in `files`.
         """
-        return self._results(paths, on_progress, views, [EMBEDDING], _embedding)
+        return self._results(paths, on_progress, views, [EMBEDDING], self.embedding)
 
     def _results(
         self,
@@ -250,27 +255,24 @@ class Classifier:
         on_progress: Callable[[float], None] | None,
         views: int,
         outputs: Sequence[str],
-        make: Callable[[_Heard], Result],
+        make: Callable[[list[HeardChunk]], Result],
     ) -> Iterator[Result | Failure]:
         """What `make` makes of each file's `outputs`."""
         self.session.refuse_missing(outputs)  # before a file is opened
         decoder = Decoder(paths, windowing(replace(self.info, views=views)))
-        heard: list[_HeardChunk] = []  # of the current file
+        heard: list[HeardChunk] = []  # of the current file
         try:
             for chunks in batches(decoder):
                 for chunk, found in zip(chunks, self._run(chunks, outputs), strict=True):
-                    peaks = _peaks(chunk.windows)
-                    heard.append(_HeardChunk(replace(chunk, windows=chunk.windows[:0].copy()), found, peaks))
+                    heard.append(HeardChunk.of(chunk, found))
                     if on_progress is not None:
                         on_progress(chunk.seconds)
                     if chunk.is_last:
                         done, heard = heard, []
-                        yield (
-                            make(self._joined(done)) if chunk.error is None else Failure(chunk.path, chunk.error, chunk.channel)
-                        )
+                        yield (make(done) if chunk.error is None else Failure(chunk.path, chunk.error, chunk.channel))
         except KeyboardInterrupt:
             if with_windows := [part for part in heard if len(part.chunk.starts)]:
-                yield make(self._joined(with_windows))
+                yield make(with_windows)
             raise
         finally:
             decoder.close()
@@ -285,7 +287,7 @@ class Classifier:
         parts = {output: np.split(values, borders) for output, values in found.items()}
         return [{output: values[index] for output, values in parts.items()} for index in range(len(chunks))]
 
-    def _joined(self, heard: list[_HeardChunk]) -> _Heard:
+    def _joined(self, heard: Sequence[HeardChunk]) -> _Heard:
         """The chunks of one sound as a whole."""
         last = heard[-1].chunk
         starts = np.concatenate([part.chunk.starts for part in heard]) / self.info.sample_rate
@@ -293,7 +295,9 @@ class Classifier:
         seconds = last.length if last.length is not None else float(starts[-1]) + self.info.window_seconds
         return _Heard(last, seconds, starts, outputs, np.concatenate([part.peaks for part in heard]))
 
-    def _recording(self, heard: _Heard) -> Recording:
+    def recording(self, chunks: Sequence[HeardChunk]) -> Recording:
+        """The scores of one sound, from its chunks in order as they were heard."""
+        heard = self._joined(chunks)
         about, silent = heard.last, heard.peaks < self.info.silence
         scores = self._of_windows(heard.outputs, silent)
         means = {head: self._of_file(head, values[~silent]) for head, values in heard.outputs.items()}
@@ -310,6 +314,13 @@ class Classifier:
             means,
         )
 
+    def embedding(self, chunks: Sequence[HeardChunk]) -> Embedding:
+        """The embedding of one sound, from its chunks in order as they were heard."""
+        heard = self._joined(chunks)
+        about, vectors = heard.last, heard.outputs[EMBEDDING]
+        about_file = (heard.complete, about.channel, about.notes, heard.peaks)
+        return Embedding(about.path, heard.seconds, heard.starts, vectors, *about_file)
+
     def _of_windows(self, given: dict[str, np.ndarray], silent: np.ndarray) -> dict[str, np.ndarray]:
         """{head: scores (W, K)} of windows for which the model gave `given`, and of which some are silent (W,)."""
         found = {head: self.info.calibrated(head, values, "window") for head, values in given.items()}
@@ -320,12 +331,6 @@ class Classifier:
     def _of_file(self, head: str, given: np.ndarray) -> np.ndarray:
         """(K,) scores of a file for whose windows, but the silent ones, the model gave (W, K)."""
         return self.info.calibrated(head, given.mean(axis=0), "file") if len(given) else self.info.silent_scores(head)
-
-
-def _embedding(heard: _Heard) -> Embedding:
-    about, vectors = heard.last, heard.outputs[EMBEDDING]
-    about_file = (heard.complete, about.channel, about.notes, heard.peaks)
-    return Embedding(about.path, heard.seconds, heard.starts, vectors, *about_file)
 
 
 load = Classifier.load
@@ -382,8 +387,8 @@ def _usable(result: Result | Failure) -> Result:
 
 
 @dataclass(frozen=True)
-class _HeardChunk:
-    """A chunk and what the model gives for it."""
+class HeardChunk:
+    """A chunk of a sound and what the model gives for it."""
 
     chunk: Chunk
     """The chunk without its windows, so that the sound of a long file is not kept in memory."""
@@ -391,6 +396,11 @@ class _HeardChunk:
     """{name: (windows, size)}."""
     peaks: np.ndarray
     """(windows,) the largest magnitude in each."""
+
+    @classmethod
+    def of(cls, chunk: Chunk, outputs: dict[str, np.ndarray]) -> HeardChunk:
+        """A chunk for whose windows the model gave `outputs`."""
+        return cls(replace(chunk, windows=chunk.windows[:0].copy()), outputs, _peaks(chunk.windows))
 
 
 @dataclass(frozen=True)

@@ -97,10 +97,19 @@ class CsvWriter(_File):
 
     def write(self, result: Recording | Failure, detections: Sequence[Detection]) -> None:
         """Adds the rows of one file."""
-        source = (result.path, *([result.channel] if self._channels_apart else []))
-        errors = [(*source, "", "", "", "", "", result.error)] if isinstance(result, Failure) else []
-        labels = [(*source, f"{d.start:.3f}", f"{d.end:.3f}", d.head, d.label, f"{d.score:.4f}", "") for d in detections]
-        self.write_text(_as_rows([*errors, *labels]))
+        self.write_text(_as_rows(_rows(result, detections, self._channels_apart)))
+
+
+def csv_text(result: Recording | Failure, detections: Sequence[Detection]) -> str:
+    """The table of one file, with its header."""
+    return _as_rows([COLUMNS, *_rows(result, detections, separate_channels=False)])
+
+
+def _rows(result: Recording | Failure, detections: Sequence[Detection], separate_channels: bool) -> list[Sequence[object]]:
+    source = (result.path, *([result.channel] if separate_channels else []))
+    errors = [(*source, "", "", "", "", "", result.error)] if isinstance(result, Failure) else []
+    labels = [(*source, f"{d.start:.3f}", f"{d.end:.3f}", d.head, d.label, f"{d.score:.4f}", "") for d in detections]
+    return [*errors, *labels]
 
 
 def _as_rows(rows: Iterable[Sequence[object]]) -> str:

@@ -170,14 +170,19 @@ class Recording:
             found += [Detection(each.start, each.end, head, each.label, each.score) for each in told if not each.is_open]
         return sorted(found, key=lambda event: (event.start, -event.score))
 
+    def chosen(self, view: View, top: int | None = None) -> View:
+        """The view that `auto` stands for; another is what it is."""
+        if view != "auto":
+            return view
+        long: View = "events" if top is None else "merged"
+        return "file" if self.seconds <= LONG_SECONDS else long
+
     def view(self, view: View = "auto", top: int | None = None, threshold: float | None = None) -> list[Detection]:
         """The detections of one `View` of the recording: those of `whole`, `detections`, `merged` or `events`.
 
         Of events, `threshold` is `EventConfig.on`, and there may be any number at once.
         """
-        if view == "auto":
-            long: View = "events" if top is None else "merged"
-            view = "file" if self.seconds <= LONG_SECONDS else long
+        view = self.chosen(view, top)
         if view == "windows":
             return self.detections(top, threshold)
         if view == "events":

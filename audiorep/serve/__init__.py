@@ -1,1 +1,1 @@
-"""The model behind an address: a server, its page, and the same page as a folder that needs no server."""
+"""Models behind HTTP and WebSockets: bounded, batched, with a page for people; and that page without a server."""

@@ -20,21 +20,16 @@ from audiorep.files import new_folder, replacing, write_errors
 from audiorep.info.model_info import ModelInfo
 from audiorep.runtimes.onnx import OnnxSession
 from audiorep.serve import browser_runtime
+from audiorep.serve.policy import POLICY
+from audiorep.serve.service import describe, named
 
 PAGE = Path(__file__).parent / "page"
 INDEX, WORKER, MODELS = "index.html", "sw.js", "models.json"
 SUFFIX = ".onnx"
-SERVER_ONLY = frozenset({"server_engine.js", INDEX, WORKER})
+SERVER_ONLY = frozenset({"server_engine.js", "reference.css", INDEX, WORKER})
 """Files of the page that a site does not have in its folder `page`."""
 ENGINE = '<meta name="audiorep-engine" content="{}">'
-POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
-    "media-src 'self' blob:; connect-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; "
-    "form-action 'none'"
-)
-"""The content security policy: the browser itself refuses to send anything to other addresses."""
 _SITE = re.compile(r"^const SITE = (\{.*\});$", re.MULTILINE)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NOTICE = """ort.js and ort.wasm.gz are ONNX Runtime Web, unchanged but for their names and the compression.
 
 MIT License
@@ -104,6 +99,8 @@ def web(
     (['esc50'], True)
     """
     given = [models] if isinstance(models, str | os.PathLike) else list(models)
+    if not given:
+        raise ConfigError("A site needs a model; name an .onnx file, nano or esc50.")
     folder, before = Path(output), _files_before(Path(output))
     found = {name: _opened(place) for name, place in named([os.fspath(model) for model in given]).items()}
     had = browser_runtime.find(runtime, say)
@@ -118,42 +115,10 @@ def web(
     return Site(folder, list(found), len(files), sum(map(len, files.values())), had.origin)
 
 
-def named(models: Sequence[str]) -> dict[str, str]:
-    """{name: model} of what a user names: `NAME=FILE`, a model of the package, or a file, whose name without suffix it gets.
-
-    Raises:
-        ConfigError: none is named, two have the same name, or a name that cannot be part of an address.
-    """
-    found: dict[str, str] = {}
-    for model in models:
-        name, equals, place = model.partition("=")
-        if not equals or Path(model).exists():
-            name, place = Path(model).stem if shipped.named(model) is None else model, model
-        if _NAME.fullmatch(name) is None:
-            raise ConfigError(f"{visible(name)!r} cannot be a model's name in an address; give it one: name={visible(place)}")
-        if name in found:
-            raise ConfigError(f"Two models are named {name}. Give one another name: second={visible(place)}")
-        found[name] = place
-    if not found:
-        raise ConfigError("A site needs a model; name an .onnx file, nano or esc50.")
-    return found
-
-
-def describe(name: str, info: ModelInfo) -> dict[str, Any]:
-    """A model as the page sees it: that of the server, and what the browser needs to run it."""
+def described(name: str, info: ModelInfo) -> dict[str, Any]:
+    """A model as the page sees it: what a server tells of it, and what the browser needs to run it."""
     return {
-        "name": name,
-        "labels": info.labels,
-        "sample_rate": info.sample_rate,
-        "window_seconds": info.window_seconds,
-        "hop_seconds": info.hop_seconds,
-        "task": info.task,
-        "activation": info.activation,
-        "thresholds": {head: list(info.threshold(head)) for head in info.labels},
-        "unknown": info.unknown,
-        "silence": info.silence,
-        "embedding_size": info.embedding_size,
-        "license": info.license,
+        **describe(name, info),
         "window_samples": info.window_samples,
         "hop_samples": info.hop_samples,
         "padding": info.padding,
@@ -183,7 +148,7 @@ def _files(models: dict[str, tuple[ModelInfo, bytes]], runtime: browser_runtime.
     """{path in the folder: content} of a site; the same ones each time for the same input."""
     about = {
         "made_by": f"audiorep {audiorep.__version__}",
-        "models": [describe(name, info) for name, (info, _) in models.items()],
+        "models": [described(name, info) for name, (info, _) in models.items()],
         "runtime": {"script": "runtime/ort.js", "binary": "runtime/ort.wasm.gz"},
     }
     pages = {f"page/{path.name}": path.read_bytes() for path in sorted(PAGE.iterdir()) if path.is_file()}
@@ -207,10 +172,11 @@ def _packed(content: bytes) -> bytes:
 
 
 def _index(text: str) -> str:
-    """The page with the engine of the browser, and the policy that a server would send with it."""
+    """The page with the engine of the browser, and with the policy that a server sends in a header."""
     server, browser = ENGINE.format("server"), ENGINE.format("browser")
     assert text.count(server) == 1, "the page names its engine"
-    return text.replace(server, f'{browser}\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">')
+    policy = POLICY.replace("; frame-ancestors 'none'", "")  # which only a header can say
+    return text.replace(server, f'{browser}\n<meta http-equiv="Content-Security-Policy" content="{policy}">')
 
 
 def _worker(site: dict[str, Any]) -> str:

@@ -14,19 +14,11 @@ file. Linux; `streams` and `feeders` need ffmpeg. Close other programs first.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import signal
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from audiorep.benchmark.environment import environment
-from audiorep.files import write_json
+from experiments.figures import run
+from experiments.goals import Figure
 from experiments.listen import consumer, feeders, onset, replay, streams
-from experiments.listen.child import ROOT
-from experiments.listen.goals import Figure
 
 FIGURES: dict[str, Callable[[bool], Figure]] = {
     "onset": onset.measure,
@@ -36,49 +28,5 @@ FIGURES: dict[str, Callable[[bool], Figure]] = {
     "feeders": feeders.measure,
 }
 
-
-def main() -> None:
-    """Measures one figure, or all, and writes what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figure", choices=[*FIGURES, "all", "table"])
-    parser.add_argument("--small", action="store_true", help="a miniature of a few seconds")
-    parser.add_argument("--output", type=Path, help="default: results/listen.json")
-    given = parser.parse_args()
-    path = given.output or (None if given.small else ROOT / "results" / "listen.json")
-    if given.figure == "table":
-        print(table(json.loads((path or ROOT / "results" / "listen.json").read_text())))
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would the children
-    for name in FIGURES if given.figure == "all" else [given.figure]:
-        load = os.getloadavg()[0]
-        figure = FIGURES[name](given.small)
-        print(f"{name}\n{figure}", flush=True)
-        if path is not None:
-            keep(path, name, figure, load, given.small)
-
-
-def keep(path: Path, name: str, figure: Figure, load: float, small: bool) -> None:
-    """Replaces a figure in the file, and leaves the others."""
-    found = json.loads(path.read_text()) if path.exists() else {}
-    found[name] = {
-        "command": " ".join(["python -m experiments.listen", name, *(["--small"] if small else [])]),
-        "goals": [goal.as_dict() for goal in figure.goals],
-        "result": figure.details,
-        "load_before": load,
-        "environment": environment(),
-    }
-    write_json(path, found)
-
-
-def table(found: dict[str, Any]) -> str:
-    """The goals of all figures, a row each."""
-    rows = [
-        f"| `{name}` | {goal['goal']} | {goal['limit']:g} | {goal['measured']:.3g}{'' if goal['met'] else ' (**not met**)'} |"
-        for name, record in found.items()
-        for goal in record["goals"]
-    ]
-    return "\n".join(["| figure | what is measured | at most | measured |", "|---|---|---|---|", *rows])
-
-
 if __name__ == "__main__":
-    main()
+    run("listen", FIGURES, __doc__ or "")

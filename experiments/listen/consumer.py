@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.goals import Figure, Goal
 from experiments.listen.child import Child, feed
-from experiments.listen.goals import Figure, Goal
 from experiments.listen.sounds import CLIPS, Scene, scattered
 
 RATE = 16_000

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.goals import Figure, Goal, spread
 from experiments.listen import markers
 from experiments.listen.child import Child, Line
-from experiments.listen.goals import Figure, Goal, spread
 from experiments.listen.server import RATE, Connection, Server
 from experiments.listen.sounds import Placed, Scene
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import audiorep
+from experiments.goals import Figure, Goal, p99, spread
 from experiments.listen.child import Child, feed
-from experiments.listen.goals import Figure, Goal, p99, spread
 from experiments.listen.sounds import CLIPS, Placed, Scene, scattered
 
 RATE, PIECE = 16_000, 320

@@ -13,8 +13,8 @@ import numpy as np
 
 import audiorep
 from audiorep.predict.classifier import Classifier
+from experiments.goals import Figure, Goal
 from experiments.listen.child import Child, feed
-from experiments.listen.goals import Figure, Goal
 from experiments.listen.sounds import FULL, Placed, Scene, clip
 
 RATE, HOP_SECONDS = 48_000, 0.25

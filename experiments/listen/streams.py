@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from experiments.goals import Figure, Goal, p99, spread
 from experiments.listen.child import Child, Line, cpu_seconds
-from experiments.listen.goals import Figure, Goal, p99, spread
 from experiments.listen.server import RATE, Connection, Server
 from experiments.listen.sounds import CLIPS, Scene, scattered
 

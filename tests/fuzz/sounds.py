@@ -7,6 +7,7 @@ import json
 import struct
 import sys
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,6 +88,25 @@ def prepare(folder: Path) -> None:
             (folder / str(len(table))).write_bytes(file.getvalue())
             table.append([format, subtype, channels])
     (folder / "table.json").write_text(json.dumps(table))
+
+
+def bodies(seeds: Path, count: int, seed: int = 0) -> Iterator[bytes]:
+    """Sound files that are damaged, cut, joined or lie about their length, empty and random bytes, and a few good ones."""
+    chance = Random(seed)
+    lying = [each for each in _seeds(seeds) if each.format in SIZES and each.subtype == "PCM_16"]
+    for _ in range(count):
+        content = _any(chance, seeds).content
+        yield chance.choice(
+            [
+                lambda content=content: _damage(chance, content, seeds),
+                lambda content=content: _damage(chance, content, seeds),
+                lambda content=content: mutations.cut(chance, content),
+                lambda content=content: content + _any(chance, seeds).content,
+                lambda: _with_size(chance.choice(lying), chance.randrange(1 << 32)),
+                lambda: chance.randbytes(chance.choice([0, 1, 10, 10_000])),
+                lambda content=content: content,
+            ]
+        )()
 
 
 def warm(seeds: Path) -> None:

@@ -17,6 +17,7 @@ FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 COMMANDS = (
     "predict",
     "listen",
+    "serve",
     "embed",
     "similar",
     "duplicates",

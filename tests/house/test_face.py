@@ -40,6 +40,7 @@ SIGNATURES = {
     "prune": "(model, data, output, *, tune, say, **settings)",
     "low_rank": "(model, data, output, *, tune, say, **settings)",
     "compress": "(model, data, recipe, output, *, threads, say)",
+    "serve": "(models, config, on_start)",
     "fuse": "(network, *inputs, weights, output, say)",
     "web": "(models, output, *, runtime, say)",
 }
@@ -55,6 +56,7 @@ CLASSES = [
     "Match",
     "Recording",
     "Results",
+    "ServeConfig",
     "Stretch",
     "Waveform",
 ]

@@ -36,6 +36,8 @@ WITHOUT_TORCH = [
         "embeddings.teach",
         "embeddings.suggest",
         "embeddings.plane",
+        "serve.api",
+        "serve.app",
         "serve.site",
     ),
     *(

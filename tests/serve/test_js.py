@@ -22,7 +22,7 @@ from audiorep.info.calibration import calibrated
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.events import EventConfig, EventTracker, trackers
 from audiorep.predict.results import Recording
-from audiorep.serve.site import describe
+from audiorep.serve.site import described
 
 pytestmark = needs_node
 VECTORS = sorted((ROOT / "tests" / "vectors" / "events").glob("*.json"))
@@ -118,7 +118,7 @@ def test_trackers_of_heads_are_those_that_python_makes(tmp_path):
     });
     """
     settings = [{}, {"allow": ["pan"]}, {"deny": ["pan"]}, {"allow": ["fork"]}]
-    found = evaluated(tmp_path, code, {"model": describe("m", info), "settings": settings})
+    found = evaluated(tmp_path, code, {"model": described("m", info), "settings": settings})
     expected = [list(trackers(info, EventConfig.from_dict(each))) for each in settings[:3]]
     assert found == [*expected, "events: fork is no label of the model."]
 
@@ -278,7 +278,7 @@ def test_scores_of_windows_and_files_and_what_is_reported_are_those_of_python(tm
         if info.activation == "softmax":
             windows /= windows.sum(1, keepdims=True)
         peaks = loudness * generator.random(7)
-        values = {"model": describe("m", info), "windows": windows.tolist(), "peaks": peaks.tolist(), "asked": asked}
+        values = {"model": described("m", info), "windows": windows.tolist(), "peaks": peaks.tolist(), "asked": asked}
         found = evaluated(tmp_path, HEARD, values)
         classifier = Classifier.__new__(Classifier)
         classifier.info = info

@@ -2,9 +2,12 @@
 
 import { decodeWhole } from "./decode.js";
 
+const MOST_WAIT = 2000; // milliseconds for a newer version to take over
+
 /** The models of the site, ready to be asked; the runtime and the first model are still on their way. */
 export async function openEngine() {
   const base = new URL("..", import.meta.url);
+  await useNewest(base);
   const answer = await fetch(new URL("models.json", base)).catch(() => null);
   if (!answer?.ok) throw new Error("The site's list of models cannot be loaded. Make the site again, and copy all of it.");
   const { models, runtime } = await answer.json();
@@ -92,6 +95,20 @@ class BrowserEngine {
     });
     return answered.finally(() => this.calls.delete(id));
   }
+}
+
+/** Loads the page again if a newer version of the site is kept already, and no other tab shows this one. */
+async function useNewest(base) {
+  const waiting = (await navigator.serviceWorker?.getRegistration(base))?.waiting;
+  if (!waiting) return;
+  const hasTakenOver = await new Promise((resolve) => {
+    navigator.serviceWorker.addEventListener("controllerchange", () => resolve(true), { once: true });
+    setTimeout(() => resolve(false), MOST_WAIT);
+    waiting.postMessage("take over");
+  });
+  if (!hasTakenOver) return;
+  location.reload();
+  await new Promise(() => {}); // what comes is the newer page
 }
 
 /** Lets the browser keep the site; where it cannot, for example without https, the site works while there is a network. */

@@ -3,29 +3,25 @@
 export class Player {
   /** @param {(seconds: number, isPlaying: boolean) => void} onTime */
   constructor(onTime) {
-    this.audio = new Audio();
-    this.onTime = onTime;
-    this.begin = 0; // second of the sound at which the audio begins
+    Object.assign(this, { audio: new Audio(), onTime, begin: 0, until: Infinity });
     for (const name of ["play", "pause", "seeked", "timeupdate"]) this.audio.addEventListener(name, () => this.#tell());
   }
 
-  /** @param {?Blob} blob null: nothing can be played. */
+  /** @param {?Blob} blob null: nothing can be played. @param {number} begin second of the sound at which it begins. */
   open(blob, begin = 0) {
     this.audio.pause();
-    if (this.url) URL.revokeObjectURL(this.url);
+    URL.revokeObjectURL(this.url);
     this.url = blob ? URL.createObjectURL(blob) : "";
     if (blob) this.audio.src = this.url;
     else this.audio.removeAttribute("src");
     this.begin = begin;
-    this.until = Infinity;
+    this.length = new Promise((done) => {
+      this.audio.onloadedmetadata = this.audio.onerror = () => done(this.audio.duration); // seconds; NaN: not known
+    });
   }
 
   get isPlaying() {
     return Boolean(this.url) && !this.audio.paused;
-  }
-
-  get time() {
-    return this.begin + this.audio.currentTime;
   }
 
   seek(seconds) {
@@ -34,28 +30,19 @@ export class Player {
   }
 
   async play(from, until = Infinity) {
-    if (!this.url) return;
-    if (from !== undefined) this.seek(from);
+    this.seek(from);
     this.until = until;
-    await this.audio.play().catch(() => {}); // a pause right after it, or a file that cannot be decoded, whose note is shown
-    this.#follow();
-  }
-
-  pause() {
-    this.audio.pause();
-  }
-
-  #follow() {
-    if (this.request) return;
-    const next = () => {
-      this.request = this.isPlaying ? requestAnimationFrame(next) : 0;
+    if (this.url) await this.audio.play().catch(() => {}); // paused at once, or not decoded, of which a note tells
+    const follow = () => {
       this.#tell();
+      this.request = this.isPlaying ? requestAnimationFrame(follow) : 0;
     };
-    next();
+    if (!this.request) follow();
   }
 
   #tell() {
-    if (this.isPlaying && this.time >= this.until) this.audio.pause();
-    this.onTime(this.time, this.isPlaying);
+    const time = this.begin + this.audio.currentTime;
+    if (this.isPlaying && time >= this.until) this.audio.pause();
+    this.onTime(time, this.isPlaying);
   }
 }

@@ -8,25 +8,20 @@ const keyOf = (name) => new URL(`${name}?${SITE.files[name]}`, base).href;
 
 self.addEventListener("install", (event) => event.waitUntil(keepAll()));
 self.addEventListener("activate", (event) => event.waitUntil(forgetOthers().then(() => self.clients.claim())));
-self.addEventListener("message", ({ data }) => data === "take over" && self.skipWaiting());
+self.addEventListener("message", ({ data }) => data === "take over" && takeOver());
 
 self.addEventListener("fetch", (event) => {
-  const { url, method, mode } = event.request;
+  const { url, method } = event.request;
   const place = new URL(url);
   const isOurs = method === "GET" && place.origin === base.origin && place.pathname.startsWith(base.pathname);
   const name = place.pathname.slice(base.pathname.length) || "index.html";
-  if (!isOurs || !Object.hasOwn(SITE.files, name)) return;
-  event.respondWith(mode === "navigate" ? opened(event.request) : kept(name, event.request));
+  if (isOurs && Object.hasOwn(SITE.files, name)) event.respondWith(kept(name, event.request));
 });
 
-/** The page; a newer version takes over when this is the only tab, and the tab then opens again. */
-async function opened(request) {
-  const { waiting } = self.registration;
-  if (waiting && (await self.clients.matchAll()).length < 2) {
-    waiting.postMessage("take over");
-    return new Response("", { headers: { Refresh: "0" } });
-  }
-  return kept("index.html", request);
+/** This version replaces the one before, unless another tab still shows that. */
+async function takeOver() {
+  const windows = await self.clients.matchAll({ includeUncontrolled: true, type: "window" });
+  if (windows.filter(({ url }) => url.startsWith(base.href)).length < 2) await self.skipWaiting();
 }
 
 async function kept(name, request) {

@@ -1,38 +1,38 @@
-// The events as a table, and the labels as lanes, each with a limit.
+// The labels that occur as lanes, and their events as a table, each with a limit.
 
-import { $, colorOf, element, hueOf } from "./dom.js";
+import { $, element } from "./dom.js";
 import { lanesOf, pointsOf } from "./heard.js";
 import { clock, count } from "./text.js";
 
-const [LANES, ROWS] = [8, 100]; // shown at first, and more with each "show more"
+const [LANES, ROWS] = [8, 25]; // shown at first
 
 export class Findings {
   /** @param {import("./timeline.js").Timeline} timeline @param {(event: object) => void} onPlay */
   constructor(timeline, onPlay) {
-    Object.assign(this, { timeline, onPlay, rows: [] });
-    this.order = { key: "start", sign: 1 };
-    for (const button of document.querySelectorAll("th button")) {
-      button.onclick = () => this.sort(button.dataset.key, this.order.key === button.dataset.key ? -this.order.sign : 1);
+    Object.assign(this, { timeline, onPlay });
+    this.headings = [...document.querySelectorAll("th button")];
+    for (const { dataset, parentNode } of this.headings) {
+      parentNode.onclick = () => this.sort(dataset.key, this.key === dataset.key ? -this.sign : 1);
     }
-    for (const [id, name, step] of [["lanes-more", "mostLanes", LANES], ["events-more", "mostRows", ROWS]]) {
-      $(id).onclick = () => {
-        this[name] += step;
+    for (const id of ["lanes", "events"]) {
+      $(`${id}-more`).onclick = () => {
+        this.most[id] *= 4;
         this.#draw();
       };
     }
     this.reset();
+    this.sort("start", 1);
   }
 
   /** Forgets what "show more" has shown. */
   reset() {
-    [this.mostLanes, this.mostRows] = [LANES, ROWS];
+    this.most = { lanes: LANES, events: ROWS };
   }
 
   sort(key, sign) {
-    this.order = { key, sign };
-    for (const button of document.querySelectorAll("th button")) {
-      if (button.dataset.key === key) button.parentNode.ariaSort = sign > 0 ? "ascending" : "descending";
-      else button.parentNode.ariaSort = null;
+    Object.assign(this, { key, sign });
+    for (const { dataset, parentNode } of this.headings) {
+      parentNode.ariaSort = dataset.key !== key ? null : sign > 0 ? "ascending" : "descending";
     }
     if (this.events) this.#draw();
   }
@@ -42,72 +42,73 @@ export class Findings {
     this.#draw();
   }
 
-  /** Marks the rows that can be heard at a time. */
+  /** Marks the rows that are heard at a time. */
   mark(time, isPlaying) {
-    for (const { row, event } of this.rows) row.classList.toggle("now", isPlaying && event.start <= time && time < event.end);
+    for (const row of $("events").children) {
+      row.classList.toggle("now", isPlaying && row.event.start <= time && time < row.event.end);
+    }
+  }
+
+  #draw() {
+    const { key, sign, most } = this;
+    const lanes = lanesOf(this.events);
+    const compare = (a, b) => sign * (key === "label" ? a.label.localeCompare(b.label) : a[key] - b[key]) || a.start - b.start;
+    renew($("lanes"), lanes.slice(0, most.lanes), this.#newLane, this.#drawLane);
+    renew($("events"), [...this.events].sort(compare).slice(0, most.events), this.#newRow, this.#drawRow);
+    this.timeline.setLanes([...$("lanes").children].map(({ lane }) => lane));
+    for (const [id, noun, all] of [["lanes", "label", lanes], ["events", "event", this.events]]) {
+      $(`${id}-more`).hidden = all.length <= most[id];
+      $(`${id}-more`).textContent = `Show more: ${count(all.length - most[id], noun)}`;
+    }
+    $("total").textContent = lanes.length ? `${count(this.events.length, "event")}, ${count(lanes.length, "label")}` : "";
   }
 
   #name({ head, label }) {
     return Object.keys(this.model.labels).length > 1 ? `${head}: ${label}` : label;
   }
 
-  #draw() {
-    const lanes = lanesOf(this.events);
-    this.#drawLanes(lanes.slice(0, this.mostLanes));
-    this.#drawRows();
-    const rest = (id, number, noun) => {
-      $(id).hidden = number <= 0;
-      $(id).textContent = `Show more: ${count(number, noun)}`;
-    };
-    rest("lanes-more", lanes.length - this.mostLanes, "label");
-    rest("events-more", this.events.length - this.mostRows, "event");
-    $("total").textContent = this.events.length ? `${count(this.events.length, "event")}, ${count(lanes.length, "label")}` : "";
+  /** The hue of a label is always the same, and far from those of its neighbors. */
+  #setHue(part, { head, label }) {
+    part.style.setProperty("--hue", (190 + 137.5 * this.model.labels[head].indexOf(label)) % 360);
   }
 
-  #drawLanes(lanes) {
-    const before = new Map([...$("lanes").children].map((item) => [item.key, item]));
-    const drawn = lanes.map(({ key, head, label, events }) => {
-      const item = before.get(key) ?? element("li", { key }, element("span", { className: "lane" }), element("canvas"));
-      const seconds = events.reduce((sum, event) => sum + event.end - event.start, 0);
-      item.firstChild.textContent = item.firstChild.title = this.#name({ head, label });
-      item.lastChild.role = "img";
-      item.lastChild.ariaLabel = `${count(events.length, "event")}, ${seconds.toFixed(1)} seconds in all`;
-      const points = pointsOf(this.windows, head, label);
-      return { item, canvas: item.lastChild, hue: hueOf(this.model, { head, label }), events, points };
-    });
-    $("lanes").replaceChildren(...drawn.map(({ item }) => item));
-    this.timeline.setLanes(drawn);
-  }
+  #newLane = (lane) => {
+    const [name, canvas] = [element("span", { title: this.#name(lane) }, this.#name(lane)), element("canvas", { role: "img" })];
+    this.#setHue(canvas, lane);
+    return element("li", {}, name, canvas);
+  };
 
-  #drawRows() {
-    const { key, sign } = this.order;
-    const compare = (a, b) => (key === "label" ? a.label.localeCompare(b.label) : a[key] - b[key]) * sign || a.start - b.start;
-    const shown = [...this.events].sort(compare).slice(0, this.mostRows);
-    const focused = this.rows.findIndex(({ row }) => row.contains(document.activeElement));
-    const key_ = ({ head, label, start }) => `${head}\n${label}\n${start}`;
-    const before = new Map(this.rows.map((made) => [key_(made.event), made]));
-    const held = focused < 0 ? null : key_(this.rows[focused].event);
-    this.rows = shown.map((event) => this.#row(event, before.get(key_(event))));
-    const rows = this.rows.map(({ row }) => row);
-    if (rows.length !== $("events").children.length || rows.some((row, k) => row !== $("events").children[k])) {
-      $("events").replaceChildren(...rows);
-      this.rows.find(({ event }) => key_(event) === held)?.row.querySelector("button").focus();
-    }
-  }
+  #drawLane = (item, lane) => {
+    const seconds = lane.events.reduce((sum, { start, end }) => sum + end - start, 0);
+    item.lastChild.ariaLabel = `${count(lane.events.length, "event")}, ${seconds.toFixed(1)} seconds`;
+    item.lane = { canvas: item.lastChild, events: lane.events, points: pointsOf(this.windows, lane) };
+  };
 
-  #row(event, before) {
-    const row = before?.row ?? element("tr", {}, element("td"), element("td"), element("td"), element("td"));
-    const [label, start, end, score] = row.children;
-    const name = this.#name(event);
-    if (!before) {
-      const dot = element("i");
-      dot.style.background = colorOf(this.model, event);
-      label.append(element("button", {}, dot, name));
-    }
+  #newRow = (event) => {
+    const dot = element("i");
+    this.#setHue(dot, event);
+    const cells = [element("button", {}, dot, this.#name(event)), "", "", ""];
+    const row = element("tr", {}, ...cells.map((content) => element("td", {}, content)));
+    row.onclick = () => this.onPlay(row.event);
+    return row;
+  };
+
+  #drawRow = (row, event) => {
+    row.event = event;
     const texts = [clock(event.start, 1), event.open ? "now" : clock(event.end, 1), event.score.toFixed(2)];
-    [start, end, score].forEach((cell, k) => cell.textContent === texts[k] || (cell.textContent = texts[k]));
-    label.firstChild.ariaLabel = `Play ${name}, ${texts[0]} to ${texts[1]}`;
-    row.onclick = () => this.onPlay(event);
-    return { row, event };
-  }
+    texts.forEach((text, k) => (row.children[k + 1].textContent = text));
+    row.querySelector("button").ariaLabel = `Play ${this.#name(event)}, ${texts[0]} to ${texts[1]}`;
+  };
+}
+
+/** Shows an element for each thing; those that were there stay, so that the focus does. */
+function renew(parent, things, make, draw) {
+  const keys = things.map(({ head, label, start }) => `${head}\n${label}\n${start}`);
+  const before = new Map([...parent.children].map((child) => [child.key, child]));
+  for (const [key, child] of before) if (!keys.includes(key)) child.remove();
+  things.forEach((thing, k) => {
+    const child = before.get(keys[k]) ?? Object.assign(make(thing), { key: keys[k] });
+    draw(child, thing);
+    if (parent.children[k] !== child) parent.insertBefore(child, parent.children[k] ?? null);
+  });
 }

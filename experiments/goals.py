@@ -11,20 +11,27 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Goal:
-    """A number that is to be at most `limit`."""
+    """A number that is to be at most `limit`, or at least."""
 
     text: str
     measured: float
     limit: float
+    at_least: bool = False
 
     @property
     def met(self) -> bool:
         """Whether it is."""
-        return self.measured <= self.limit
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    @property
+    def bound(self) -> str:
+        """The bound in words."""
+        return "at least" if self.at_least else "at most"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"goal": self.text, "limit": self.limit, "measured": self.measured, "met": self.met}
+        least = {"at_least": True} if self.at_least else {}
+        return {"goal": self.text, "limit": self.limit, **least, "measured": self.measured, "met": self.met}
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Figure:
 
     def __str__(self) -> str:
         rows = [
-            f"{goal.text}: {goal.measured:.4g} (at most {goal.limit:g}): {'met' if goal.met else 'NOT MET'}"
+            f"{goal.text}: {goal.measured:.4g} ({goal.bound} {goal.limit:g}): {'met' if goal.met else 'NOT MET'}"
             for goal in self.goals
         ]
         return "\n".join([*rows, *(f"  {name}: {value}" for name, value in self.details.items())])
