@@ -14,7 +14,8 @@ import pytest
 import soundfile
 import soxr
 from support import SAMPLES, shared
-from support.site import browser, runtime_folder, served, steering
+from support.page import give, opened, rows
+from support.site import browser, runtime_folder, served
 
 import audiorep
 from audiorep.predict.results import Recording
@@ -51,12 +52,6 @@ def models(playwright, tmp_path_factory) -> dict[str, str]:
         **{name: str(row.file) for name, row in SHIPPED.items()},
         **{path.stem: str(path) for path in sorted(folder.glob("*.onnx"))},
     }
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Any]:
-    with steering() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -368,23 +363,17 @@ def shown(scores: np.ndarray) -> np.ndarray:
     return np.where(scores >= 0.02, scores, 0.0)
 
 
-def test_page_itself_loads_with_its_own_engine_and_no_complaint(playwright, address):
+def test_page_itself_uses_its_own_engine_and_asks_nobody_else(playwright, address):
     with browser(playwright) as chromium:
-        page = chromium.new_context().new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("requestfailed", lambda request: said.append(request.url))
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
-        page.wait_for_selector("#model option", state="attached")
+        page = opened(chromium, address)
         assert page.locator("#model option").all_inner_texts() == ["nano", "esc50", "int8", "shared8"]
-        page.set_input_files("#picker", str(SAMPLES / "siren.flac"))
-        page.wait_for_function("document.body.innerText.toLowerCase().includes('siren')")
-        assert said == []
-        assert all(url.startswith((address, "blob:")) for url in asked)
-        assert not any("server_engine" in url for url in asked)
+        page.select_option("#model", "esc50")
+        give(page, SAMPLES / "siren.flac")
+        page.locator("#answer", has_text="siren").wait_for()
+        assert "siren" in [row[0] for row in rows(page)]
+        assert page.complaints == []
+        assert [url for url in page.asked if not url.startswith((address, "blob:"))] == []
+        assert not any("server_engine" in url for url in page.asked)
 
 
 def test_sources_name_no_other_address():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import socket
 import urllib.request
 from collections.abc import Iterator
@@ -16,20 +15,8 @@ import pytest
 from audiorep.errors import ConfigError
 from audiorep.serve import browser_runtime
 from support import processes
+from support.page import CHROMIUM, FLAGS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--no-sandbox",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SERVER = """
 import http.server, sys
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -48,13 +35,6 @@ def runtime_folder() -> Path:
     except ConfigError as error:
         pytest.skip(f"no ONNX Runtime for browsers: {error}")
     return browser_runtime.cache_folder()
-
-
-def need_browser() -> None:
-    """Skips a test where there is no Chromium, or nothing that steers it."""
-    pytest.importorskip("playwright", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
 
 
 @contextmanager
@@ -77,19 +57,9 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def steering() -> Iterator[Any]:
-    """Playwright, of which a process has one at a time."""
-    need_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as found:
-        yield found
-
-
-@contextmanager
 def browser(playwright: Any, *flags: str) -> Iterator[Any]:
-    """Chromium, steered by playwright."""
-    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
+    """Chromium with a microphone, steered by playwright."""
+    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--use-fake-ui-for-media-stream", *flags])
     try:
         yield chromium
     finally:
