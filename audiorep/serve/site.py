@@ -172,11 +172,12 @@ def _packed(content: bytes) -> bytes:
 
 
 def _index(text: str) -> str:
-    """The page with the engine of the browser, and with the policy that a server sends in a header."""
+    """The page with the engine of the browser, the policy that a server sends in a header, and a word for those without one."""
     server, browser = ENGINE.format("server"), ENGINE.format("browser")
     assert text.count(server) == 1, "the page names its engine"
     policy = POLICY.replace("; frame-ancestors 'none'", "")  # which only a header can say
-    return text.replace(server, f'{browser}\n<meta http-equiv="Content-Security-Policy" content="{policy}">')
+    more = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<script src="page/start.js"></script>'
+    return text.replace(server, f"{browser}\n{more}")
 
 
 def _worker(site: dict[str, Any]) -> str:

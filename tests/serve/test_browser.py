@@ -376,6 +376,15 @@ def test_page_itself_uses_its_own_engine_and_asks_nobody_else(playwright, addres
         assert not any("server_engine" in url for url in page.asked)
 
 
+def test_from_a_file_the_page_says_how_to_open_it(playwright, folder):
+    with browser(playwright) as chromium:
+        page = chromium.new_page()
+        page.goto((folder / "index.html").as_uri())
+        page.get_by_text("Browsers run this page from a web server only").wait_for()
+        assert page.locator("pre").inner_text() == "python -m http.server"
+        assert page.locator("button").count() == 0
+
+
 def test_sources_name_no_other_address():
     for path in PAGE.iterdir():
         text = path.read_text()
