@@ -27,6 +27,9 @@ def web(
         Path,
         typer.Option("--output", "-o", help="Folder of the site; one that exists is brought up to date.", show_default=False),
     ],
+    webgpu: Annotated[
+        bool, typer.Option("--webgpu", help="Add ONNX Runtime's build with WebGPU, for devices on which it is faster.")
+    ] = False,
     runtime: Annotated[
         Path | None,
         typer.Option(
@@ -38,7 +41,7 @@ def web(
 ) -> None:  # fmt: skip
     """Write a folder with a page that recognizes sounds in the browser, for any web server: no sound leaves the device."""
     with terminal.stop_message("Stopped."):
-        made = audiorep.web(models, output, runtime=runtime, say=terminal.say)
+        made = audiorep.web(models, output, webgpu=webgpu, runtime=runtime, say=terminal.say)
     if as_json:
         print(json.dumps({**vars(made), "path": str(made.path)}, ensure_ascii=False))
         return

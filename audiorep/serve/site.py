@@ -28,9 +28,16 @@ INDEX, WORKER, MODELS = "index.html", "sw.js", "models.json"
 SUFFIX = ".onnx"
 SERVER_ONLY = frozenset({"server_engine.js", "reference.css", INDEX, WORKER})
 """Files of the page that a site does not have in its folder `page`."""
+RUNTIME = {
+    browser_runtime.SCRIPT: "runtime/ort.js",
+    browser_runtime.BINARY: "runtime/ort.wasm.gz",
+    browser_runtime.GPU_SCRIPT: "runtime/ort.webgpu.js",
+    browser_runtime.GPU_BINARY: "runtime/ort.webgpu.wasm.gz",
+}
+"""Names of ONNX Runtime's files in a site; some servers do not know that .mjs is JavaScript."""
 ENGINE = '<meta name="audiorep-engine" content="{}">'
 _SITE = re.compile(r"^const SITE = (\{.*\});$", re.MULTILINE)
-_NOTICE = """ort.js and ort.wasm.gz are ONNX Runtime Web, unchanged but for their names and the compression.
+_NOTICE = """ort*.js and ort*.wasm.gz are ONNX Runtime Web, unchanged but for their names and the compression.
 
 MIT License
 
@@ -74,6 +81,7 @@ def web(
     models: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
+    webgpu: bool = False,
     runtime: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Site:
@@ -85,6 +93,7 @@ def web(
         models: `.onnx` files, or models of the package by name; the first is the default. `NAME=FILE` gives a file another
             name than its own.
         output: the folder; one that this made before is brought up to date, and files that it did not make are left alone.
+        webgpu: whether the site also has ONNX Runtime's build with WebGPU, for devices on which it is faster.
         runtime: folder with the files of onnxruntime-web, in place of the fetched ones.
         say: is told of what is fetched.
 
@@ -103,7 +112,7 @@ def web(
         raise ConfigError("A site needs a model; name an .onnx file, nano or esc50.")
     folder, before = Path(output), _files_before(Path(output))
     found = {name: _opened(place) for name, place in named([os.fspath(model) for model in given]).items()}
-    had = browser_runtime.find(runtime, say)
+    had = browser_runtime.find(runtime, webgpu, say)
     files = _files(found, had)
     if before is None:
         with new_folder(folder) as partial:
@@ -149,7 +158,8 @@ def _files(models: dict[str, tuple[ModelInfo, bytes]], runtime: browser_runtime.
     about = {
         "made_by": f"audiorep {audiorep.__version__}",
         "models": [described(name, info) for name, (info, _) in models.items()],
-        "runtime": {"script": "runtime/ort.js", "binary": "runtime/ort.wasm.gz"},
+        "runtime": {"binary": RUNTIME[browser_runtime.BINARY]},
+        "webgpu": {"binary": RUNTIME[browser_runtime.GPU_BINARY]} if browser_runtime.GPU_BINARY in runtime.files else None,
     }
     pages = {f"page/{path.name}": path.read_bytes() for path in sorted(PAGE.iterdir()) if path.is_file()}
     contents = {
@@ -157,8 +167,7 @@ def _files(models: dict[str, tuple[ModelInfo, bytes]], runtime: browser_runtime.
         MODELS: json.dumps(about, ensure_ascii=False).encode(),
         **{name: content for name, content in pages.items() if Path(name).name not in SERVER_ONLY},
         **{f"models/{name}{SUFFIX}.gz": content for name, (_, content) in models.items()},
-        "runtime/ort.js": runtime.script,
-        "runtime/ort.wasm.gz": runtime.binary,
+        **{RUNTIME[name]: content for name, content in runtime.files.items()},
         "runtime/LICENSE.txt": _NOTICE.encode(),
     }
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(contents.items())}

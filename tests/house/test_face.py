@@ -42,7 +42,7 @@ SIGNATURES = {
     "compress": "(model, data, recipe, output, *, threads, say)",
     "serve": "(models, config, on_start)",
     "fuse": "(network, *inputs, weights, output, say)",
-    "web": "(models, output, *, runtime, say)",
+    "web": "(models, output, *, webgpu, runtime, say)",
 }
 CLASSES = [
     "Classifier",

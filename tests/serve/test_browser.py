@@ -219,6 +219,26 @@ def test_a_file_that_nobody_waits_for_is_left(page):
     assert page.evaluate(code) == ["Stopped.", True]
 
 
+def test_webgpu_is_used_only_where_it_gives_the_same_scores_sooner(playwright, tmp_path, sounds):
+    folder = audiorep.web(["esc50"], tmp_path / "site", webgpu=True, runtime=runtime_folder()).path
+    flags = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+    with served(folder) as address, browser(playwright, *flags) as chromium:
+        page = chromium.new_page()
+        page.goto(address)
+        page.evaluate(OPEN)
+        if not page.evaluate("navigator.gpu?.requestAdapter().then(Boolean) ?? false"):
+            pytest.skip("this Chromium has no WebGPU")
+        code = """async () => {
+          while (!engine.webgpu.esc50) await new Promise((resolve) => setTimeout(resolve, 100));
+          return engine.webgpu.esc50;
+        }"""
+        found = page.evaluate(code)
+        assert "error" not in found
+        wasm, gpu = found["milliseconds"]
+        assert found["run"] == (found["difference"] <= 1e-5 and gpu < 0.8 * wasm), found
+        assert max(differences(classified(page, sounds["crow"], "esc50"), audiorep.load("esc50")(sounds["crow"]))) < 1e-5
+
+
 # ---------------------------------------------------------------- without a network
 
 

@@ -59,7 +59,8 @@ def test_command_writes_all_that_the_page_asks_for(tmp_path, runtime):
         assert (folder / name).is_file(), name
     for script in (folder / "page").glob("*.js"):
         for name in re.findall(r'(?:from|import|URL\()\s*\(?"(\./|\.\./)?([\w./]+\.js)"', script.read_text()):
-            assert (script.parent / "".join(name)).exists() or name[1] in site.SERVER_ONLY, (script.name, name)
+            others = {*site.SERVER_ONLY, site.RUNTIME[browser_runtime.GPU_SCRIPT]}  # each is asked for where it is wanted
+            assert (script.parent / "".join(name)).exists() or name[1] in others, (script.name, name)
     assert not (folder / "page" / "server_engine.js").exists()
     assert "MIT" in (folder / "runtime" / "LICENSE.txt").read_text()
 
@@ -82,6 +83,19 @@ def test_page_is_told_all_that_it_needs_of_a_model(tmp_path, runtime):
     assert about["calibration"] == info.calibration
     assert (about["window_samples"], about["hop_samples"]) == (info.window_samples, info.hop_samples)
     assert (about["name"], about["file"]) == ("nano", "models/nano.onnx.gz")
+
+
+def test_site_has_the_build_with_webgpu_where_it_is_asked_for(tmp_path, runtime):
+    without = package.web("esc50", tmp_path / "site", runtime=runtime).path
+    assert json.loads((without / "models.json").read_text())["webgpu"] is None
+    assert "lacks ort.webgpu.bundle.min.mjs" in refused("esc50", "-o", without, "--webgpu", "--runtime", runtime)
+    (runtime / browser_runtime.GPU_SCRIPT).write_text("export {};")
+    (runtime / browser_runtime.GPU_BINARY).write_bytes(BINARY)
+    done = audiorep("web", "esc50", "-o", without, "--webgpu", "--runtime", runtime)
+    assert done.returncode == 0, done.stderr
+    binary = json.loads((without / "models.json").read_text())["webgpu"]["binary"]
+    assert gzip.decompress((without / binary).read_bytes()) == BINARY
+    assert (without / "runtime" / "ort.webgpu.js").read_text() == "export {};"
 
 
 def test_service_worker_knows_every_file_by_its_content(tmp_path, runtime):
@@ -216,7 +230,7 @@ def registry(folder: Path, content: bytes) -> Path:
     return folder / "registry"
 
 
-GOOD = {f"package/dist/{browser_runtime.SCRIPT}": b"export {};", f"package/dist/{browser_runtime.BINARY}": BINARY}
+GOOD = {f"package/dist/{name}": b"export {};" if name.endswith(".mjs") else BINARY for name in browser_runtime.SUMS}
 
 
 def expect(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:

@@ -31,7 +31,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), handler).serve_
 def runtime_folder() -> Path:
     """The folder with ONNX Runtime's files for browsers, fetched once for all runs; skips a test where it cannot be had."""
     try:
-        browser_runtime.find()
+        browser_runtime.find(webgpu=True)
     except ConfigError as error:
         pytest.skip(f"no ONNX Runtime for browsers: {error}")
     return browser_runtime.cache_folder()

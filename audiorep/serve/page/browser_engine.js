@@ -10,8 +10,7 @@ export async function openEngine() {
   await useNewest(base);
   const answer = await fetch(new URL("models.json", base)).catch(() => null);
   if (!answer?.ok) throw new Error("The site's list of models cannot be loaded. Make the site again, and copy all of it.");
-  const { models, runtime } = await answer.json();
-  const engine = new BrowserEngine(models, runtime, base);
+  const engine = new BrowserEngine(await answer.json(), base);
   engine.ready.then(() => keepOffline(base)).catch(() => {}); // the first call tells of the error
   return engine;
 }
@@ -19,15 +18,17 @@ export async function openEngine() {
 class BrowserEngine {
   kind = "browser";
 
-  constructor(models, runtime, base) {
+  constructor({ models, runtime, webgpu }, base) {
     this.models = models;
+    this.webgpu = {}; // by the model's name: whether WebGPU runs it, and how it compares with wasm
     this.worker = new Worker(new URL("model_worker.js", import.meta.url), { type: "module" });
     this.calls = new Map(); // by number: what to do with what the worker says
+    this.calls.set(0, (data) => (this.webgpu[data.model] = data.webgpu));
     this.worker.onmessage = ({ data }) => this.calls.get(data.id)?.(data);
     this.worker.onerror = () => {
       for (const told of this.calls.values()) told({ error: "The model's program cannot be loaded. Reload the page." });
     };
-    this.ready = this.#call("open", { models, runtime, base: base.href });
+    this.ready = this.#call("open", { models, runtime, webgpu, base: base.href });
   }
 
   async classify(file, { model, onProgress, signal } = {}) {

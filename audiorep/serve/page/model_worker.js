@@ -3,6 +3,8 @@
 import * as ort from "../runtime/ort.js";
 import { Mixer } from "./channels.js";
 import { openSound } from "./decode.js";
+import { openFaster } from "./gpu.js";
+import { unpacked } from "./packed.js";
 import { Resampler } from "./resample.js";
 import { FileScores, peakOf, ranked, shown, windowScores } from "./scores.js";
 import { Cutter } from "./windows.js";
@@ -10,7 +12,7 @@ import { Cutter } from "./windows.js";
 const BLOCK_SECONDS = 10;
 const MOST_VALUES = 1 << 22; // of all channels of a block, whatever rate the header gives
 
-const sessions = new Map(); // by the model's name
+const runs = new Map(); // by the model's name: promises of a function of samples that gives {head: (K) scores}
 const stopped = new Set(); // numbers of calls that nobody waits for
 const answers = new Map(); // by the number of the call that waits for a decoded file
 let site, ready;
@@ -18,10 +20,10 @@ let last = Promise.resolve(); // the end of the last run: a session takes one wi
 
 const calls = {
   /** Loads the runtime, and the default model meanwhile. */
-  async open({ models, runtime, base }) {
-    site = { models: new Map(models.map((model) => [model.name, model])), base };
+  async open({ models, runtime, webgpu, base }) {
+    site = { models: new Map(models.map((model) => [model.name, model])), webgpu, base };
     ready = startRuntime(new URL(runtime.binary, base));
-    await sessionOf(models[0].name);
+    await runOf(models[0].name);
   },
 
   classify: async ({ id, model, file }) => ({ heard: await classify(id, site.models.get(model), file) }),
@@ -47,53 +49,63 @@ async function startRuntime(address) {
   ort.env.wasm.wasmBinary = await unpacked(address);
 }
 
-function sessionOf(name) {
-  if (!sessions.has(name)) {
-    const session = openSession(site.models.get(name));
-    sessions.set(name, session);
-    session.catch(() => sessions.delete(name)); // it is tried again when it is asked for again
+function runOf(name) {
+  if (!runs.has(name)) {
+    const run = openModel(site.models.get(name));
+    runs.set(name, run);
+    run.catch(() => runs.delete(name)); // it is tried again when it is asked for again
   }
-  return sessions.get(name);
+  return runs.get(name);
 }
 
-async function openSession(model) {
+async function openModel(model) {
   const [content] = await Promise.all([unpacked(new URL(model.file, site.base)), ready]);
+  const run = inTurn(await openSession(model, content));
+  if (site.webgpu && navigator.gpu) tryFaster(model, content, run);
+  return run;
+}
+
+async function openSession(model, content) {
   try {
-    return await ort.InferenceSession.create(new Uint8Array(content), { executionProviders: ["wasm"], logSeverityLevel: 3 });
+    const options = { executionProviders: ["wasm"], logSeverityLevel: 3 };
+    const session = await ort.InferenceSession.create(new Uint8Array(content), options);
+    return async (samples) => session.run({ waveform: new ort.Tensor("float32", samples, [1, samples.length]) }, heads(model));
   } catch (error) {
     throw new Error(`The model ${model.name} cannot be opened: ${String(error.message ?? error).split("\n")[0]}`);
   }
 }
 
-/** The content of a file that gzip packed; some servers tell the browser to unpack it on the way. */
-async function unpacked(address) {
-  const missing = `${address.pathname} cannot be loaded`;
-  const answer = await fetch(address).catch(() => {
-    throw new Error(`${missing}: the network or the server does not answer. Try again.`);
-  });
-  if (!answer.ok) throw new Error(`${missing}: the server answers ${answer.status}. Make the site again, and copy all of it.`);
-  const content = await answer.arrayBuffer();
-  const [first, second] = new Uint8Array(content, 0, Math.min(2, content.byteLength));
-  if (first !== 0x1f || second !== 0x8b) return content;
-  return new Response(new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+/** Lets WebGPU run the model from now on, where it gives the same scores sooner. */
+async function tryFaster(model, content, run) {
+  const found = await openFaster(model, content, run, new URL(site.webgpu.binary, site.base));
+  if (found.run) runs.set(model.name, Promise.resolve(inTurn(found.run)));
+  postMessage({ id: 0, model: model.name, webgpu: { ...found, run: Boolean(found.run) } });
 }
 
+/** A session takes one window at a time. */
+function inTurn(run) {
+  return (samples) => {
+    const found = last.then(() => run(samples));
+    last = found.catch(() => {});
+    return found;
+  };
+}
+
+const heads = (model) => Object.keys(model.labels);
+
 /** {head: (K)} of one window, as the model gives them. */
-async function scoresOf(session, model, samples) {
-  const feeds = { waveform: new ort.Tensor("float32", samples, [1, samples.length]) };
-  const run = last.then(() => session.run(feeds, Object.keys(model.labels)));
-  last = run.catch(() => {});
-  const found = await run;
-  const heads = Object.keys(model.labels).map((head) => [head, found[head].data]);
-  if (heads.some(([, scores]) => scores.some((score) => !Number.isFinite(score)))) {
+async function scoresOf(run, model, samples) {
+  const outputs = await run(samples);
+  const found = heads(model).map((head) => [head, outputs[head].data]);
+  if (found.some(([, scores]) => scores.some((score) => !Number.isFinite(score)))) {
     throw new Error(`The model ${model.name} gives scores that are no numbers: its weights are damaged. Export it again.`);
   }
-  return Object.fromEntries(heads);
+  return Object.fromEntries(found);
 }
 
 /** {window: its time, peak and scores as they are shown; raw: what the model gave}. */
-async function hear(session, model, start, samples) {
-  const raw = await scoresOf(session, model, samples);
+async function hear(run, model, start, samples) {
+  const raw = await scoresOf(run, model, samples);
   const peak = peakOf(samples);
   const all = windowScores(model, raw, peak);
   const scores = Object.fromEntries(Object.entries(all).map(([head, values]) => [head, shown(model, head, values)]));
@@ -101,14 +113,14 @@ async function hear(session, model, start, samples) {
 }
 
 async function classify(id, model, file) {
-  const session = await sessionOf(model.name);
+  const run = await runOf(model.name);
   const sound = await openSound(file, (other) => askPage(id, other));
   const [mixer, resampler] = [new Mixer(file.name), new Resampler(sound.rate, model.sample_rate)];
   const cutter = new Cutter(model.window_samples, model.hop_samples, model.padding);
   const [windows, whole] = [[], new FileScores(model)];
   const hearAll = async (cut) => {
     for (const [first, samples] of cut) {
-      const { window, raw } = await hear(session, model, first / model.sample_rate, samples);
+      const { window, raw } = await hear(run, model, first / model.sample_rate, samples);
       windows.push(window);
       whole.add(raw, window.peak);
     }
@@ -137,13 +149,13 @@ function askPage(id, file) {
 }
 
 async function hearPort(id, model, port) {
-  const session = await sessionOf(model.name);
+  const run = await runOf(model.name);
   let heard = Promise.resolve();
   return new Promise((resolve, reject) => {
     port.onmessage = ({ data }) => {
       if (data.end) return resolve(heard.then(() => ({})));
       heard = heard.then(async () => {
-        const { window } = await hear(session, model, data.start, data.samples);
+        const { window } = await hear(run, model, data.start, data.samples);
         postMessage({ id, window: { ...window, end: data.end_seconds } });
         port.postMessage({ taken: 1 });
       });
