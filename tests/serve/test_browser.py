@@ -396,6 +396,19 @@ def test_page_itself_uses_its_own_engine_and_asks_nobody_else(playwright, addres
         assert not any("server_engine" in url for url in page.asked)
 
 
+def test_microphone_of_the_page_is_heard_without_a_server(playwright, address, siren_wav):
+    with browser(playwright, f"--use-file-for-fake-audio-capture={siren_wav}") as chromium:
+        page = opened(chromium, address)
+        page.select_option("#model", "esc50")
+        page.locator("#listen").click()
+        page.locator("#answer", has_text="siren").wait_for()
+        page.wait_for_timeout(2000)
+        page.locator("#listen").click()
+        page.locator("#files", has_text="siren").wait_for()
+        assert "siren" in [row[0] for row in rows(page)]
+        assert page.complaints == []
+
+
 def test_from_a_file_the_page_says_how_to_open_it(playwright, folder):
     with browser(playwright) as chromium:
         page = chromium.new_page()
