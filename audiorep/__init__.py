@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from audiorep.search.api import search
     from audiorep.serve.api import serve
     from audiorep.serve.config import ServeConfig
+    from audiorep.serve.site import web
     from audiorep.training.api import train, train_every_fold
 
 __version__ = "0.1.0"
@@ -82,6 +83,7 @@ _MODULE_OF = {
     "serve": "serve.api",
     "ServeConfig": "serve.config",
     "fuse": "hub.api",
+    "web": "serve.site",
     "AudiorepError": "errors",
     "AudioError": "errors",
     "BundleError": "errors",
@@ -146,6 +148,7 @@ __all__ = [
     "train",
     "train_every_fold",
     "tune_events",
+    "web",
 ]
 
 

@@ -30,6 +30,7 @@ from audiorep.cli import (
     terminal,
     train,
     tune_events,
+    web,
 )
 from audiorep.cli.options import DONE, SOME_FAILED, WRONG_USAGE
 from audiorep.errors import AudiorepError
@@ -90,6 +91,7 @@ for command in (
     bench.bench,
     search.search,
     deploy.doctor,
+    web.web,
 ):
     app.command()(command)
 app.command("import")(train.import_)

@@ -1,1 +1,1 @@
-"""Models behind HTTP and WebSockets: bounded, batched, and with a page for people."""
+"""Models behind HTTP and WebSockets: bounded, batched, with a page for people; and that page without a server."""

@@ -28,7 +28,8 @@ TYPES = {
 def routes(state: State) -> APIRouter:
     """The routes over `state`."""
     router = APIRouter()
-    models = {"models": [describe(service) for service in state.services.values()], "default": state.names[0]}
+    about = [describe(service.name, service.classifier.info) for service in state.services.values()]
+    models = {"models": about, "default": state.names[0]}
     files = {path.name: (path.read_bytes(), _type(path)) for path in sorted(PAGE.iterdir()) if path.is_file()}
     packed = {name: gzip.compress(content, mtime=0) for name, (content, _) in files.items()}
 

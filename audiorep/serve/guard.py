@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from audiorep.serve.admission import Admission
 from audiorep.serve.config import ServeConfig, is_loopback
 from audiorep.serve.metrics import OTHER, Metrics
+from audiorep.serve.policy import POLICY
 from audiorep.serve.refusals import CLIENT_LEFT, FAILED, FORBIDDEN, NO_TOKEN, TOO_SLOW, ClientLeft, Refusal
 from audiorep.serve.rendering import as_json
 
@@ -31,11 +32,6 @@ OPEN = ("/", "/healthz", "/readyz", "/docs", "/openapi.json", "/favicon.ico")
 MESSAGE_BYTES = 1 << 20
 """Largest message of a live stream."""
 PROTOCOL, TOKEN_PROTOCOL = "audiorep", "audiorep.token."
-POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
-    "media-src 'self' blob:; connect-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

@@ -18,6 +18,7 @@ from audiorep.audio.decode import BATCH_WINDOWS, Chunk, Sound, chunks_of
 from audiorep.errors import BundleError, ConfigError
 from audiorep.escape import visible
 from audiorep.info import EMBEDDING
+from audiorep.info.model_info import ModelInfo
 from audiorep.predict.classifier import Classifier, HeardChunk, windowing
 from audiorep.predict.results import Embedding, Recording
 from audiorep.predict.stream import CutWindow, StreamWindow
@@ -111,11 +112,10 @@ class Service:
             ahead.add_done_callback(lambda _: chunks.close())
 
 
-def describe(service: Service) -> dict[str, Any]:
+def describe(name: str, info: ModelInfo) -> dict[str, Any]:
     """A model as clients see it."""
-    info = service.classifier.info
     return {
-        "name": service.name,
+        "name": name,
         "labels": info.labels,
         "sample_rate": info.sample_rate,
         "window_seconds": info.window_seconds,

@@ -41,6 +41,7 @@ COMMANDS = (
     "bench",
     "search",
     "doctor",
+    "web",
     "data check",
     "data prepare",
     "models list",

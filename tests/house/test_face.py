@@ -16,6 +16,7 @@ from support import SAMPLES, shared
 from support.training import QUICK
 
 import audiorep
+from audiorep.serve import browser_runtime
 
 SIGNATURES = {
     "load": "(path, threads, runtime, precision, unknown)",
@@ -41,6 +42,7 @@ SIGNATURES = {
     "compress": "(model, data, recipe, output, *, threads, say)",
     "serve": "(models, config, on_start)",
     "fuse": "(network, *inputs, weights, output, say)",
+    "web": "(models, output, *, webgpu, runtime, say)",
 }
 CLASSES = [
     "Classifier",
@@ -116,7 +118,16 @@ def place(tmp_path_factory) -> dict[str, object]:
     for path in (folder / "more_clips").rglob("*.wav"):
         samples, rate = soundfile.read(path)
         soundfile.write(path, 0.7 * samples, rate)
-    names = {"more_clips": "more_clips", "clips": "clips", "checkpoint": "trained", "model": "trained"}
+    (folder / "dist").mkdir()  # of a made-up ONNX Runtime for browsers
+    (folder / "dist" / browser_runtime.SCRIPT).write_text("export {};")
+    (folder / "dist" / browser_runtime.BINARY).write_bytes(b"\0asm")
+    names = {
+        "browser_runtime": "dist",
+        "more_clips": "more_clips",
+        "clips": "clips",
+        "checkpoint": "trained",
+        "model": "trained",
+    }
     return {"folder": folder, "names": names}
 
 

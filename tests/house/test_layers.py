@@ -40,6 +40,7 @@ WITHOUT_TORCH = [
         "embeddings.scores",
         "serve.api",
         "serve.app",
+        "serve.site",
     ),
     *(
         "runtimes.onnx",

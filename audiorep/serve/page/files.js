@@ -61,7 +61,6 @@ export function lineOf(item, onOpen, onRemove) {
   return line;
 }
 
-function aboutItem({ state, progress, answer, error }) {
-  if (state === "working") return progress < 1 ? "sending" : "in work";
-  return { done: answer, failed: error }[state] ?? state;
+function aboutItem({ state, answer, error }) {
+  return { done: answer, failed: error, working: "in work" }[state] ?? state;
 }

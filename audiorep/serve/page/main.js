@@ -106,7 +106,7 @@ async function startListening() {
     heard.windows.push(window);
     if (session?.item === stage.current) stage.show();
   };
-  const onLost = () => warn("The network is slow: some sound was left out.");
+  const onLost = () => warn("Some sound was left out: the network or this device is too slow.");
   const onError = (sentence) => {
     warn(sentence);
     if (session) stopListening();

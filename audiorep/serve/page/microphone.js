@@ -17,6 +17,7 @@ export async function listen(engine, model, on) {
     throw new Error(SENTENCES[name] ?? `The microphone cannot be used: ${message}`);
   });
   const context = new AudioContext();
+  await context.suspend(); // until all is connected, so that picture and scores begin with the same sample
   const close = () => {
     for (const track of stream.getTracks()) track.stop();
     return context.close();
@@ -29,15 +30,13 @@ export async function listen(engine, model, on) {
       sound.append(data);
       on.onSound(data);
     };
-    const gate = new GainNode(context); // silent until both hear it, so that both begin with the same sample
-    const session = await engine.listen({ model, context, source: gate, ...on });
     const source = context.createMediaStreamSource(stream);
-    source.connect(gate);
+    const session = await engine.listen({ model, context, source, ...on });
     source.connect(recorder);
     stream.getTracks()[0].onended = () => on.onError("The microphone was taken away.");
     await context.resume();
     const stop = async () => {
-      source.disconnect();
+      source.disconnect(recorder);
       await session.stop();
       await close();
     };
