@@ -6,8 +6,13 @@ from pathlib import Path
 
 LONGEST_FIRST = (
     "search/search",
+    "serve/browser",
     "reparam/networks",
     "compress/chain",
+    "serve/page",
+    "serve/page_live",
+    "serve/figures",
+    "serve/limits",
     "benchmark/benchmark",
     "listen/figures",
     "search/trials",
