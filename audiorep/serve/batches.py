@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiorep.errors import AudiorepError, BundleError, first_line
-from audiorep.runtimes import SAMPLES_AT_ONCE, Session
+from audiorep.runtimes import SAMPLES_AT_ONCE, Checked
 
 FEWEST_WINDOWS = 4  # of a part of a request that finds several threads without work
 GPU_WINDOWS = 64
@@ -62,7 +62,7 @@ class Batches:
 
     def __init__(
         self,
-        session: Session,
+        session: Checked,
         threads: int = 1,
         most: int = 0,
         wait_seconds: float = -1.0,
@@ -90,6 +90,16 @@ class Batches:
             return await self._put(windows, outputs)
         found = await asyncio.gather(*(self._put(part, outputs) for part in np.array_split(windows, parts)))
         return {name: np.concatenate([part[name] for part in found]) for name in outputs}
+
+    def is_filled_by(self, windows: int) -> bool:
+        """Whether so many windows gain nothing from those of other requests, and can be heard in the caller's thread."""
+        return self._session.shares and 2 * windows >= self._most
+
+    def hear_here(self, windows: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """What the model gives for windows (n, N), in the caller's thread (see `is_filled_by`)."""
+        found = self._session.run(windows, outputs)
+        self._told(len(windows))
+        return found
 
     def _put(self, windows: np.ndarray, outputs: Sequence[str]) -> asyncio.Future[dict[str, np.ndarray]]:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ import binascii
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import ValidationError
@@ -19,10 +19,6 @@ from audiorep.serve import rendering, schemas
 from audiorep.serve.refusals import BAD_REQUEST, Refusal
 from audiorep.serve.state import State, unless_left
 from audiorep.serve.uploads import Upload
-
-FEW_WINDOWS = 100  # whose result is written in a few milliseconds
-
-_Found = TypeVar("_Found", Recording, Embedding)
 
 ModelName = Annotated[str | None, Query(max_length=64, description="Name of the model; default: the first of /v1/models.")]
 Hop = Annotated[float | None, Query(gt=0, le=3600, description="Seconds from one window to the next; default: the model's.")]
@@ -61,10 +57,12 @@ def routes(state: State) -> APIRouter:
         """Labels of a sound file of any kind, rate and channel count, sent as the body or in a form."""
         service = state.service(model).with_windows(window, hop)
         kind = rendering.accepted(request, rendering.LABELS)
-        found = await _answered(state, request, service.recording, name)
-        state.metrics.heard(service.name, found.seconds)
-        render = partial(rendering.recording, found, service.name, kind, view, top, threshold)
-        return await _rendered(state, found, render)
+
+        def render(found: Recording) -> Response:
+            state.metrics.heard(service.name, found.seconds)
+            return rendering.recording(found, service.name, kind, view, top, threshold)
+
+        return await _answered(state, request, partial(service.recording, render=render), name)
 
     @router.post(
         "/models/{name}",
@@ -90,9 +88,12 @@ def routes(state: State) -> APIRouter:
             inputs = await _inputs(request, state)
             parameters, receive = inputs.parameters, partial(state.inbox.kept, sound=_decoded(inputs.inputs))
         rendering.refuse_function(service.classifier.info, parameters.function_to_apply)
-        found = await _answered(state, request, service.recording, receive=receive)
-        state.metrics.heard(service.name, found.seconds)
-        return rendering.pipeline(found, parameters.top_k, parameters.function_to_apply)
+
+        def render(found: Recording) -> Response:
+            state.metrics.heard(service.name, found.seconds)
+            return rendering.pipeline(found, parameters.top_k, parameters.function_to_apply)
+
+        return await _answered(state, request, partial(service.recording, render=render), receive=receive)
 
     @router.post(
         "/v1/embed",
@@ -117,9 +118,12 @@ def routes(state: State) -> APIRouter:
         """What the model hears in each window, as vectors: near ones are of sounds that it finds alike."""
         service = state.service(model).with_windows(None, hop)
         kind = rendering.accepted(request, rendering.VECTORS)
-        found = await _answered(state, request, service.embedding, name)
-        state.metrics.heard(service.name, found.seconds)
-        return await _rendered(state, found, partial(rendering.embedding, found, service.name, kind, unit))
+
+        def render(found: Embedding) -> Response:
+            state.metrics.heard(service.name, found.seconds)
+            return rendering.embedding(found, service.name, kind, unit)
+
+        return await _answered(state, request, partial(service.embedding, render=render), name)
 
     return router
 
@@ -127,10 +131,10 @@ def routes(state: State) -> APIRouter:
 async def _answered(
     state: State,
     request: Request,
-    work: Callable[[Upload], Coroutine[Any, Any, _Found]],
+    work: Callable[[Upload], Coroutine[Any, Any, Response]],
     name: str = "",
     receive: Callable[..., AbstractAsyncContextManager[Upload]] | None = None,
-) -> _Found:
+) -> Response:
     """What `work` makes of the sound in a request: received first, so that a slow client takes no place in the queue."""
     state.admission.refuse_if_full()
     with state.arrivals.place():
@@ -141,13 +145,6 @@ async def _answered(
                     return await unless_left(request, work(upload))
                 finally:
                     state.metrics.waiting(state.admission.count - 1)
-
-
-async def _rendered(state: State, found: Recording | Embedding, render: Callable[[], Response]) -> Response:
-    """What `render` makes of a result; of a long sound in a thread, since others would wait for it."""
-    if len(found.starts) <= FEW_WINDOWS:
-        return render()
-    return await asyncio.get_running_loop().run_in_executor(state.pool, render)
 
 
 async def _inputs(request: Request, state: State) -> schemas.Inputs:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +22,8 @@ from audiorep.predict.classifier import Classifier, HeardChunk, windowing
 from audiorep.predict.results import Embedding, Recording
 from audiorep.predict.stream import CutWindow, StreamWindow
 from audiorep.serve.batches import Batches
+
+_Result = TypeVar("_Result")
 
 MODELS = ("nano", "esc50")
 """What is served where no model is named."""
@@ -56,18 +57,18 @@ class Service:
         except BundleError as error:
             raise ConfigError(str(error)) from None
 
-    async def recording(self, sound: Sound) -> Recording:
-        """The scores of a sound, as `Classifier.file` gives them.
+    async def recording(self, sound: Sound, render: Callable[[Recording], _Result]) -> _Result:
+        """What `render` makes, in a thread, of the scores of a sound, which are those of `Classifier.file`.
 
         Raises:
             AudioError: the sound cannot be used.
             BundleError: the model fails.
         """
         classifier = self.classifier
-        return classifier.recording(await self._heard(classifier, sound, list(classifier.info.labels)))
+        return await self._heard(sound, list(classifier.info.labels), lambda chunks: render(classifier.recording(chunks)))
 
-    async def embedding(self, sound: Sound) -> Embedding:
-        """The embedding of a sound, as `Classifier.embed` gives it.
+    async def embedding(self, sound: Sound, render: Callable[[Embedding], _Result]) -> _Result:
+        """What `render` makes, in a thread, of the embedding of a sound, which is that of `Classifier.embed`.
 
         Raises:
             AudioError: the sound cannot be used.
@@ -75,7 +76,7 @@ class Service:
         """
         classifier = self.classifier
         classifier.session.refuse_missing([EMBEDDING])
-        return classifier.embedding(await self._heard(classifier, sound, [EMBEDDING]))
+        return await self._heard(sound, [EMBEDDING], lambda chunks: render(classifier.embedding(chunks)))
 
     async def hear_windows(self, cut: Sequence[CutWindow]) -> list[StreamWindow]:
         """What is heard in windows of a stream."""
@@ -90,26 +91,34 @@ class Service:
                 found += classifier.stream_windows(group, windows, given)
         return found
 
-    async def _heard(self, classifier: Classifier, sound: Sound, outputs: Sequence[str]) -> list[HeardChunk]:
-        found, how = [], replace(windowing(classifier.info), views=0)
-        async with aclosing(self._chunks(chunks_of(sound, how))) as chunks:
-            async for chunk in chunks:
-                given = await self._batches.hear(chunk.windows, outputs)
-                found.append(HeardChunk.of(chunk, given))
-        return found
+    async def _heard(self, sound: Sound, outputs: Sequence[str], make: Callable[[Sequence[HeardChunk]], _Result]) -> _Result:
+        """What `make` makes of all chunks of a sound; while one is heard, the next is decoded.
 
-    async def _chunks(self, chunks: Generator[Chunk, None, None]) -> AsyncGenerator[Chunk, None]:
-        """The chunks of a sound; while one is heard, the next is decoded."""
-        ahead: Future[Chunk | None] = self._pool.submit(next, chunks, None)
+        A short sound whose windows fill a batch is decoded, heard and made in one thread, since every hand-over takes time.
+        """
+        chunks = chunks_of(sound, replace(windowing(self.classifier.info), views=0))
+        ahead: Future[Any] = self._pool.submit(self._begun, chunks, outputs, make)
+        found: list[HeardChunk] = []
         try:
-            while (chunk := await asyncio.wrap_future(ahead)) is not None:
+            while isinstance(chunk := await asyncio.wrap_future(ahead), Chunk):
+                if not chunk.is_last:
+                    ahead = self._pool.submit(next, chunks)
+                found.append(HeardChunk.of(chunk, await self._batches.hear(chunk.windows, outputs)))
                 if chunk.is_last:
-                    yield chunk
-                    return
-                ahead = self._pool.submit(next, chunks, None)
-                yield chunk
+                    return await asyncio.wrap_future(self._pool.submit(make, found))
+            made: _Result = chunk
+            return made
         finally:  # a thread that still decodes closes the file when it has done
             ahead.add_done_callback(lambda _: chunks.close())
+
+    def _begun(
+        self, chunks: Iterator[Chunk], outputs: Sequence[str], make: Callable[[Sequence[HeardChunk]], _Result]
+    ) -> Chunk | _Result:
+        """The first chunk of a sound; or if that is all, and worth a batch of its own, what is made of it."""
+        chunk = next(chunks)
+        if not chunk.is_last or not self._batches.is_filled_by(len(chunk.windows)):
+            return chunk
+        return make([HeardChunk.of(chunk, self._batches.hear_here(chunk.windows, outputs))])
 
 
 def describe(name: str, info: ModelInfo) -> dict[str, Any]:
