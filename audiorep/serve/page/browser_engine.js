@@ -2,32 +2,35 @@
 
 import { decodeWhole } from "./decode.js";
 
-const MOST_WAIT = 2000; // milliseconds for a newer version to take over
+const BROKEN = "The program that runs the model cannot be loaded. Reload the page.";
+const QUIET = 3000; // milliseconds after which the site is kept, so that the first sound does not wait for it
 
 /** The models of the site, ready to be asked; the runtime and the first model are still on their way. */
 export async function openEngine() {
   const base = new URL("..", import.meta.url);
-  await useNewest(base);
+  const worker = new Worker(new URL("model_worker.js", import.meta.url), { type: "module" }); // loads its parts meanwhile
+  worker.failed = new Promise((resolve) => (worker.onerror = resolve));
   const answer = await fetch(new URL("models.json", base)).catch(() => null);
   if (!answer?.ok) throw new Error("The site's list of models cannot be loaded. Make the site again, and copy all of it.");
-  const engine = new BrowserEngine(await answer.json(), base);
-  engine.ready.then(() => keepOffline(base)).catch(() => {}); // the first call tells of the error
+  const engine = new BrowserEngine(worker, await answer.json(), base);
+  engine.ready.then(() => setTimeout(() => keepOffline(base), QUIET)).catch(() => {}); // the first call tells of the error
   return engine;
 }
 
 class BrowserEngine {
   kind = "browser";
 
-  constructor({ models, runtime, webgpu }, base) {
+  constructor(worker, { models, runtime, webgpu }, base) {
     this.models = models;
     this.webgpu = {}; // by the model's name: whether WebGPU runs it, and how it compares with wasm
-    this.worker = new Worker(new URL("model_worker.js", import.meta.url), { type: "module" });
+    this.worker = worker;
     this.calls = new Map(); // by number: what to do with what the worker says
     this.calls.set(0, (data) => (this.webgpu[data.model] = data.webgpu));
     this.worker.onmessage = ({ data }) => this.calls.get(data.id)?.(data);
-    this.worker.onerror = () => {
-      for (const told of this.calls.values()) told({ error: "The model's program cannot be loaded. Reload the page." });
-    };
+    this.hasFailed = worker.failed.then(() => {
+      for (const told of this.calls.values()) told({ error: BROKEN });
+      return true;
+    });
     this.ready = this.#call("open", { models, runtime, webgpu, base: base.href });
   }
 
@@ -92,24 +95,11 @@ class BrowserEngine {
         else if (data.done) resolve(data);
         else onMessage?.(data);
       });
+      this.hasFailed.then(() => reject(new Error(BROKEN)));
       return this.worker.postMessage({ id, call, ...values }, transfer);
     });
     return answered.finally(() => this.calls.delete(id));
   }
-}
-
-/** Loads the page again if a newer version of the site is kept already, and no other tab shows this one. */
-async function useNewest(base) {
-  const waiting = (await navigator.serviceWorker?.getRegistration(base))?.waiting;
-  if (!waiting) return;
-  const hasTakenOver = await new Promise((resolve) => {
-    navigator.serviceWorker.addEventListener("controllerchange", () => resolve(true), { once: true });
-    setTimeout(() => resolve(false), MOST_WAIT);
-    waiting.postMessage("take over");
-  });
-  if (!hasTakenOver) return;
-  location.reload();
-  await new Promise(() => {}); // what comes is the newer page
 }
 
 /** Lets the browser keep the site; where it cannot, for example without https, the site works while there is a network. */

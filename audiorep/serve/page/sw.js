@@ -1,47 +1,72 @@
 // Keeps the site for when there is no network: each file under the SHA-256 of its content, so that versions never mix.
+//
+// A version that is kept whole is the `latest`: it is what an opened page gets. That page and its workers go on with it, whatever
+// is kept later. So it does not matter which version of this program is asked, and none waits for another to end.
 
 const SITE = {"version": "", "files": {}};
 const CACHE = "audiorep";
 const base = new URL(".", self.location);
 
-const keyOf = (name) => new URL(`${name}?${SITE.files[name]}`, base).href;
+const keyOf = (name, sum) => new URL(`${name}?${sum}`, base).href;
+const placeOf = (role) => new URL(`?${role}`, base).href;
+const roleOf = (client) => `client=${client}`;
 
 self.addEventListener("install", (event) => event.waitUntil(keepAll()));
-self.addEventListener("activate", (event) => event.waitUntil(forgetOthers().then(() => self.clients.claim())));
-self.addEventListener("message", ({ data }) => data === "take over" && takeOver());
-
+self.addEventListener("activate", (event) => event.waitUntil(takePages()));
 self.addEventListener("fetch", (event) => {
   const { url, method } = event.request;
-  const place = new URL(url);
-  const isOurs = method === "GET" && place.origin === base.origin && place.pathname.startsWith(base.pathname);
-  const name = place.pathname.slice(base.pathname.length) || "index.html";
-  if (isOurs && Object.hasOwn(SITE.files, name)) event.respondWith(kept(name, event.request));
+  if (method === "GET" && url.startsWith(base.href)) event.respondWith(answerTo(event));
 });
 
-/** This version replaces the one before, unless another tab still shows that. */
-async function takeOver() {
-  const windows = await self.clients.matchAll({ includeUncontrolled: true, type: "window" });
-  if (windows.filter(({ url }) => url.startsWith(base.href)).length < 2) await self.skipWaiting();
-}
-
-async function kept(name, request) {
+async function answerTo({ request, clientId, resultingClientId }) {
   const cache = await caches.open(CACHE);
-  return (await cache.match(keyOf(name))) ?? fetch(request);
+  const own = request.mode === "navigate" ? null : await versionOf(cache, roleOf(clientId));
+  const version = own ?? (await versionOf(cache, "latest")) ?? { files: {} };
+  if (resultingClientId) await cache.put(placeOf(roleOf(resultingClientId)), Response.json(version)); // a page or a worker
+  const name = new URL(request.url).pathname.slice(base.pathname.length) || "index.html";
+  const kept = Object.hasOwn(version.files, name) && (await cache.match(keyOf(name, version.files[name])));
+  return kept || fetch(request);
 }
 
+/** The page that was open before anything was kept is of this version. */
+async function takePages() {
+  const cache = await caches.open(CACHE);
+  await self.clients.claim();
+  for (const { id } of await self.clients.matchAll({ type: "all" })) {
+    if (!(await versionOf(cache, roleOf(id)))) await cache.put(placeOf(roleOf(id)), Response.json(SITE));
+  }
+}
+
+async function versionOf(cache, role) {
+  return (await cache.match(placeOf(role)))?.json();
+}
+
+/** Keeps all files, or fails, and then the version before stays. */
 async function keepAll() {
   const cache = await caches.open(CACHE);
-  await Promise.all(Object.keys(SITE.files).map((name) => keep(cache, name)));
+  await Promise.all(Object.entries(SITE.files).map(([name, sum]) => keep(cache, name, sum)));
+  await cache.put(placeOf("latest"), Response.json(SITE));
+  await forgetOthers(cache);
 }
 
-/** Fetches a file that is not kept yet; fails where it is not of this version, so that the version before stays. */
-async function keep(cache, name) {
-  if (await cache.match(keyOf(name))) return;
+/** Fetches a file that is not kept yet, and compares it with its sum. */
+async function keep(cache, name, sum) {
+  if (await cache.match(keyOf(name, sum))) return;
   const answer = await fetch(new URL(name, base), { cache: "no-cache" });
   const content = await answer.arrayBuffer();
-  if (!answer.ok || (await sum(await unpacked(content, name))) !== SITE.files[name]) throw new Error(`${name} is of another version`);
+  if (!answer.ok || (await sumOf(await unpacked(content, name))) !== sum) throw new Error(`${name} is of another version`);
   const headers = { "Content-Type": answer.headers.get("Content-Type") ?? "application/octet-stream" };
-  await cache.put(keyOf(name), new Response(content, { headers }));
+  await cache.put(keyOf(name, sum), new Response(content, { headers }));
+}
+
+/** Forgets what neither this version nor an open page needs. */
+async function forgetOthers(cache) {
+  const clients = await self.clients.matchAll({ includeUncontrolled: true, type: "all" });
+  const roles = clients.map(({ id }) => roleOf(id));
+  const versions = await Promise.all(roles.map((role) => versionOf(cache, role)));
+  const files = [SITE, ...versions].flatMap((version) => Object.entries(version?.files ?? {}));
+  const wanted = new Set([...files.map(([name, sum]) => keyOf(name, sum)), ...["latest", ...roles].map(placeOf)]);
+  for (const { url } of await cache.keys()) if (!wanted.has(url)) await cache.delete(url);
 }
 
 /** Some servers tell the browser to unpack packed files on the way. */
@@ -51,13 +76,7 @@ async function unpacked(content, name) {
   return new Response(new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
-async function sum(content) {
+async function sumOf(content) {
   const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-async function forgetOthers() {
-  const cache = await caches.open(CACHE);
-  const wanted = new Set(Object.keys(SITE.files).map(keyOf));
-  for (const { url } of await cache.keys()) if (!wanted.has(url)) await cache.delete(url);
 }
