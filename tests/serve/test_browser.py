@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from support import SAMPLES, shared
 from support.page import give, opened, rows
-from support.site import browser, runtime_folder, served
+from support.site import OPEN, browser, kept, runtime_folder, served
 
 import audiorep
 from audiorep.predict.results import Recording
@@ -25,12 +25,6 @@ from audiorep.shipped import SHIPPED
 pytestmark = pytest.mark.slow
 SOUNDS = ("crow", "siren", "rain", "door_wood_knock")
 RATE = 16_000
-OPEN = """async () => {
-  const { openEngine } = await import("./page/browser_engine.js");
-  window.engine = await openEngine();
-  await engine.ready;
-  return engine.models.map(({ name }) => name);
-}"""
 CLASSIFY = """async ([content, name, model]) => {
   const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
   const progress = [];
@@ -260,21 +254,6 @@ def test_webgpu_is_used_only_where_it_gives_the_same_scores_sooner(playwright, t
 # ---------------------------------------------------------------- without a network
 
 
-def kept(page: Any, models: int, name: str = "") -> None:
-    """Waits until the browser keeps a site with so many models whole, and this file among others."""
-    code = """async ([models, name]) => {
-      for (;;) {
-        const cache = await caches.open("audiorep");
-        const site = await (await cache.match(new URL("?latest", location.href)))?.json();
-        const names = Object.keys(site?.files ?? {});
-        if (names.filter((each) => each.startsWith("models/")).length === models && `${names}`.includes(name)) break;
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      }
-      await navigator.serviceWorker.ready;
-    }"""
-    page.evaluate(code, [models, name])
-
-
 def test_site_works_without_a_network_once_it_was_loaded(playwright, address, models, sounds):
     with browser(playwright) as chromium:
         context = chromium.new_context()
@@ -301,46 +280,6 @@ def test_without_a_network_files_come_from_the_browser_and_no_server(playwright,
         page.reload()  # the server has ended
         page.evaluate(OPEN)
         assert classified(page, sounds["siren"], "esc50")["file"]["label"][0][0] == "siren"
-
-
-def test_a_page_that_is_opened_gets_the_latest_version_and_goes_on_with_it(playwright, tmp_path):
-    place, runtime = tmp_path / "site", runtime_folder()
-    audiorep.web("esc50", place, runtime=runtime)
-    with served(place) as address, browser(playwright) as chromium:
-        context = chromium.new_context()
-        page = context.new_page()
-        page.goto(address)
-        assert page.evaluate(OPEN) == ["esc50"]
-        kept(page, 1)
-        page.reload()
-        audiorep.web(["nano"], place, runtime=runtime)
-        page.evaluate("navigator.serviceWorker.ready.then((registration) => registration.update()).then(() => undefined)")
-        kept(page, 1, "models/nano.onnx.gz")
-        other = context.new_page()
-        other.goto(address)
-        assert other.evaluate(OPEN) == ["nano"]
-        assert page.evaluate(OPEN) == ["esc50"]  # a page and its worker load what is of their own version
-        page.reload()
-        assert page.evaluate(OPEN) == ["nano"]
-
-
-def test_a_half_copied_version_changes_nothing(playwright, tmp_path):
-    place = tmp_path / "site"
-    runtime = runtime_folder()
-    audiorep.web("esc50", place, runtime=runtime)
-    old = (place / "models.json").read_bytes()
-    with served(place) as address, browser(playwright) as chromium:
-        page = chromium.new_context().new_page()
-        page.goto(address)
-        page.evaluate(OPEN)
-        kept(page, 1)
-        audiorep.web(["esc50", "nano"], place, runtime=runtime)
-        (place / "models.json").write_bytes(old)
-        failed = "navigator.serviceWorker.ready.then((r) => r.update()).then((r) => new Promise((resolve) => "
-        failed += "r.installing.onstatechange = (event) => resolve(event.target.state)))"
-        assert page.evaluate(failed) == "redundant"
-        page.reload()
-        assert page.evaluate(OPEN) == ["esc50"]
 
 
 # ---------------------------------------------------------------- live sound

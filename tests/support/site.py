@@ -25,6 +25,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 handler = lambda *given: Handler(*given, directory=sys.argv[2])
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), handler).serve_forever()
 """
+OPEN = """async () => {
+  const { openEngine } = await import("./page/browser_engine.js");
+  window.engine = await openEngine();
+  await engine.ready;
+  return engine.models.map(({ name }) => name);
+}"""
+"""Opens the engine of a site's page, and gives the names of its models."""
 
 
 @functools.cache
@@ -64,3 +71,18 @@ def browser(playwright: Any, *flags: str) -> Iterator[Any]:
         yield chromium
     finally:
         chromium.close()
+
+
+def kept(page: Any, models: int, name: str = "") -> None:
+    """Waits until the browser keeps a site with so many models whole, and this file among others."""
+    code = """async ([models, name]) => {
+      for (;;) {
+        const cache = await caches.open("audiorep");
+        const site = await (await cache.match(new URL("?latest", location.href)))?.json();
+        const names = Object.keys(site?.files ?? {});
+        if (names.filter((each) => each.startsWith("models/")).length === models && `${names}`.includes(name)) break;
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      await navigator.serviceWorker.ready;
+    }"""
+    page.evaluate(code, [models, name])
