@@ -7,6 +7,8 @@ from pathlib import Path
 LONGEST_FIRST = (
     "search/search",
     "serve/browser",
+    "serve/versions",
+    "serve/js_sounds",
     "reparam/networks",
     "compress/chain",
     "serve/page",
