@@ -52,7 +52,7 @@ def own_model(clips, tmp_path_factory) -> tuple[Path, Path, list[Done]]:
     folder = tmp_path_factory.mktemp("own")
     checkpoint, bundle = folder / "run", folder / "model.onnx"
     with shared.checkpoints():
-        train = audiorep("train", clips, "-o", checkpoint, "--set", "epochs=40", *TRAINING)
+        train = audiorep("train", clips, "-o", checkpoint, "--set", "epochs=30", *TRAINING)
         export = audiorep("export", checkpoint, "-o", bundle)
     assert [train.returncode, export.returncode] == [0, 0], train.stderr + export.stderr
     return checkpoint, bundle, [train, export]
@@ -70,7 +70,7 @@ def test_train_says_what_it_does_and_what_comes_next(own_model):
     assert "clips of 3 classes to train" in train.stderr
     assert "Left out:" in train.stderr
     assert "broken.wav" in train.stderr
-    assert "epoch 40/40" in train.stderr
+    assert "epoch 30/30" in train.stderr
     assert f"Next: audiorep export {own_model[0]}" in train.stderr
     assert "test split of" in train.stdout
     assert re.search(r"largest difference +mean difference +same label +embedding difference\n.* 100% +\S+\n", export.stdout)
