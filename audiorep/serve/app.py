@@ -48,7 +48,7 @@ def application(classifiers: Mapping[str, Classifier], config: ServeConfig) -> C
         app = CORSMiddleware(
             app, config.origins, allow_methods=["GET", "POST"], allow_headers=["authorization", "content-type"]
         )
-    return Guard(app, config, metrics, state.admission)
+    return Guard(app, config, metrics, [state.admission, state.arrivals])
 
 
 def described(state: State) -> FastAPI:

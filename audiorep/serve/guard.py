@@ -9,7 +9,7 @@ import hmac
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,13 +50,13 @@ class Guard:
         app: the application.
         config: the settings.
         metrics: the counters.
-        admission: the queue.
+        queues: places that a request needs: one to arrive, and one to be heard.
     """
 
     def __init__(
-        self, app: Callable[[Scope, Receive, Send], Any], config: ServeConfig, metrics: Metrics, admission: Admission
+        self, app: Callable[[Scope, Receive, Send], Any], config: ServeConfig, metrics: Metrics, queues: Sequence[Admission]
     ) -> None:
-        self._app, self._config, self._metrics, self._admission = app, config, metrics, admission
+        self._app, self._config, self._metrics, self._queues = app, config, metrics, queues
         self._is_private = is_loopback(config.host) and not config.token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,12 +73,13 @@ class Guard:
 
         A crowd costs so least. Where pages of other sites may ask, they would not be told why.
         """
-        if scope["method"] != "POST" or self._config.origins or not self._admission.is_full:
+        full = next((queue for queue in self._queues if queue.is_full), None)
+        if full is None or scope["method"] != "POST" or self._config.origins:
             return None
         began = time.monotonic()
         try:
             self._refuse_strangers(scope, _bearer(scope))
-            self._admission.refuse_if_full()
+            full.refuse_if_full()
         except Refusal as refusal:
             self._ended(scope, refusal.status, time.monotonic() - began)
             return refusal

@@ -23,7 +23,7 @@ from audiorep.serve.refusals import BAD_REQUEST, TOO_LARGE, ClientLeft, Refusal
 MAX_NAME = 120  # characters of the name that a client gives its sound
 FIELD = "file"
 _COPY_BYTES = 1 << 18
-IN_MEMORY_BYTES = 1 << 20  # of a body; a larger one is in a file from then on
+IN_MEMORY_BYTES = 1 << 19  # of a body; a larger one is in a file from then on
 
 
 class Body:

@@ -73,7 +73,7 @@ def capacity(server: Server, seconds: float) -> float:
 
 def requests_of(server: Server) -> list[bytes]:
     """The clips as requests."""
-    return [client.raw(server.path, clip) for clip in sounds.clips()]
+    return [client.raw(server.path, sounds.compressed(clip)) for clip in sounds.clips()]
 
 
 class watched:  # noqa: N801 (a context)
