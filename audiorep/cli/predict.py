@@ -109,7 +109,7 @@ def predict(
         raise ConfigError("--events goes with --view events alone.")
     told = None if events is None else event_settings(events, threshold, classifier.info)
     files = terminal.sounds_in(paths)
-    batch = Batch(classifier, shipped.file_of(model or shipped.DEFAULT), files, channel, view, top, threshold, told)
+    batch = Batch(classifier, shipped.file_of(model or shipped.DEFAULT), files, channel, view, top, threshold, told, precision)
     place = journal_place(output or [], len(files), resume)
     if retry_failed and place is None:
         raise typer.BadParameter("--retry-failed goes with --resume and --output.")
@@ -145,18 +145,14 @@ def journal_place(outputs: Sequence[Path], count: int, resume: bool | None) -> P
 
 def _hear(batch: Batch, files: Sequence[Path], write: Write, as_json: bool) -> int:
     """How many of `files` could not be used; each result is shown and written."""
-    from audiorep.predict.results import Failure
-
     several, done, failed = len(batch.files) > 1 or batch.channel == "each", 0, set()
     try:
         with terminal.progress("Listening", terminal.total_seconds(files)) as advance:
             for result, detections in batch.hear(files, advance):
                 errors = write(result, detections) or []
                 done += 1
-                if isinstance(result, Failure) or errors:
+                if _has_failed(result, errors):
                     failed.add(result.path)
-                for error in errors:
-                    terminal.say(f"Error: {error}")
                 terminal.show(result, detections, as_json, several)
     except KeyboardInterrupt as stop:
         stop.add_note(f"Stopped after {done} of {len(files)} files; the results so far are kept.")
@@ -188,16 +184,17 @@ def _go_on(batch: Batch, place: Path, outputs: Outputs, as_json: bool, retry_fai
 
 def _write_all(journal: Journal, batch: Batch, outputs: Outputs) -> int:
     """Writes all that a journal holds; how many files failed, or could not be written."""
+    written = ((result, outputs.write(result, detections)) for result, detections in journal.results(batch.files))
+    return len({result.path for result, errors in written if _has_failed(result, errors)})
+
+
+def _has_failed(result: Recording | Failure, errors: Sequence[Exception]) -> bool:
+    """Whether a file failed, or could not be written, which is told."""
     from audiorep.predict.results import Failure
 
-    failed = set()
-    for result, detections in journal.results(batch.files):
-        errors = outputs.write(result, detections)
-        for error in errors:
-            terminal.say(f"Error: {error}")
-        if isinstance(result, Failure) or errors:
-            failed.add(result.path)
-    return len(failed)
+    for error in errors:
+        terminal.say(f"Error: {error}")
+    return isinstance(result, Failure) or bool(errors)
 
 
 def event_settings(file: Path | None, threshold: float | None, info: ModelInfo) -> EventConfig:

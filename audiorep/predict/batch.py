@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from audiorep.audio import decode
 from audiorep.predict.classifier import Classifier
 from audiorep.predict.events import EventConfig
 from audiorep.predict.results import Detection, Failure, Recording, View
-from audiorep.runtimes import files_of
+from audiorep.runtimes import fingerprint
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class Batch:
     threshold: float | None = None
     events: EventConfig | None = None
     """In place of the view."""
+    precision: str = "fp32"
+    """Of the arithmetic."""
 
     def hear(
         self, files: Sequence[Path], on_progress: Callable[[float], None] | None = None
@@ -51,6 +52,7 @@ class Batch:
             "model": fingerprint(self.model),
             "window": info.window_seconds,
             "hop": info.hop_seconds,
+            "precision": self.precision,
             "unknown": info.unknown,
             "channel": self.channel,
             "view": self.view,
@@ -58,12 +60,3 @@ class Batch:
             "threshold": self.threshold,
             "events": None if self.events is None else asdict(self.events),
         }
-
-
-def fingerprint(model: Path) -> str:
-    """The SHA-256 of a model's files."""
-    found = hashlib.sha256()
-    for file in sorted(files_of(model)):
-        found.update(file.name.encode())
-        found.update(file.read_bytes())
-    return found.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -202,6 +203,14 @@ def files_of(path: Path) -> list[Path]:
     if path.is_dir():
         return [file for file in path.rglob("*") if file.is_file()]
     return [path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
+
+
+def fingerprint(path: Path) -> str:
+    """The SHA-256 of the content of a written model."""
+    found = hashlib.sha256()
+    for file in sorted(files_of(path)):
+        found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def existing(path: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""Windows of many requests heard together: one thread for the model, which never waits for a request it could serve."""
+"""Windows of many requests heard together, by threads that never wait for a request while they could serve another."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Batches:
         told: Callable[[int], None] = lambda windows: None,
     ) -> None:
         self._session, self._told = session, told
-        self._on_gpu = "CPU" not in session.device and "CUDA" in session.device.upper()
+        self._on_gpu = "CUDA" in session.device.upper()
         self._most = most or (GPU_WINDOWS if self._on_gpu else max(2, SAMPLES_AT_ONCE // session.info.window_samples))
         self._wait = (GPU_WAIT_SECONDS if self._on_gpu else 0.0) if wait_seconds < 0 else wait_seconds
         self._waiting: deque[_Piece] = deque()

@@ -23,6 +23,7 @@ from audiorep.serve.refusals import NOT_FOUND, ClientLeft, Refusal, of_error
 from audiorep.serve.service import Service
 from audiorep.serve.uploads import Inbox
 
+ARRIVING = 4  # times as many as may wait: slow clients take no place from those whose sound is here
 DECODERS = 2  # threads; decoding is a third of the work for short sounds
 
 _Result = TypeVar("_Result")
@@ -62,7 +63,7 @@ class State:
             running.append(batches)
             services[name] = Service(name, classifier, batches, pool)
         inbox = Inbox(config.body_bytes, audio.Limits(config.seconds, config.channels, config.rate))
-        return cls(config, metrics, services, inbox, Admission(config.queue), Admission(config.queue), pool, running)
+        return cls(config, metrics, services, inbox, Admission(config.queue), Admission(ARRIVING * config.queue), pool, running)
 
     def close(self) -> None:
         """Ends the threads and removes what is left of requests."""

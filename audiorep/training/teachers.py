@@ -37,6 +37,7 @@ KEPT = "teacher.safetensors"
 LONGEST = 2.5  # cuts: of a longer clip, most of what the student hears is not what the teachers heard
 LONG_CLIPS = 0.1  # the share of them that a training bears
 _ROWS = "clips"  # beside the scores: whose they are
+DIGITS = 16  # of the fingerprint of a teacher
 
 
 @dataclass(frozen=True)
@@ -262,20 +263,13 @@ def _of_folder(folder: str, loaded: Checkpoint, config: TrainConfig) -> Teacher:
         network = reparam.fuse(network, example).model
     network = channels_last(network.eval().requires_grad_(False))
     front_end = LogMel(loaded.front_end.config, torch.float32)
-    digest = _digest([Path(folder) / checkpoint.WEIGHTS])
+    digest = runtimes.fingerprint(Path(folder) / checkpoint.WEIGHTS)[:DIGITS]
     return Teacher(folder, loaded.info, loaded.architecture, digest, front_end, network, channels)
 
 
 def _of_file(path: str, session: Session) -> Teacher:
     """A deployed file as a teacher."""
-    return Teacher(path, session.info, Path(path).suffix, _digest(runtimes.files_of(Path(path))), None, Deployed(session), 0)
-
-
-def _digest(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return Teacher(path, session.info, Path(path).suffix, runtimes.fingerprint(Path(path))[:DIGITS], None, Deployed(session), 0)
 
 
 def _refuse_other(source: str, info: ModelInfo, config: TrainConfig, labels: Labels) -> None:
